@@ -1,0 +1,20 @@
+"""What a model is asked: clean and patch prompts of equal length, good and bad answers, labels.
+
+A leaf: it imports nothing else of this project, and no model. Read ``prompt`` for the values,
+``ioi``, ``greater_than`` and ``agreement`` for the built-in tasks, ``userfile`` for a user's own.
+"""
+
+from tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
+from tasks.registry import WORD_PATTERN, build_task, check_task_name, list_tasks, vocabulary
+
+__all__ = [
+    "WORD_PATTERN",
+    "Prompt",
+    "TaskData",
+    "TaskError",
+    "TaskInfo",
+    "build_task",
+    "check_task_name",
+    "list_tasks",
+    "vocabulary",
+]

@@ -1,0 +1,92 @@
+"""From text to token ids: what a tokenizer makes of a prompt, of an answer, and of a key word.
+
+An answer is never tokenized alone: it is what the tokenizer adds to the prompt when the answer is
+appended to it, because that is what the model sees and would have to write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.prompt import TaskError
+
+# A word that stands before another when asking whether the other is one token inside a sentence.
+_CARRIER = "the"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a text, and for each the span of characters it covers (empty for a BOS)."""
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def position(self, character: int) -> int:
+        """The token that covers the character; the last such, where bytes share a character."""
+        covering = [i for i, (start, end) in enumerate(self.spans) if start <= character < end]
+        if not covering:
+            raise TaskError(f"the tokenizer gives no token for character {character} of the text")
+        return covering[-1]
+
+
+class Encoder:
+    """A tokenizer as the tasks use it: no padding, no end token, exactly one BOS where it adds one.
+
+    Raises:
+        TaskError: where the tokenizer has no character offsets (a slow tokenizer).
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise TaskError(
+                f"tokenizer {type(tokenizer).__name__} gives no character offsets; "
+                "use a fast tokenizer (with a tokenizer.json), or token ids in a JSONL task"
+            )
+        self._tokenizer = tokenizer
+        self._unknown: int | None = tokenizer.unk_token_id
+        self._prefix = _default_prefix(tokenizer)
+
+    def encode(self, text: str) -> Encoded:
+        """Tokenizes a text; spans are in characters of the text."""
+        output = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = tuple(output["input_ids"])
+        spans = tuple((start, end) for start, end in output["offset_mapping"])
+        if self._prefix and ids[:1] != self._prefix:
+            ids, spans = self._prefix + ids, ((0, 0), *spans)
+        return Encoded(ids, spans)
+
+    def knows(self, ids: tuple[int, ...]) -> bool:
+        """Whether none of the ids is the tokenizer's unknown token."""
+        return self._unknown is None or self._unknown not in ids
+
+    def answer(self, text: str, answer: str) -> int | None:
+        """The id that the answer adds to the text; None where it is not exactly one known token."""
+        before, after = self.encode(text).ids, self.encode(text + answer).ids
+        added = after[len(before) :]
+        if not _begins(after, before) or len(added) != 1 or not self.knows(added):
+            return None
+        return added[0]
+
+    def is_apart(self, text: str, answer: str) -> bool:
+        """Whether the text keeps its own tokens when the answer is appended to it."""
+        return _begins(self.encode(text + answer).ids, self.encode(text).ids)
+
+    def is_single(self, *words: str) -> bool:
+        """Whether each word, with a space before it, is one token inside a sentence."""
+        return all(self.answer(_CARRIER, " " + word) is not None for word in words)
+
+    def pieces(self, text: str) -> list[str]:
+        """The text as the tokenizer splits it, one string a token."""
+        return [text[start:end] for start, end in self.encode(text).spans if end > start]
+
+
+def _begins(ids: tuple[int, ...], start: tuple[int, ...]) -> bool:
+    return ids[: len(start)] == start
+
+
+def _default_prefix(tokenizer: Any) -> tuple[int, ...]:
+    """The BOS, where the tokenizer puts one before a text by itself."""
+    first = tokenizer(_CARRIER)["input_ids"][:1]
+    is_bos = tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]
+    return tuple(first) if is_bos else ()

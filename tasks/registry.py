@@ -1,0 +1,153 @@
+"""Names to prompts: the built-in tasks, mixtures ``a+b+c`` of tasks, and users' JSONL files."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+from tasks import userfile
+from tasks.agreement import AGREEMENT
+from tasks.drafts import Generator
+from tasks.encoding import Encoder
+from tasks.greater_than import GREATER_THAN
+from tasks.ioi import IOI
+from tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
+from tasks.sampling import BUILD, EVALUATION, sample
+
+GENERATORS: dict[str, Generator] = {g.info.name: g for g in (IOI, GREATER_THAN, AGREEMENT)}
+
+# How a text falls into the words of `vocabulary`: a word or a mark with the space before it, digits
+# one by one after a space of their own.
+WORD_PATTERN = r" ?[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]| "
+
+Splits = tuple[list[Prompt], list[Prompt]]
+
+
+def list_tasks() -> list[TaskInfo]:
+    """The built-in tasks in their fixed order, with an example each."""
+    return [generator.info for generator in GENERATORS.values()]
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every token that a built-in task can need, answers included, sorted.
+
+    A text splits into these by ``WORD_PATTERN``: enough for a word-level tokenizer that knows all
+    built-in prompts. A word has its leading space, except where it begins a prompt.
+    """
+    words = {
+        word
+        for generator in GENERATORS.values()
+        for text in generator.lexicon()
+        for word in re.findall(WORD_PATTERN, text)
+    }
+    return tuple(sorted(words))
+
+
+def check_task_name(name: str, base: Path | None = None) -> None:
+    """Checks all of a task's name, and of its files, that needs no tokenizer.
+
+    Raises:
+        TaskError: an unknown name (with the nearest known one), a member named twice, a JSONL file
+            that is not there or has a line that no tokenizer could make right.
+    """
+    for member in _members(name, base):
+        if isinstance(member, Path):
+            userfile.read(member)
+
+
+def build_task(
+    name: str,
+    tokenizer: Any,
+    n_build: int,
+    n_eval: int,
+    seed: int,
+    *,
+    base: Path | None = None,
+    n_vocab: int | None = None,
+) -> TaskData:
+    """Makes the prompts of a task.
+
+    Args:
+        name: a built-in task, several joined by ``+``, or the path of a JSONL file (relative to
+            ``base``). In a mixture each member's prompts are those it has alone.
+        tokenizer: a fast tokenizer; None for a model without one, for JSONL tasks of token ids.
+        n_build, n_eval: prompts per member in each split.
+        seed: the same seed gives the same prompts, on every machine.
+        n_vocab: the model's number of token ids; ids in a JSONL file are checked against it.
+
+    Raises:
+        TaskError: one line, on anything that keeps the prompts from being made.
+    """
+    if n_build < 0 or n_eval < 0:
+        raise TaskError(f"n_build is {n_build} and n_eval {n_eval}; allowed: 0 or more")
+    members = _members(name, base)
+    encoder = None if tokenizer is None else Encoder(tokenizer)
+    build: list[Prompt] = []
+    evaluation: list[Prompt] = []
+    for member in members:
+        splits = _member_splits(member, encoder, n_build, n_eval, seed, n_vocab)
+        build += splits[0]
+        evaluation += splits[1]
+    names = tuple(_member_name(member) for member in members)
+    return TaskData("+".join(names), names, tuple(build), tuple(evaluation))
+
+
+def _member_splits(
+    member: Generator | Path,
+    encoder: Encoder | None,
+    n_build: int,
+    n_eval: int,
+    seed: int,
+    n_vocab: int | None,
+) -> Splits:
+    if isinstance(member, Path):
+        prompts = userfile.load(member, encoder, n_vocab)
+        return userfile.split(member, prompts, n_build, n_eval, seed)
+    if encoder is None:
+        raise TaskError(
+            f"task {member.info.name} needs a tokenizer and this model has none; "
+            "use a JSONL task of token ids"
+        )
+    return (
+        sample(member, encoder, BUILD, n_build, seed),
+        sample(member, encoder, EVALUATION, n_eval, seed),
+    )
+
+
+def _members(name: str, base: Path | None) -> list[Generator | Path]:
+    """The members of a task name. A file whose own name holds a + is one member."""
+    whole = _file(name, base)
+    if whole is not None and whole.is_file():
+        return [whole]
+    members = [_member(part.strip(), base) for part in name.split("+")]
+    names = [_member_name(member) for member in members]
+    for twice in names:
+        if names.count(twice) > 1:
+            raise TaskError(f"task {name!r} has the member {twice!r} twice; name each once")
+    return members
+
+
+def _member(name: str, base: Path | None) -> Generator | Path:
+    path = _file(name, base)
+    if path is not None:
+        if not path.is_file():
+            raise TaskError(f"task file {path} is not there; give the path of a JSONL file")
+        return path
+    if name not in GENERATORS:
+        near = difflib.get_close_matches(name, GENERATORS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise TaskError(
+            f"unknown task {name!r}; {hint}allowed: {', '.join(GENERATORS)}, several joined by +, "
+            "or a path ending in .jsonl"
+        )
+    return GENERATORS[name]
+
+
+def _file(name: str, base: Path | None) -> Path | None:
+    return (base or Path()) / name if name.endswith(".jsonl") else None
+
+
+def _member_name(member: Generator | Path) -> str:
+    return member.stem if isinstance(member, Path) else member.info.name

@@ -1,0 +1,100 @@
+"""Draws the prompts of a built-in task, with a seed, into two splits that share no clean prompt.
+
+1. The content of a clean prompt alone, hashed with the task and the seed, decides which split it
+   may enter. So the splits are disjoint whatever their sizes, and asking for more build prompts
+   leaves the evaluation prompts as they are.
+2. A random stream of its own for each (task, seed, split) goes round the task's variants and draws
+   from each in turn.
+3. A draft becomes a prompt only if the tokenizer keeps it aligned: equally many tokens, key words
+   at the same positions in clean and patch, every answer one token, nothing unknown. Others are
+   skipped. A variant that yields nothing new in a long row of draws is given up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+
+from tasks.drafts import Draft, Drawer, Generator
+from tasks.encoding import Encoder
+from tasks.prompt import Prompt, TaskError
+
+BUILD, EVALUATION = "build", "evaluation"
+_DRAWS_BEFORE_GIVING_UP = 300
+
+
+def sample(generator: Generator, encoder: Encoder, split: str, n: int, seed: int) -> list[Prompt]:
+    """Draws n different prompts of a split.
+
+    Raises:
+        TaskError: where the tokenizer leaves fewer than n; says how many there were.
+    """
+    name = generator.info.name
+    rng = random.Random(_digest(name, seed, split))
+    waiting = list(generator.drawers(encoder).values())
+    found: dict[tuple[int, ...], Prompt] = {}
+    while len(found) < n and waiting:
+        drawer = waiting.pop(0)
+        prompt = _draw(drawer, rng, encoder, name, split, seed, found)
+        if prompt is not None:
+            found[prompt.clean] = prompt
+            waiting.append(drawer)
+    if len(found) < n:
+        raise TaskError(
+            f"task {name}: only {len(found)} of {n} {split} prompts could be had with this "
+            f"tokenizer; lower n_build and n_eval, or use another task or model"
+        )
+    return list(found.values())
+
+
+def to_prompt(draft: Draft, encoder: Encoder, task: str) -> Prompt | None:
+    """The prompt of a draft, or None where this tokenizer does not keep it aligned."""
+    clean, patch = encoder.encode(draft.clean.text), encoder.encode(draft.patch.text)
+    if len(clean.ids) != len(patch.ids) or not encoder.knows(clean.ids + patch.ids):
+        return None
+    good = [encoder.answer(draft.clean.text, answer) for answer in draft.good]
+    bad = [encoder.answer(draft.clean.text, answer) for answer in draft.bad]
+    labels = {key: clean.position(draft.clean.slots[slot]) for key, slot in draft.labels.items()}
+    moved = {key: patch.position(draft.patch.slots[slot]) for key, slot in draft.labels.items()}
+    if None in good or None in bad or labels != moved:
+        return None
+    return Prompt(
+        clean=clean.ids,
+        patch=patch.ids,
+        good=tuple(i for i in good if i is not None),
+        bad=tuple(i for i in bad if i is not None),
+        task=task,
+        template=draft.template,
+        labels=labels | {"end": len(clean.ids) - 1},
+        clean_text=draft.clean.text,
+        patch_text=draft.patch.text,
+    )
+
+
+def split_of(task: str, seed: int, clean: tuple[int, ...]) -> str:
+    """The split that a clean prompt belongs to: a coin thrown by its content."""
+    return (BUILD, EVALUATION)[_digest(task, seed, *clean) % 2]
+
+
+def _draw(
+    drawer: Drawer,
+    rng: random.Random,
+    encoder: Encoder,
+    task: str,
+    split: str,
+    seed: int,
+    found: Mapping[tuple[int, ...], Prompt],
+) -> Prompt | None:
+    """The variant's next prompt that is aligned, new and of this split; None: it has run dry."""
+    for _ in range(_DRAWS_BEFORE_GIVING_UP):
+        prompt = to_prompt(drawer(rng), encoder, task)
+        if prompt and prompt.clean not in found and split_of(task, seed, prompt.clean) == split:
+            return prompt
+    return None
+
+
+def _digest(*parts: object) -> int:
+    """A number from the parts, the same in every process (the built-in hash is not)."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
