@@ -1,0 +1,12 @@
+"""Attribution methods: one a file, one signature (`base.Method`)."""
+
+from engine.methods.base import Attribution, Method, MethodError, Passes
+from engine.methods.eap import EdgeAttributionPatching
+from engine.methods.ig_inputs import IntegratedGradientsInputs
+
+#: name -> method, in the order in which they are listed
+METHODS: dict[str, Method] = {
+    method.name: method for method in (EdgeAttributionPatching(), IntegratedGradientsInputs())
+}
+
+__all__ = ["METHODS", "Attribution", "Method", "MethodError", "Passes"]

@@ -1,0 +1,61 @@
+"""Prompts as padded tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tasks import Prompt
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Clean and patch prompts of one batch, aligned position by position.
+
+    Attributes:
+        prompts: where it came from.
+        clean, patch: token ids, `[inputs, positions]`.
+        real: False at padding, the same for both since their lengths agree.
+        good, bad: answer ids, `[inputs, answers]`, short rows filled with -1.
+    """
+
+    prompts: tuple[Prompt, ...]
+    clean: Int[Tensor, "inputs positions"]
+    patch: Int[Tensor, "inputs positions"]
+    real: Bool[Tensor, "inputs positions"]
+    good: Int[Tensor, "inputs n_good"]
+    bad: Int[Tensor, "inputs n_bad"]
+
+    @classmethod
+    def make(cls, prompts: Sequence[Prompt], pad_id: int = 0, side: str = "right") -> "PromptBatch":
+        """Pad to the longest prompt.
+
+        Padding on the right is the default: under a causal mask nothing real sees it.
+
+        Raises:
+            ValueError: no prompts, or `side` is neither "left" nor "right".
+        """
+        if not prompts:
+            raise ValueError("a batch needs at least one prompt")
+        if side not in ("left", "right"):
+            raise ValueError(f"padding side {side!r} is neither 'left' nor 'right'")
+        clean = _pad([p.clean for p in prompts], pad_id, side)
+        patch = _pad([p.patch for p in prompts], pad_id, side)
+        real = _pad([[1] * len(p.clean) for p in prompts], 0, side).bool()
+        good = _pad([p.good for p in prompts], -1, "right")
+        bad = _pad([p.bad for p in prompts], -1, "right")
+        return cls(tuple(prompts), clean, patch, real, good, bad)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def _pad(rows: Sequence[Sequence[int]], fill: int, side: str) -> Tensor:
+    width = max(map(len, rows))
+    table = torch.full((len(rows), width), fill, dtype=torch.long)
+    for i, row in enumerate(rows):
+        start = width - len(row) if side == "left" else 0
+        table[i, start : start + len(row)] = torch.tensor(row, dtype=torch.long)
+    return table

@@ -1,0 +1,144 @@
+"""One transformer layer as the graph sees it: ports that read the stream, nodes that write to it.
+
+Shapes: `*rows` stands for any leading shape, usually `[inputs, positions]`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from engine.graph import GraphSpec
+from engine.model.architectures import Architecture, AttentionCore, Heads
+
+Stream = Float[Tensor, "*rows d_model"]
+
+
+class Norm:
+    """A layer norm or RMS norm with what its closed-form pull-back needs.
+
+    Both are x -> w ⊙ x̂ + b with x̂ = r C x, where C removes the mean (layer norm) or is the identity
+    and r = (mean((Cx)²) + eps)^-1/2. The pull-back of a cotangent g at fixed x is
+    r C (w⊙g) − r x̂ ⟨x̂, w⊙g⟩ / d_model.
+    """
+
+    def __init__(self, module: nn.Module, unit_offset: bool) -> None:
+        self._module = module
+        self.centred = isinstance(module, nn.LayerNorm)
+        eps = getattr(module, "variance_epsilon", None)
+        self.eps = float(getattr(module, "eps", 0.0) if eps is None else eps)
+        self.weight: Tensor = module.weight + 1.0 if unit_offset else module.weight  # type: ignore
+        self.bias: Tensor | None = getattr(module, "bias", None)
+
+    def __call__(self, x: Stream) -> Stream:
+        out: Tensor = self._module(x)
+        return out
+
+    def unit(self, x: Stream) -> tuple[Stream, Float[Tensor, "*rows 1"]]:
+        """x̂ and r at x."""
+        centred = x - x.mean(-1, keepdim=True) if self.centred else x
+        r = torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps)
+        return centred * r, r
+
+
+@dataclass(frozen=True)
+class PortWeights:
+    """The projections of all attention ports of a layer: queries, then keys, then values.
+
+    Attributes:
+        weight: one map a port, from the normed stream.
+        bias: what it adds.
+    """
+
+    weight: Float[Tensor, "ports d_head d_model"]
+    bias: Float[Tensor, "ports d_head"]
+
+    def folded(self, norm: Norm) -> "PortWeights":
+        """The same maps from x̂ (see `Norm`): C and w folded into the weight, b into the bias."""
+        weight, bias = self.weight * norm.weight, self.bias
+        if norm.bias is not None:
+            bias = bias + self.weight @ norm.bias
+        if norm.centred:
+            weight = weight - weight.mean(-1, keepdim=True)
+        return PortWeights(weight, bias)
+
+
+class Layer:
+    """Ports and nodes of one layer, whatever the architecture.
+
+    Attributes:
+        core: attention from given queries, keys and values to z (heads before W_O).
+        ports: weights of the attention ports; views of the model's where the layout allows.
+        w_out: `[heads, d_head, d_model]`, W_O of each head.
+        constant: the bias of the attention output, which belongs to no node; None if absent.
+    """
+
+    def __init__(self, module: nn.Module, arch: Architecture, spec: GraphSpec) -> None:
+        def part(name: str) -> nn.Module:
+            return module.get_submodule(name)
+
+        attention = part(arch.attention)
+        self.spec = spec
+        self.core = AttentionCore(attention, arch)
+        self.norm_attention = Norm(part(arch.norm_attention), arch.unit_offset)
+        self.norm_mlp = Norm(part(arch.norm_mlp), arch.unit_offset)
+        self._mlp = part(arch.mlp)
+        self._post_mlp = part(arch.post_mlp) if arch.post_mlp else None
+        self._post = Norm(part(arch.post_attention), True) if arch.post_attention else None
+        self._projection = arch.projection
+        self._projections = [attention.get_submodule(n) for n in arch.projection.modules()]
+        self._output = attention.get_submodule(arch.output)
+        self.ports = self._port_weights()
+        self.w_out = _matrix(self._output).unflatten(0, (spec.n_heads, -1))
+        self.constant: Tensor | None = getattr(self._output, "bias", None)
+
+    def _port_weights(self) -> PortWeights:
+        weights = self._split([_matrix(m) for m in self._projections])
+        weight = torch.cat([w.permute(1, 2, 0) for w in weights])
+        if getattr(self._projections[0], "bias", None) is None:
+            return PortWeights(weight, weight.new_zeros(weight.shape[:2]))
+        return PortWeights(weight, torch.cat(self._split([m.bias for m in self._projections])))
+
+    def _split(self, outputs: list[Tensor]) -> tuple[Heads, Heads, Heads]:
+        return self._projection.split(outputs, self.spec.n_heads, self.spec.n_kv_heads)
+
+    def project(self, stream: Stream) -> tuple[Heads, Heads, Heads]:
+        """Queries, keys and values when every port reads the same stream."""
+        normed = self.norm_attention(stream)
+        return self._split([module(normed) for module in self._projections])
+
+    def write(self, z: Heads) -> tuple[Stream, Stream | None]:
+        """What the attention block adds to the stream, and the scale of its post-norm if any."""
+        out: Tensor = self._output(z.flatten(-2))
+        if self._post is None:
+            return out, None
+        scale = self._post.unit(out)[1] * self._post.weight
+        return out * scale, scale
+
+    def head_writes(self, z: Heads, scale: Stream | None) -> Float[Tensor, "heads *rows d_model"]:
+        """What each head adds to the stream: W_O z_h, by the post-norm's scale of the same run."""
+        rows = z.shape[:-2]
+        writes = torch.bmm(z.reshape(-1, *z.shape[-2:]).transpose(0, 1), self.w_out)
+        writes = writes.unflatten(1, rows)
+        return writes if scale is None else writes * scale
+
+    def mlp(self, stream: Stream) -> Stream:
+        """What the MLP adds to the stream (its own post-norm included)."""
+        out: Tensor = self._mlp(self.norm_mlp(stream))
+        return out if self._post_mlp is None else self._post_mlp(out)
+
+    def project_port(self, port: int, normed: Stream) -> Float[Tensor, "*rows d_head"]:
+        """One port's query, key or value from its own normed stream."""
+        return nn.functional.linear(normed, self.ports.weight[port], self.ports.bias[port])
+
+    def attend(self, query: Heads, key: Heads, value: Heads, context: dict[str, Any]) -> Heads:
+        """z `[rows, positions, heads, d_head]`."""
+        return self.core(query, key, value, context)
+
+
+def _matrix(module: nn.Module) -> Float[Tensor, "d_in d_out"]:
+    """A linear map's matrix; GPT-2 stores it as d_in x d_out, torch the other way round."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight.T if isinstance(module, nn.Linear) else weight

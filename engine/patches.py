@@ -1,0 +1,163 @@
+"""Patch values: what a source is taken to write where an edge from it is dropped.
+
+    counterfactual   what it writes on the input's patch prompt (one forward)
+    zero             nothing
+    mean             its mean over patch prompts of the build split, per position within a group of
+                     equal task, template and length, or pooled over a task's real positions
+
+Means are sums and counts until the end, so that shards fold exactly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from engine.model import Inputs, Model, PromptBatch, RunValues, SourceValues
+from engine.model.values import stack_sources, table_values, zero_values
+from tasks import Prompt
+
+
+class PatchError(ValueError):
+    """A patch that cannot be had for these prompts; the message is one line."""
+
+
+class Patch(Protocol):
+    """A kind of patch values, resolved batch by batch.
+
+    Attributes:
+        kind: its name in configs and results.
+        n_forwards: forwards it costs a batch.
+    """
+
+    kind: str
+    n_forwards: int
+
+    def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
+        """Patch values of every source for this batch; `inputs` are the clean ones."""
+
+
+class Counterfactual:
+    """Values of the run on the patch prompts."""
+
+    kind, n_forwards = "counterfactual", 1
+
+    @torch.no_grad()
+    def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
+        return RunValues(model, model.run(model.prepare(batch.patch, batch.real)))
+
+
+class Zero:
+    """Every source writes nothing; attention output biases, which are no node's, remain."""
+
+    kind, n_forwards = "zero", 0
+
+    def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
+        return zero_values(model, inputs.embed)
+
+
+@dataclass(frozen=True)
+class MeanPartial:
+    """A sum over prompts (float64) and how many entered it, for one group.
+
+    Attributes:
+        total: `[sources, positions, d_model]`; one position if pooled.
+        count: prompts summed (positions, if pooled).
+    """
+
+    total: Float[np.ndarray, "sources positions d_model"]
+    count: int
+
+    def merge(self, other: "MeanPartial") -> "MeanPartial":
+        return MeanPartial(self.total + other.total, self.count + other.count)
+
+    def mean(self) -> Float[np.ndarray, "sources positions d_model"]:
+        return self.total / self.count
+
+
+class Mean:
+    """Means by group (see `mean_groups`).
+
+    Args:
+        tables: group -> `[sources, positions, d_model]`; one position if pooled.
+        pooled: whether the tables are pooled over positions.
+    """
+
+    kind, n_forwards = "mean", 0
+
+    def __init__(self, tables: Mapping[str, np.ndarray], *, pooled: bool) -> None:
+        self._tables, self._pooled = dict(tables), pooled
+
+    def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
+        groups = mean_groups(batch.prompts, pooled=self._pooled)
+        rows = [
+            self._row(g, real, inputs.embed) for g, real in zip(groups, batch.real, strict=True)
+        ]
+        return table_values(model, rows)
+
+    def _row(self, group: str, real: Tensor, like: Tensor) -> Float[Tensor, "sources pos d_model"]:
+        if group not in self._tables:
+            raise PatchError(
+                f"patch 'mean' has no mean for prompts of group {group!r} (task/template/length): "
+                "no build prompt is alike; raise data.n_build or use pooled means"
+            )
+        table = torch.as_tensor(self._tables[group], dtype=like.dtype, device=like.device)
+        out = table.new_zeros(table.shape[0], len(real), table.shape[2])
+        out[:, real.to(like.device)] = table
+        return out
+
+
+def mean_groups(prompts: Sequence[Prompt], *, pooled: bool) -> list[str]:
+    """The group whose mean stands in for each prompt: `task/template/length`, or `task`."""
+    return [p.task if pooled else f"{p.task}/{p.template}/{len(p.clean)}" for p in prompts]
+
+
+@torch.no_grad()
+def mean_partials(
+    model: Model, prompts: Sequence[Prompt], *, pooled: bool, over: str, micro_batch: int
+) -> dict[str, MeanPartial]:
+    """Sums of what every source writes, by group.
+
+    Args:
+        pooled: sum over real positions too.
+        over: "patch" (the paper's mean ablation with corrupted inputs) or "clean".
+        micro_batch: prompts a forward.
+    """
+    partials: dict[str, MeanPartial] = {}
+    by_length = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].clean), i))
+    for start in range(0, len(by_length), micro_batch):
+        batch = PromptBatch.make([prompts[i] for i in by_length[start : start + micro_batch]])
+        inputs = model.prepare(getattr(batch, over), batch.real)
+        written = stack_sources(model, RunValues(model, model.run(inputs))).double().cpu().numpy()
+        for i, group in enumerate(mean_groups(batch.prompts, pooled=pooled)):
+            values = written[:, i, batch.real[i].numpy()]
+            part = MeanPartial(values, 1)
+            if pooled:
+                part = MeanPartial(values.sum(1, keepdims=True), values.shape[1])
+            partials[group] = partials[group].merge(part) if group in partials else part
+    return partials
+
+
+#: kinds that need no data beyond the batch; `mean` is made from its tables
+PATCHES = ("counterfactual", "zero", "mean")
+
+
+def make_patch(
+    kind: str, means: Mapping[str, np.ndarray] | None = None, *, pooled: bool = False
+) -> Patch:
+    """The patch of that kind.
+
+    Raises:
+        PatchError: an unknown kind, or `mean` without its tables.
+    """
+    if kind == "counterfactual":
+        return Counterfactual()
+    if kind == "zero":
+        return Zero()
+    if kind == "mean" and means is not None:
+        return Mean(means, pooled=pooled)
+    raise PatchError(f"patch {kind!r} is none of {', '.join(PATCHES)}, or lacks its means")
