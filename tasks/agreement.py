@@ -1,9 +1,9 @@
 """Subject-verb agreement: the verb takes the number of its subject, not of the noun beside it.
 
-    simple    The tall farmer                         -> is, not are
-    pp        The farmer near the parents             -> is, not are
-    rc_that   The farmer that the parents love        -> is, not are
-    rc        The farmer the parents love             -> is, not are
+    simple    I think that the tall farmer                     -> is, not are
+    pp        I think that the farmer near the parents         -> is, not are
+    rc_that   I think that the farmer that the parents love    -> is, not are
+    rc        I think that the farmer the parents love         -> is, not are
 
 The patch flips the number of the subject and nothing else, so that the other verb form is right.
 Subjects are singular and plural in turn; the noun in between is singular or plural by chance, so

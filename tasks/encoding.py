@@ -6,6 +6,7 @@ appended to it, because that is what the model sees and would have to write.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,20 @@ class Encoder:
         """Whether none of the ids is the tokenizer's unknown token."""
         return self._unknown is None or self._unknown not in ids
 
-    def answer(self, text: str, answer: str) -> int | None:
-        """The id that the answer adds to the text; None where it is not exactly one known token."""
-        before, after = self.encode(text).ids, self.encode(text + answer).ids
-        added = after[len(before) :]
-        if not _begins(after, before) or len(added) != 1 or not self.knows(added):
-            return None
-        return added[0]
+    def answers(self, text: str, answers: Iterable[str]) -> tuple[int, ...] | None:
+        """The id that each answer adds to the text; None where one is not exactly one known token.
+
+        An answer that changes how the text itself is split is none: the model never sees that.
+        """
+        before = self.encode(text).ids
+        found: list[int] = []
+        for answer in answers:
+            after = self.encode(text + answer).ids
+            added = after[len(before) :]
+            if not _begins(after, before) or len(added) != 1 or not self.knows(added):
+                return None
+            found += added
+        return tuple(found)
 
     def is_apart(self, text: str, answer: str) -> bool:
         """Whether the text keeps its own tokens when the answer is appended to it."""
@@ -74,7 +82,7 @@ class Encoder:
 
     def is_single(self, *words: str) -> bool:
         """Whether each word, with a space before it, is one token inside a sentence."""
-        return all(self.answer(_CARRIER, " " + word) is not None for word in words)
+        return self.answers(_CARRIER, [f" {word}" for word in words]) is not None
 
     def pieces(self, text: str) -> list[str]:
         """The text as the tokenizer splits it, one string a token."""

@@ -52,7 +52,7 @@ NOUNS = (
     *("war", "conflict", "siege", "campaign", "crisis", "expedition", "dispute", "trial"),
     *("project", "journey", "strike", "rebellion", "marriage", "alliance", "dynasty", "trade"),
 )
-YEARS = range(1100, 1900)
+YEARS = range(1000, 1900)
 
 _CARRIER = "the year"
 _N_DIGITS = 4
@@ -79,7 +79,7 @@ class YearSplit:
         return sorted({self.place(year)[1] for year in self.written if year.startswith(stem)})
 
     def baseline(self, year: str) -> str:
-        """The start year of the patch: the earliest-looking one with the same stem."""
+        """The start year of the patch, after which every end year with this stem can follow."""
         n_left = _N_DIGITS - self.stem
         return year[: self.stem] + ("0" if n_left == 1 else "1".zfill(n_left))
 
@@ -127,8 +127,9 @@ def _drawers(encoder: Encoder) -> Mapping[str, Drawer]:
 def _is_start(split: YearSplit, year: str) -> bool:
     """Whether there are answers on both sides, and the patch can be written in the same way."""
     stem, compared, _ = split.place(year)
-    answers = split.answers(stem)
-    return answers[0] < compared < answers[-1] and split.baseline(year) in split.written
+    baseline = split.baseline(year)
+    lower, upper = split.place(baseline)[1], split.answers(stem)[-1]
+    return baseline in split.written and lower < compared < upper
 
 
 def _draft(

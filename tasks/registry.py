@@ -136,7 +136,7 @@ def _member(name: str, base: Path | None) -> Generator | Path:
             raise TaskError(f"task file {path} is not there; give the path of a JSONL file")
         return path
     if name not in GENERATORS:
-        near = difflib.get_close_matches(name, GENERATORS, n=1)
+        near = difflib.get_close_matches(name.lower(), GENERATORS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise TaskError(
             f"unknown task {name!r}; {hint}allowed: {', '.join(GENERATORS)}, several joined by +, "

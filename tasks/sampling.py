@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable
 
 from tasks.drafts import Draft, Drawer, Generator
 from tasks.encoding import Encoder
@@ -32,11 +33,15 @@ def sample(generator: Generator, encoder: Encoder, split: str, n: int, seed: int
     """
     name = generator.info.name
     rng = random.Random(_digest(name, seed, split))
-    waiting = list(generator.drawers(encoder).values())
+    waiting = deque(generator.drawers(encoder).values())
     found: dict[tuple[int, ...], Prompt] = {}
+
+    def is_wanted(clean: tuple[int, ...]) -> bool:
+        return clean not in found and split_of(name, seed, clean) == split
+
     while len(found) < n and waiting:
-        drawer = waiting.pop(0)
-        prompt = _draw(drawer, rng, encoder, name, split, seed, found)
+        drawer = waiting.popleft()
+        prompt = _draw(drawer, rng, encoder, name, is_wanted)
         if prompt is not None:
             found[prompt.clean] = prompt
             waiting.append(drawer)
@@ -48,22 +53,28 @@ def sample(generator: Generator, encoder: Encoder, split: str, n: int, seed: int
     return list(found.values())
 
 
-def to_prompt(draft: Draft, encoder: Encoder, task: str) -> Prompt | None:
-    """The prompt of a draft, or None where this tokenizer does not keep it aligned."""
+def to_prompt(
+    draft: Draft,
+    encoder: Encoder,
+    task: str,
+    is_wanted: Callable[[tuple[int, ...]], bool],
+) -> Prompt | None:
+    """The prompt of a draft; None where its clean ids are not wanted or nothing keeps aligned."""
     clean, patch = encoder.encode(draft.clean.text), encoder.encode(draft.patch.text)
-    if len(clean.ids) != len(patch.ids) or not encoder.knows(clean.ids + patch.ids):
-        return None
-    good = [encoder.answer(draft.clean.text, answer) for answer in draft.good]
-    bad = [encoder.answer(draft.clean.text, answer) for answer in draft.bad]
     labels = {key: clean.position(draft.clean.slots[slot]) for key, slot in draft.labels.items()}
     moved = {key: patch.position(draft.patch.slots[slot]) for key, slot in draft.labels.items()}
-    if None in good or None in bad or labels != moved:
+    aligned = len(clean.ids) == len(patch.ids) and labels == moved
+    if not aligned or not encoder.knows(clean.ids + patch.ids) or not is_wanted(clean.ids):
+        return None
+    good = encoder.answers(draft.clean.text, draft.good)
+    bad = encoder.answers(draft.clean.text, draft.bad)
+    if good is None or bad is None:
         return None
     return Prompt(
         clean=clean.ids,
         patch=patch.ids,
-        good=tuple(i for i in good if i is not None),
-        bad=tuple(i for i in bad if i is not None),
+        good=good,
+        bad=bad,
         task=task,
         template=draft.template,
         labels=labels | {"end": len(clean.ids) - 1},
@@ -82,14 +93,12 @@ def _draw(
     rng: random.Random,
     encoder: Encoder,
     task: str,
-    split: str,
-    seed: int,
-    found: Mapping[tuple[int, ...], Prompt],
+    is_wanted: Callable[[tuple[int, ...]], bool],
 ) -> Prompt | None:
-    """The variant's next prompt that is aligned, new and of this split; None: it has run dry."""
+    """The variant's next prompt that is aligned and wanted; None where it seems to have run dry."""
     for _ in range(_DRAWS_BEFORE_GIVING_UP):
-        prompt = to_prompt(drawer(rng), encoder, task)
-        if prompt and prompt.clean not in found and split_of(task, seed, prompt.clean) == split:
+        prompt = to_prompt(drawer(rng), encoder, task, is_wanted)
+        if prompt is not None:
             return prompt
     return None
 

@@ -52,7 +52,7 @@ def read(path: Path) -> list[Line]:
         TaskError: names the file, the line, the key, the value and what is allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"task file {path} cannot be read as UTF-8 text: {error}") from error
     lines = [
@@ -182,7 +182,15 @@ def _ids(
     line: Line, key: str, value: Tokens, encoder: Encoder | None, n_vocab: int | None
 ) -> tuple[int, ...]:
     if isinstance(value, str):
-        return _encoder(line, key, value, encoder).encode(value).ids
+        encoder = _encoder(line, key, value, encoder)
+        ids = encoder.encode(value).ids
+        if not encoder.knows(ids):
+            raise TaskError(
+                f"{line.where}: {key} is {_short(value)}, which has words unknown to this model's "
+                "tokenizer; "
+                "use words that it knows, or token ids"
+            )
+        return ids
     for token in value:
         _check_id(line, key, token, n_vocab)
     return tuple(value)
@@ -196,10 +204,10 @@ def _answer_id(
         return answer
     encoder = _encoder(line, key, answer, encoder)
     before = line.clean if isinstance(line.clean, str) else ""
-    found = encoder.answer(before, answer)
+    found = encoder.answers(before, [answer])
     if found is None:
         raise TaskError(f"{line.where}: {_not_one_token(key, before, answer, encoder)}")
-    return found
+    return found[0]
 
 
 def _not_one_token(key: str, before: str, answer: str, encoder: Encoder) -> str:
@@ -211,7 +219,7 @@ def _not_one_token(key: str, before: str, answer: str, encoder: Encoder) -> str:
         pieces = encoder.pieces(before + answer)[len(encoder.pieces(before)) :]
         known = "" if len(pieces) > 1 else " unknown to the tokenizer"
         what = f"is {len(pieces)} token{'s' * (len(pieces) > 1)}{known}: {pieces}"
-    spaced = not answer.startswith(" ") and encoder.answer(before, f" {answer}") is not None
+    spaced = not answer.startswith(" ") and encoder.answers(before, [f" {answer}"]) is not None
     hint = f"write {' ' + answer!r}, with its space" if spaced else "give one token or its id"
     return f"{key} {answer!r} {what}; an answer is one token: {hint}"
 
