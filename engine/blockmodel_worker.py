@@ -1,0 +1,194 @@
+"""Fit one stochastic block model; run as a script by an interpreter that has graph-tool.
+
+    python -I blockmodel_worker.py --probe              prints the versions as one line of JSON
+    python -I blockmodel_worker.py REQUEST.npz RESULT.json
+
+Kept apart from the engine because graph-tool is compiled against its own numpy and cannot be
+imported beside the engine's (design page, "Environment facts"). It imports the standard library,
+numpy and graph_tool, and nothing else; a test holds this.
+
+Request (no pickles): ``n_nodes`` int; ``edges`` int [n_edges, 2] of (source, target), distinct;
+``options`` a JSON string with fit ("nested" | "flat"), degree_corrected, n_iter, patience,
+max_rounds, seed. Result: see ``result``; description lengths are in nats.
+
+The fit, for one chain:
+1. the agglomerative multilevel minimisation of Peixoto 2014 (graph-tool's ``minimize_*``);
+2. rounds of ``n_iter`` merge-split sweeps at zero temperature (Peixoto 2020), until ``patience``
+   rounds in a row bring nothing;
+3. the best partition seen is rebuilt from nothing, and the length reported is that state's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # graph-tool warns when its drawing libraries are absent
+    import graph_tool
+    from graph_tool.inference import (
+        BlockState,
+        NestedBlockState,
+        minimize_blockmodel_dl,
+        minimize_nested_blockmodel_dl,
+    )
+
+PR_SET_PDEATHSIG = 1
+MIN_GAIN_NATS = 1e-6  # smaller differences are rounding, not shorter descriptions
+EXTRA_LEVELS = 2  # room above the hierarchy for the sweeps to deepen it
+
+
+def versions() -> dict[str, str]:
+    """The versions that a partition depends on."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    graph_tool_version = graph_tool.__version__.split()[0]
+    return {"graph_tool": graph_tool_version, "numpy": np.__version__, "python": python}
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process with the one that started it (Linux; else nothing)."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
+
+
+def single_thread() -> None:
+    """The identity of a run fixes its threads: one here, whatever the machine has."""
+    if graph_tool.openmp_enabled():
+        graph_tool.openmp_set_num_threads(1)
+
+
+def make_graph(n_nodes: int, edges: np.ndarray) -> Any:
+    graph = graph_tool.Graph(directed=True)
+    graph.add_vertex(n_nodes)
+    graph.add_edge_list(edges)
+    return graph
+
+
+def make_state(graph: Any, bs: list[np.ndarray], options: dict[str, Any]) -> Any:
+    """A state with the given hierarchy (``bs[l]`` maps blocks of level l-1; one entry if flat)."""
+    degree_corrected = options["degree_corrected"]
+    if options["fit"] == "nested":
+        return NestedBlockState(graph, bs=bs, state_args={"deg_corr": degree_corrected})
+    return BlockState(graph, b=bs[0], deg_corr=degree_corrected)
+
+
+def hierarchy(state: Any, options: dict[str, Any]) -> list[np.ndarray]:
+    """The state's hierarchy as copied arrays, still with graph-tool's gaps in the numbering."""
+    if options["fit"] == "nested":
+        return [np.array(b, dtype=np.int64) for b in state.get_bs()]
+    return [np.array(state.get_blocks().a, dtype=np.int64)]
+
+
+def by_first_appearance(blocks: np.ndarray) -> np.ndarray:
+    """Equal partitions get equal numbers, and so a description length of the same bits."""
+    _, first, inverse = np.unique(blocks, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse.ravel()]
+
+
+def levels_over_nodes(bs: list[np.ndarray]) -> list[np.ndarray]:
+    """The block of every node at each level, bottom first; repeated levels are left out.
+
+    A hierarchy ends with its first level of one block.
+    """
+    levels: list[np.ndarray] = []
+    block_of = np.arange(len(bs[0]))
+    for level in bs:
+        block_of = level[block_of]
+        compact = by_first_appearance(block_of)
+        if not levels or compact.max() < levels[-1].max():
+            levels.append(compact)
+        if compact.max() == 0:
+            return levels
+    return [*levels, np.zeros_like(block_of)] if len(bs) > 1 else levels
+
+
+def hierarchy_of_levels(levels: list[np.ndarray]) -> list[np.ndarray]:
+    """The inverse of ``levels_over_nodes``: each level as a map of the blocks below it."""
+    bs = [levels[0]]
+    for index, above in enumerate(levels[1:]):
+        below = levels[index]
+        parent = np.zeros(below.max() + 1, dtype=np.int64)
+        parent[below] = above
+        bs.append(parent)
+    return bs
+
+
+def minimised(graph: Any, options: dict[str, Any]) -> Any:
+    """Step 1: the agglomerative minimum."""
+    state_args = {"deg_corr": options["degree_corrected"]}
+    if options["fit"] != "nested":
+        return minimize_blockmodel_dl(graph, state_args=state_args)
+    state = minimize_nested_blockmodel_dl(graph, state_args=state_args)
+    return state.copy(bs=hierarchy(state, options) + [np.zeros(1, dtype=np.int64)] * EXTRA_LEVELS)
+
+
+def refined(state: Any, options: dict[str, Any]) -> list[np.ndarray]:
+    """Step 2: zero-temperature merge-split rounds; the best hierarchy seen."""
+    best, shortest = hierarchy(state, options), state.entropy()
+    idle = n_rounds = 0
+    while idle < options["patience"] and n_rounds < options["max_rounds"]:
+        state.multiflip_mcmc_sweep(niter=options["n_iter"], beta=np.inf)
+        n_rounds += 1
+        length = state.entropy()
+        if length < shortest - MIN_GAIN_NATS:
+            best, shortest, idle = hierarchy(state, options), length, 0
+        else:
+            idle += 1
+    return best
+
+
+def result(n_nodes: int, edges: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
+    """One chain: levels [n_levels][n_nodes], its length, the one-block length, versions."""
+    graph_tool.seed_rng(options["seed"])
+    np.random.seed(options["seed"])  # noqa: NPY002 - graph-tool's Python side draws from it
+    graph = make_graph(n_nodes, edges)
+    best = refined(minimised(graph, options), options)
+    one_block = [np.zeros(n_nodes, dtype=np.int64)]
+    null = make_state(graph, one_block, options).entropy()
+    levels = levels_over_nodes(best)
+    length = make_state(graph, hierarchy_of_levels(levels), options).entropy()
+    if length > null:  # the search may stop above the trivial partition; the shortest is kept
+        levels, length = one_block, null
+    return {
+        "levels": [level.tolist() for level in levels],
+        "description_length": float(length),
+        "description_length_null": float(null),
+        "versions": versions(),
+    }
+
+
+def write_atomic(path: str, text: str) -> None:
+    """A reader finds the whole result or none."""
+    partial = path + ".partial"
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--probe"]:
+        print(json.dumps(versions()))
+        return 0
+    request_path, result_path = arguments
+    die_with_parent()
+    single_thread()
+    with np.load(request_path, allow_pickle=False) as request:
+        n_nodes, edges = int(request["n_nodes"]), request["edges"]
+        options = json.loads(str(request["options"]))
+    write_atomic(result_path, json.dumps(result(n_nodes, edges, options)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
