@@ -153,7 +153,9 @@ def test_scores_on_a_linear_model_add_up_across_every_cut():
     with torch.no_grad():
         clean = model.run(model.prepare(batch.clean, batch.real)).logits
         patch = model.run(model.prepare(batch.patch, batch.real)).logits
-    total = oriented("logit_diff", clean, batch, clean) - oriented("logit_diff", patch, batch, clean)
+    total = oriented("logit_diff", clean, batch, clean) - oriented(
+        "logit_diff", patch, batch, clean
+    )
     graph = model.graph
     depth_of_source = np.array([_depth(s) for s in graph.sources])
     depth_of_target = np.array([_depth(t) for t in graph.targets])
@@ -179,9 +181,11 @@ def linear_model_(model):
     identity.weight, identity.bias, identity.eps = torch.ones(()), None, 0.0
 
     for layer in model.layers:
-        layer.mlp = lambda x: x @ torch.linspace(-1, 1, x.shape[-1] ** 2, dtype=x.dtype).reshape(
-            x.shape[-1], -1
-        ) * 0.1
+        layer.mlp = lambda x: (
+            x
+            @ torch.linspace(-1, 1, x.shape[-1] ** 2, dtype=x.dtype).reshape(x.shape[-1], -1)
+            * 0.1
+        )
         layer.attend = lambda q, k, v, context: v + 0 * (q + k)
         layer.norm_attention = _NoNorm(model)
     model._final_norm = lambda x: x
