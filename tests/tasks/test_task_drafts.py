@@ -18,7 +18,7 @@ def _draft(patch: tuple[str, str], good: str = " Mary") -> Draft:
         patch=fill(FRAME, A=patch[0], B=patch[1]),
         good=(good,),
         bad=(" Tom",),
-        labels={"A": "A", "B": "B"},
+        labels={"A": "A"},
     )
 
 
@@ -36,7 +36,7 @@ def test_only_aligned_drafts_become_prompts(draft, is_prompt, words):
     prompt = to_prompt(draft, Encoder(words), "t", lambda clean: True)
     assert (prompt is not None) == is_prompt
     if prompt is not None:
-        assert prompt.labels == {"A": 1, "B": 5, "end": 6}
+        assert prompt.labels == {"A": 1, "end": 6}
 
 
 def test_unwanted_drafts_become_none(words):
