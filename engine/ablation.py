@@ -53,19 +53,21 @@ class _Circuit:
     """State of one circuit: the differences of its sources and their ids.
 
     Attributes:
-        deltas: `[1 + live sources, inputs * positions * d_model]`; row 0 is the sum of the others.
+        deltas: `[live sources, inputs * positions * d_model]`, rows filled in forward order.
+        total: their sum.
         row: row of each source in `deltas`, -1 where its difference is zero or never read.
         ids: id of each source's value; 0 where the difference is zero or never read.
     """
 
     deltas: Float[Tensor, "rows numbers"]
+    total: Float[Tensor, " numbers"]
     row: Int[np.ndarray, " sources"]
     ids: Int[np.ndarray, " sources"]
-    n_rows: int = 1
+    n_rows: int = 0
 
     def add(self, source: int, delta: Tensor, value_id: int) -> None:
         self.deltas[self.n_rows] = delta
-        self.deltas[0] += delta
+        self.total += delta
         self.row[source], self.ids[source] = self.n_rows, value_id
         self.n_rows += 1
 
@@ -85,23 +87,19 @@ class _AblatedRun:
         self.circuits = [self._start(wanted) for wanted in self.wanted]
 
     def _start(self, wanted: Bool[np.ndarray, " sources"]) -> _Circuit:
-        n = len(self.graph.sources)
-        deltas = self.inputs.embed.new_zeros(1 + int(wanted.sum()), self.inputs.embed.numel())
-        return _Circuit(deltas, np.full(n, -1), np.zeros(n, dtype=np.int64))
+        n, embed = len(self.graph.sources), self.inputs.embed
+        deltas = embed.new_empty(int(wanted.sum()), embed.numel())
+        total = embed.new_zeros(embed.numel())
+        return _Circuit(deltas, total, np.full(n, -1), np.zeros(n, dtype=np.int64))
 
     def logits(self) -> Float[Tensor, "circuits inputs vocab"]:
-        self._publish(0, [(self.inputs.embed - self.patch.embed).flatten()], self._all(), [0])
+        everywhere = np.arange(len(self.masks))
+        delta = (self.inputs.embed - self.patch.embed).flatten()[None]
+        group = np.zeros(len(self.masks), dtype=np.int64)
+        self._publish(0, delta, everywhere, group, self.wanted[:, 0])
         for layer in range(self.model.spec.n_layers):
-            attention, mlp = self.graph.blocks[2 * layer : 2 * layer + 2]
-            before = self.stream
-            self._attention(attention)
-            self.stream = before + self.patch.attention(layer)
-            self._mlp(mlp, before if self.model.spec.parallel else self.stream)
-            self.stream = self.stream + self.patch.mlp(layer)
+            self._layer(*self.graph.blocks[2 * layer : 2 * layer + 2])
         return self._final(self.graph.blocks[-1])
-
-    def _all(self) -> Int[np.ndarray, " circuits"]:
-        return np.zeros(len(self.masks), dtype=np.int64)
 
     # --- what ports read -------------------------------------------------------------------
     def _keys(self, block: PortBlock) -> Int[np.ndarray, "circuits targets sources"]:
@@ -111,80 +109,128 @@ class _AblatedRun:
         return kept * ids[:, None]
 
     def _streams(
-        self, block: PortBlock, rows: Int[np.ndarray, "rows 2"], base: Stream
-    ) -> Float[Tensor, "rows inputs positions d_model"]:
-        """The stream of each (circuit, port) in `rows`, which are sorted by circuit."""
-        out = base.new_empty(len(rows), base.numel())
-        flat = base.flatten()
-        start = 0
-        for circuit, count in zip(*np.unique(rows[:, 0], return_counts=True), strict=True):
-            ports = rows[start : start + count, 1]
-            self._sums(block, int(circuit), ports, flat, out[start : start + count])
-            start += count
-        return out.unflatten(1, self.shape)
+        self,
+        blocks: tuple[PortBlock, ...],
+        rows: tuple[Int[np.ndarray, "rows 2"], ...],
+        base: Float[Tensor, " numbers"],
+    ) -> list[Float[Tensor, "rows numbers"]]:
+        """x_patch + Σ kept δ over the sources before the first block, for (circuit, port) rows.
 
-    def _sums(
-        self, block: PortBlock, circuit: int, ports: np.ndarray, base: Tensor, out: Tensor
-    ) -> None:
-        """x_patch + Σ kept δ for some ports of one circuit, by whichever side is shorter."""
-        state = self.circuits[circuit]
-        kept = self.masks[circuit, block.edges].reshape(block.n_targets, -1)[ports]
-        live = np.flatnonzero(state.row[: block.n_sources] >= 0)
-        kept = kept[:, live]
-        mostly = (2 * kept.sum(1) > len(live)) & self._total_is_prefix(state, block)
-        signs = np.where(mostly[:, None], kept - 1.0, kept)
-        weights = np.zeros((len(ports), state.n_rows), dtype=np.float32)
-        weights[:, state.row[live]] = signs
-        weights[:, 0] = mostly
-        columns = np.flatnonzero(weights.any(0))
-        table = state.deltas[: state.n_rows]
-        if len(columns) < state.n_rows:
-            table = table[torch.as_tensor(columns)]
-            weights = weights[:, columns]
-        torch.addmm(base, torch.as_tensor(weights).to(table), table, out=out)
+        `base` is x_patch, the same for all. The rows of one circuit, of whichever block, are one
+        matrix product, so that its table of differences is read once.
+        """
+        n_sources = blocks[0].n_sources
+        circuit = np.concatenate([r[:, 0] for r in rows])
+        edge = np.concatenate(
+            [b.first_edge + r[:, 1] * b.n_sources for b, r in zip(blocks, rows, strict=True)]
+        )
+        out = base.new_empty(len(circuit), base.numel())
+        for number in np.unique(circuit):
+            mine = np.flatnonzero(circuit == number)
+            kept = self.masks[number][edge[mine, None] + np.arange(n_sources)]
+            out[torch.as_tensor(mine)] = self._sums(self.circuits[number], kept, base)
+        return list(out.split([len(r) for r in rows]))
 
     @staticmethod
-    def _total_is_prefix(state: _Circuit, block: PortBlock) -> bool:
-        """All differences so far are parents of this block, so their sum may stand for them."""
-        return not (state.row[block.n_sources :] >= 0).any()
+    def _sums(state: _Circuit, kept: Bool[np.ndarray, "ports sources"], base: Tensor) -> Tensor:
+        """Base + Σ kept δ, by whichever side is shorter; `kept` covers all sources so far."""
+        live = np.flatnonzero(state.row[: kept.shape[1]] >= 0)
+        kept = kept[:, live]
+        mostly = 2 * kept.sum(1) > len(live)
+        out = base.repeat(len(kept), 1)
+        out[torch.as_tensor(mostly)] += state.total
+        weights = np.where(mostly[:, None], kept - 1.0, kept)
+        columns = np.flatnonzero(weights.any(0))
+        if not len(columns):
+            return out
+        table = state.deltas[: state.n_rows]
+        if 2 * len(columns) < state.n_rows:  # a copy of few rows beats a product over all
+            table, weights = table[torch.as_tensor(state.row[live[columns]])], weights[:, columns]
+        return out.addmm_(torch.as_tensor(weights).to(table), table)
 
     # --- modules ---------------------------------------------------------------------------
-    def _attention(self, block: PortBlock) -> None:
-        first = self.graph.head_source(block.layer, 0)
-        heads = slice(first, first + self.model.spec.n_heads)
-        active = self._active(self.wanted[:, heads].any(1), block)
-        if not len(active):
-            return
-        keys = self._keys(block)[active]
-        needed = self._needed_ports(active, heads)
-        keys[~needed] = -1
-        owners, group = _distinct(keys.reshape(len(active), -1))
-        queries, keys_, values = self._project(block, keys[owners], active[owners], needed[owners])
-        layer = self.model.layers[block.layer]
-        n_inputs = self.shape[0]
-        rows = torch.arange(n_inputs, device=queries.device).repeat(len(owners))
-        z = layer.attend(queries, keys_, values, self.inputs.context(block.layer, rows))
-        writes = self._head_deltas(layer, block.layer, z, len(owners))
-        for head in range(self.model.spec.n_heads):
-            readers = self.wanted[active, heads.start + head]
-            changed = self._changed(keys, head)
-            self._publish_head(heads.start + head, writes[head], active, group, readers & changed)
+    def _layer(self, attention: PortBlock, mlp: PortBlock) -> None:
+        """The streams of the layer's ports, then its heads, then its MLP.
 
-    def _active(self, wanted: Bool[np.ndarray, " circuits"], block: PortBlock) -> np.ndarray:
+        The MLP's stream over the sources before the layer is summed with the attention ports',
+        while the differences are at hand; the layer's own heads are added when they are known.
+        """
+        readers = self._active(mlp)
+        work = self._attention_work(attention)
+        rows, prefix = _distinct(self._keys(mlp)[readers, 0, : attention.n_sources])
+        mlp_rows = np.stack([readers[rows], np.zeros_like(rows)], axis=1)
+        flat = self.stream.flatten()
+        streams = self._streams((attention, mlp), (work.rows, mlp_rows), flat)
+        self._attend(attention, work, streams[0])
+        patched = self.patch.attention(attention.layer)
+        if len(readers):
+            self._mlp(mlp, readers, streams[1], prefix, attention.n_sources, patched)
+        self.stream = self.stream + patched + self.patch.mlp(mlp.layer)
+
+    def _active(self, block: PortBlock) -> Int[np.ndarray, " active"]:
         """Circuits in which something of this block must be computed."""
+        if block.kind == "mlp":
+            wanted = self.wanted[:, self.graph.mlp_source(block.layer)]
+        else:
+            wanted = self.wanted[:, self._heads(block.layer)].any(1)
         if self.patch.from_one_run:
-            kept = self.masks[:, block.edges].any(1)
-            wanted = wanted & kept
+            wanted = wanted & self.masks[:, block.edges].any(1)
         return np.flatnonzero(wanted)
 
-    def _needed_ports(self, active: np.ndarray, heads: slice) -> Bool[np.ndarray, "active ports"]:
+    def _heads(self, layer: int) -> slice:
+        return slice(self.graph.head_source(layer, 0), self.graph.mlp_source(layer))
+
+    def _attention_work(self, block: PortBlock) -> "_AttentionWork":
+        """Which ports of which circuits to compute, each distinct one once."""
+        active = self._active(block)
+        keys = self._keys(block)[active]
+        needed = self._needed_ports(active, block)
+        keys[~needed] = -1
+        owners, group = _distinct(keys)
+        owner, port = np.nonzero(needed[owners])
+        distinct, stream = _distinct(keys[owners][owner, port])
+        rows = np.stack([active[owners][owner[distinct]], port[distinct]], axis=1)
+        return _AttentionWork(active, group, len(owners), owner, port, stream, rows, keys)
+
+    def _needed_ports(
+        self, active: np.ndarray, block: PortBlock
+    ) -> Bool[np.ndarray, "active ports"]:
         """Ports of heads that are read; with coupled heads, all of them."""
         spec = self.model.spec
-        wanted = self.wanted[active, heads]
-        if spec.coupled:
-            wanted = np.ones_like(wanted)
-        groups = wanted.reshape(len(active), spec.n_kv_heads, -1).any(2)
+        wanted = self.wanted[active, self._heads(block.layer)] | spec.coupled
+        groups = wanted.reshape(-1, spec.n_kv_heads, spec.n_heads // spec.n_kv_heads).any(2)
         return np.concatenate([wanted, groups, groups], axis=1)
+
+    def _attend(self, block: PortBlock, work: "_AttentionWork", streams: Tensor) -> None:
+        if not len(work.active):
+            return
+        layer, n_inputs = self.model.layers[block.layer], self.shape[0]
+        query, key, value = self._project(layer, work, streams.unflatten(1, self.shape))
+        rows = torch.arange(n_inputs, device=query.device).repeat(work.n_owners)
+        z = layer.attend(query, key, value, self.inputs.context(block.layer, rows))
+        deltas = self._head_deltas(layer, block.layer, z, work.n_owners)
+        heads = self._heads(block.layer)
+        for head in range(self.model.spec.n_heads):
+            reads = self.wanted[work.active, heads.start + head] & self._changed(work.keys, head)
+            self._publish(heads.start + head, deltas[head], work.active, work.group, reads)
+
+    def _project(
+        self, layer: Layer, work: "_AttentionWork", streams: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, `[owners * inputs, positions, heads, d_head]` each."""
+        normed = layer.norm_attention(streams)
+        n_ports, d_head = layer.ports.weight.shape[:2]
+        table = normed.new_zeros(work.n_owners, *self.shape[:2], n_ports, d_head)
+        for number in np.unique(work.port):
+            mine = np.flatnonzero(work.port == number)
+            which, back = np.unique(work.stream[mine], return_inverse=True)
+            projected = layer.project_port(int(number), normed[torch.as_tensor(which)])
+            owner = torch.as_tensor(work.owner[mine])
+            table[owner, :, :, int(number)] = projected[torch.as_tensor(back)]
+        flat = table.flatten(0, 1)
+        n_heads, n_kv = self.model.spec.n_heads, self.model.spec.n_kv_heads
+        query, key, value = flat.split([n_heads, n_kv, n_kv], dim=2)
+        return query, key, value
 
     def _changed(self, keys: np.ndarray, head: int) -> Bool[np.ndarray, " active"]:
         """Circuits in which a head differs from its patch value."""
@@ -196,81 +242,87 @@ class _AblatedRun:
         group = spec.n_heads + head * spec.n_kv_heads // spec.n_heads
         return (keys[:, [head, group, group + spec.n_kv_heads]] > 0).any((1, 2))
 
-    def _project(
-        self, block: PortBlock, keys: np.ndarray, circuits: np.ndarray, needed: np.ndarray
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of each distinct circuit, rows [owners * inputs]."""
-        layer, spec = self.model.layers[block.layer], self.model.spec
-        owner, port = np.nonzero(needed)
-        distinct, stream_of = _distinct(keys[owner, port])
-        rows = np.stack([circuits[owner[distinct]], port[distinct]], axis=1)
-        order = np.argsort(rows[:, 0], kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        normed = layer.norm_attention(self._streams(block, rows[order], self.stream))
-        d_head = layer.ports.weight.shape[1]
-        table = normed.new_zeros(len(circuits), *self.shape[:2], block.n_targets, d_head)
-        for number in range(block.n_targets):
-            mine = np.flatnonzero(port == number)
-            if len(mine):
-                which, back = np.unique(place[stream_of[mine]], return_inverse=True)
-                projected = layer.project_port(number, normed[torch.as_tensor(which)])
-                table[torch.as_tensor(owner[mine]), :, :, number] = projected[torch.as_tensor(back)]
-        flat = table.flatten(0, 1)
-        kv = spec.n_heads + spec.n_kv_heads
-        return flat[:, :, : spec.n_heads], flat[:, :, spec.n_heads : kv], flat[:, :, kv:]
-
     def _head_deltas(
         self, layer: Layer, index: int, z: Tensor, n_owners: int
     ) -> Float[Tensor, "heads owners numbers"]:
         """u_G − u_patch of every head, for each distinct circuit."""
-        _, scale = layer.write(z) if self.model.spec.coupled else (None, None)
+        scale = layer.write(z)[1] if self.model.spec.coupled else None
         writes = layer.head_writes(z, scale).unflatten(1, (n_owners, -1))
         return (writes - self.patch.heads(index)[:, None]).flatten(2)
 
-    def _mlp(self, block: PortBlock, base: Stream) -> None:
-        source = self.graph.mlp_source(block.layer)
-        active = self._active(self.wanted[:, source], block)
-        if not len(active):
-            return
-        keys = self._keys(block)[active, 0]
+    def _mlp(
+        self,
+        block: PortBlock,
+        readers: np.ndarray,
+        prefix_streams: Float[Tensor, "distinct numbers"],
+        prefix: Int[np.ndarray, " readers"],
+        n_before: int,
+        patched: Stream,
+    ) -> None:
+        keys = self._keys(block)[readers, 0]
         owners, group = _distinct(keys)
-        rows = np.stack([active[owners], np.zeros_like(owners)], axis=1)
-        written = self.model.layers[block.layer].mlp(self._streams(block, rows, base))
+        streams = prefix_streams[torch.as_tensor(prefix[owners])]
+        if block.n_sources > n_before:
+            streams += patched.flatten()
+            for stream, circuit in zip(streams, readers[owners], strict=True):
+                self._add_own_heads(stream, self.circuits[circuit], circuit, block, n_before)
+        written = self.model.layers[block.layer].mlp(streams.unflatten(1, self.shape))
         deltas = (written - self.patch.mlp(block.layer)).flatten(1)
         changed = keys.any(1) | (not self.patch.from_one_run)
-        self._publish_head(source, deltas, active, group, changed)
+        self._publish(self.graph.mlp_source(block.layer), deltas, readers, group, changed)
+
+    def _add_own_heads(
+        self, stream: Tensor, state: _Circuit, circuit: int, mlp: PortBlock, n_before: int
+    ) -> None:
+        """Add the kept differences of the MLP's own layer, the last rows of the table."""
+        kept = self.masks[circuit, mlp.edges][n_before:]
+        rows = state.row[n_before : mlp.n_sources][kept]
+        for row in rows[rows >= 0]:
+            stream += state.deltas[int(row)]
 
     def _final(self, block: PortBlock) -> Float[Tensor, "circuits inputs vocab"]:
-        keys = self._keys(block)[:, 0]
-        owners, group = _distinct(keys)
+        owners, group = _distinct(self._keys(block)[:, 0])
         rows = np.stack([owners, np.zeros_like(owners)], axis=1)
-        streams = self._streams(block, rows, self.stream)
-        logits = self.model.unembed(self.inputs.at_read(streams))
+        (streams,) = self._streams((block,), (rows,), self.stream.flatten())
+        logits = self.model.unembed(self.inputs.at_read(streams.unflatten(1, self.shape)))
         return logits[torch.as_tensor(group)]
 
     # --- handing values on -----------------------------------------------------------------
-    def _publish_head(
+    def _publish(
         self,
         source: int,
         deltas: Float[Tensor, "owners numbers"],
-        active: np.ndarray,
-        group: np.ndarray,
-        readers: Bool[np.ndarray, " active"],
+        circuits: Int[np.ndarray, " rows"],
+        group: Int[np.ndarray, " rows"],
+        reads: Bool[np.ndarray, " rows"],
     ) -> None:
-        """Give each reading circuit the value of its group; equal groups share an id."""
-        ids = self.next_id + group
+        """Give each circuit that reads it the value of its group; equal groups share an id."""
+        for i in np.flatnonzero(reads):
+            self.circuits[circuits[i]].add(source, deltas[group[i]], self.next_id + int(group[i]))
         self.next_id += len(deltas)
-        for i in np.flatnonzero(readers):
-            self.circuits[active[i]].add(source, deltas[group[i]], int(ids[i]))
 
-    def _publish(
-        self, source: int, deltas: list[Tensor], group: np.ndarray, ids: list[int]
-    ) -> None:
-        """Give every circuit that reads it the same value."""
-        self.next_id += 1
-        for circuit in np.flatnonzero(self.wanted[:, source]):
-            self.circuits[circuit].add(source, deltas[group[circuit]], self.next_id - 1)
+
+@dataclass(frozen=True)
+class _AttentionWork:
+    """What one layer's attention has to compute.
+
+    Attributes:
+        active: circuits that read some head of the layer.
+        group: which distinct circuit (owner) stands for each of them; `n_owners` in all.
+        owner, port: the ports to compute, as pairs.
+        stream: which distinct stream each pair reads.
+        rows: the (circuit, port) whose stream that is.
+        keys: ids of the kept parents of each active circuit's ports; -1 where not needed.
+    """
+
+    active: Int[np.ndarray, " active"]
+    group: Int[np.ndarray, " active"]
+    n_owners: int
+    owner: Int[np.ndarray, " pairs"]
+    port: Int[np.ndarray, " pairs"]
+    stream: Int[np.ndarray, " pairs"]
+    rows: Int[np.ndarray, "streams 2"]
+    keys: Int[np.ndarray, "active ports sources"]
 
 
 def _wanted(graph: EdgeGraph, masks: Masks) -> Bool[np.ndarray, "circuits sources"]:

@@ -8,6 +8,7 @@ once into the cache. Weights come from safetensors or GGUF only, and no remote c
 import contextlib
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -249,10 +250,14 @@ def _cached(key: str, write: Callable[[Path], None]) -> Path:
 
 def _dequantize(file: Path, folder: Path) -> None:
     """Write a GGUF file's model as float32 safetensors."""
-    with _quiet():
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # the loader's bar knows no switch
+        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        model.to(torch.float32).save_pretrained(folder)
+        config = loaded.config
+        del config.quantization_config  # else transformers refuses to save what it de-quantized
+        plain = AutoModelForCausalLM.from_config(config).to(torch.float32)
+        plain.load_state_dict(loaded.state_dict())
+        plain.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 

@@ -92,9 +92,7 @@ class SlowModel:
         )
         positions = (real.long().cumsum(-1) - 1).clamp(min=0)
         with torch.no_grad():
-            self.hf(
-                tokens, attention_mask=real.long(), position_ids=positions, use_cache=False
-            )
+            self.hf(tokens, attention_mask=real.long(), position_ids=positions, use_cache=False)
         for hook in hooks:
             hook.remove()
         return first[0], seen
