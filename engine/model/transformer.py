@@ -117,7 +117,7 @@ class Model:
         """The model under nnsight, for tracing by hand: `with model.traced.trace(tokens): …`."""
         from engine.model.tracing import wrap
 
-        return wrap(self.hf, self.tokenizer)
+        return wrap(self.hf)
 
     @torch.no_grad()
     def prepare(

@@ -173,7 +173,9 @@ class SlowModel:
             heads = [torch.cat(t, dim=-1) for t in zip(q, k, v, strict=True)]
             overrule = {"query_key_value": torch.cat(heads, dim=-1)}
         else:
-            overrule = {f"{n}_proj": torch.cat(t, dim=-1) for n, t in zip("qkv", (q, k, v))}
+            overrule = {
+                f"{n}_proj": torch.cat(t, dim=-1) for n, t in zip("qkv", (q, k, v), strict=True)
+            }
         seen, hooks = [], []
         for name, value in overrule.items():
             module = getattr(attn, name)

@@ -1,0 +1,77 @@
+"""How much memory a shard needs, before it runs: counted from shapes, in bytes.
+
+The counts follow the tensors that `engine.methods` and `engine.ablation` hold at their peak;
+tests/engine measures a process against them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.graph import EdgeGraph, GraphSpec
+from engine.model import ModelSizes
+
+FLOAT_BYTES = 4
+#: interpreter, torch, transformers and Ray's worker, before any weight (measured, CPU build)
+PROCESS_BYTES = 520 * 2**20
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a batch is made of.
+
+    Attributes:
+        sizes: of the model.
+        spec: its graph.
+        batch: inputs a forward (the micro-batch).
+        length: positions.
+    """
+
+    sizes: ModelSizes
+    spec: GraphSpec
+    batch: int
+    length: int
+
+    @property
+    def _stream(self) -> int:
+        return self.batch * self.length * self.sizes.d_model
+
+    @property
+    def _run(self) -> int:
+        """Numbers that a finished run keeps: z, what the blocks wrote, logits."""
+        s = self.sizes
+        position = s.n_heads * s.d_head + 2 * s.d_model
+        return s.n_layers * self.batch * self.length * position + self.batch * s.n_vocab
+
+    @property
+    def _tape(self) -> int:
+        """Numbers that a differentiable run keeps besides, for its backward."""
+        s = self.sizes
+        heads = (2 * s.n_heads + 2 * s.n_kv_heads) * s.d_head
+        position = 6 * s.d_model + 2 * heads + 4 * s.d_mlp
+        return s.n_layers * self.batch * self.length * position
+
+    @property
+    def weights_bytes(self) -> int:
+        """The model's parameters."""
+        return self.sizes.n_params * FLOAT_BYTES
+
+    def attribution_bytes(self, method: str) -> int:
+        """Peak of one attribution batch, weights not included."""
+        graph = EdgeGraph(self.spec)
+        accumulators = (len(graph.targets) + len(graph.sources)) * self._stream
+        runs = (3 if method == "ig_inputs" else 2) * self._run
+        return FLOAT_BYTES * (accumulators + runs + self._tape)
+
+    def evaluation_bytes(self, n_edges: Sequence[int]) -> int:
+        """Peak of one evaluation batch over circuits of these many edges, weights not included.
+
+        A circuit carries one difference for every source it reads: no more than it has edges.
+        """
+        n_sources = len(EdgeGraph(self.spec).sources)
+        rows = sum(min(n, n_sources) + 2 for n in n_edges)
+        ports = self.spec.n_attention_ports + self.spec.n_heads
+        return FLOAT_BYTES * (
+            (rows + 2 * len(n_edges) * ports) * self._stream
+            + 2 * self._run
+            + 6 * len(n_edges) * self.batch * self.sizes.n_vocab
+        )
