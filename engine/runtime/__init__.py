@@ -1,0 +1,33 @@
+"""Executors: how work is run. Knows no science; the only place that imports ray."""
+
+from engine.runtime.factory import make_executor
+from engine.runtime.serial import SerialExecutor
+from engine.runtime.work import (
+    Executor,
+    ExecutorError,
+    Failure,
+    PoolExhausted,
+    PoolOptions,
+    Receipt,
+    Work,
+    Worker,
+    WorkerStartError,
+    WorkerStopped,
+    parent_alive,
+)
+
+__all__ = [
+    "Executor",
+    "ExecutorError",
+    "Failure",
+    "PoolExhausted",
+    "PoolOptions",
+    "Receipt",
+    "SerialExecutor",
+    "Work",
+    "Worker",
+    "WorkerStartError",
+    "WorkerStopped",
+    "make_executor",
+    "parent_alive",
+]

@@ -1,0 +1,23 @@
+"""Executors by name."""
+
+from __future__ import annotations
+
+from engine.runtime.serial import SerialExecutor
+from engine.runtime.work import Executor, Factory, PoolOptions
+
+EXECUTORS = ("ray", "serial")
+
+
+def make_executor(kind: str, factory: Factory, options: PoolOptions) -> Executor:
+    """An executor of `kind`. `factory` is picklable and called once in each actor, at its first
+    work; Ray is imported only when it is asked for. Raises ValueError for an unknown kind."""
+    if kind == "serial":
+        return SerialExecutor(factory, options)
+    if kind == "ray":
+        from engine.runtime.ray_session import set_environment
+
+        set_environment(options.address)
+        from engine.runtime.ray_executor import RayExecutor
+
+        return RayExecutor(factory, options)
+    raise ValueError(f"executor is {kind!r}; it is one of {', '.join(EXECUTORS)}")

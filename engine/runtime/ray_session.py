@@ -1,0 +1,71 @@
+"""Starting Ray, or joining a cluster, quietly and with its security set outright.
+
+Ray's token authentication depends on what ran before on the machine when RAY_AUTH_MODE is unset,
+so it is always set here: an embedded Ray listens on the network, hence it gets a random token of
+its own that is never written to disk; for a cluster the user's own setting is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from typing import Any
+
+from engine.runtime.work import ExecutorError, PoolOptions, error_line
+
+OBJECT_STORE_BYTES = 100 * 1024 * 1024  # receipts only; scores never travel through Ray
+
+
+def open_session(options: PoolOptions) -> bool:
+    """Makes Ray ready in this process. Returns True when this call started or joined it, so that
+    the caller is the one to close it. Raises ExecutorError if it cannot."""
+    set_environment(options.address)
+    import ray
+
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(**_init_arguments(options))
+    except Exception as error:
+        where = options.address or "an embedded cluster"
+        raise ExecutorError(f"Ray did not start ({where}): {error_line(error)}") from error
+    return True
+
+
+def set_environment(address: str | None) -> None:
+    """To be called before ray is first imported: it reads these once."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is None and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_AUTH_MODE", "token" if _user_has_token() else "disabled")
+
+
+def _user_has_token() -> bool:
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", os.path.expanduser("~/.ray/auth_token"))
+    return "RAY_AUTH_TOKEN" in os.environ or os.path.exists(path)
+
+
+def _init_arguments(options: PoolOptions) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "address": options.address or "local",
+        "log_to_driver": options.log_to_driver,
+        "logging_level": logging.ERROR,
+    }
+    if options.address is None:
+        arguments |= {
+            "include_dashboard": False,
+            "num_cpus": options.actors * options.threads,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    return arguments
+
+
+def close_session() -> None:
+    """Leaves the cluster; an embedded one ends."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()

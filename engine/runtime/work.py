@@ -1,0 +1,212 @@
+"""What is run and how it ends: the words that every executor shares.
+
+A `Work` is a key and a small payload. A worker is a callable `worker(payload, attempt) -> receipt`
+made by a factory, once per actor. The executor hands works to workers and receipts to the driver;
+it never sees a score, and it knows nothing of models, shards or files.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+RECEIPT_LIMIT_BYTES = 64 * 1024
+TRACEBACK_LIMIT_CHARS = 4000
+
+Receipt = dict[str, Any]
+Worker = Callable[[Any, int], Receipt]
+Factory = Callable[[], Worker]
+
+
+class ExecutorError(RuntimeError):
+    """The executor as a whole cannot go on. The message is for a person."""
+
+
+class WorkerStartError(ExecutorError):
+    """No worker could be made: the factory raised, or no actor was given a place to run."""
+
+
+class PoolExhausted(ExecutorError):
+    """Work is left and no slot of the pool is alive."""
+
+
+class WorkerStopped(ExecutorError):
+    """A worker met something that no retry mends (a full disk): the run stops.
+
+    A worker says so by raising an exception whose attribute `stops_run` is true; its message
+    becomes this one's message.
+    """
+
+
+@dataclass(frozen=True)
+class Work:
+    """One unit of work. `key` is unique within a run of the executor and safe as a file name;
+    `payload` is small and picklable."""
+
+    key: str
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a work was given up, in plain strings, so that it survives pickling and JSON.
+
+    kind: "exception" (the worker raised) or "death" (its process died under the work).
+    error: one line. traceback: the worker's, shortened; empty for a death.
+    """
+
+    key: str
+    attempts: int
+    kind: str
+    error: str
+    traceback: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.error} (gave up after {self.attempts} attempts)"
+
+
+@dataclass(frozen=True)
+class Mishap:
+    """One failed attempt, as it comes back from a worker. `fatal`: no retry, the run stops."""
+
+    kind: str
+    error: str
+    traceback: str = ""
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """How works are run; nothing here may change a number.
+
+    actors: size of the pool. address: of a Ray cluster, None for an embedded one.
+    num_gpus, memory_bytes: what each actor asks of Ray (scheduling; not a limit on GPU memory).
+    max_attempts: of one work, before it is given up. max_slot_deaths: deaths in a row, with no
+    success between, before a place in the pool is given up; greater than `max_attempts`, so that a
+    poison work is given up before the slots that it kills.
+    threads: OMP_NUM_THREADS of each actor; the factory sets torch's threads to the same number.
+    start_timeout_s: for the pool to get its first actor. work_timeout_s: a work that takes longer
+    has its actor killed, which counts as a death; None waits for ever.
+    """
+
+    actors: int = 1
+    address: str | None = None
+    num_gpus: float = 0.0
+    memory_bytes: int | None = None
+    max_attempts: int = 3
+    max_slot_deaths: int | None = None
+    threads: int = 1
+    start_timeout_s: float = 600.0
+    work_timeout_s: float | None = None
+    poll_s: float = 0.2
+    log_to_driver: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("actors", "max_attempts", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_slot_deaths is None:
+            object.__setattr__(self, "max_slot_deaths", max(4, self.max_attempts + 1))
+        elif self.max_slot_deaths <= self.max_attempts:
+            raise ValueError(
+                f"max_slot_deaths is {self.max_slot_deaths} and max_attempts {self.max_attempts}; "
+                "a slot must outlive a poison work, so it must be the greater"
+            )
+
+    @property
+    def slot_deaths(self) -> int:
+        assert self.max_slot_deaths is not None
+        return self.max_slot_deaths
+
+
+class Executor(Protocol):
+    """Runs works. One executor serves several stages; its workers live until `close`."""
+
+    def run(
+        self,
+        works: Sequence[Work],
+        on_done: Callable[[Work, Receipt], None],
+        on_failed: Callable[[Work, Failure], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Runs every work, each to `on_done` once or to `on_failed` once, in the caller's thread.
+
+        `should_stop` is polled: once true, what is in flight is finished and nothing more is
+        handed out; the rest gets no callback. Raises ExecutorError when the run cannot go on, and
+        whatever a callback raises; works in flight are then killed with their actors.
+        """
+
+    def pids(self) -> list[int]:
+        """Process ids of the live workers (the driver's own, when it is the worker)."""
+
+    def close(self) -> None:
+        """Ends the workers. May be called twice."""
+
+
+def call_worker(worker: Worker, payload: Any, attempt: int) -> Receipt | Mishap:
+    """Runs one attempt where the worker lives. An exception comes back as plain strings, because
+    an exception class need not exist, nor unpickle, in the driver."""
+    try:
+        receipt = worker(payload, attempt)
+        check_receipt(receipt)
+    except Exception as error:
+        return mishap_of(error)
+    return receipt
+
+
+def check_receipt(receipt: Mapping[str, Any]) -> None:
+    """Refuses what is no small dict: scores go to the store, never through the executor."""
+    if not isinstance(receipt, dict):
+        raise TypeError(f"a worker returns a dict as its receipt, not {type(receipt).__name__}")
+    size = len(pickle.dumps(receipt))
+    if size > RECEIPT_LIMIT_BYTES:
+        raise ValueError(
+            f"the receipt has {size} bytes (at most {RECEIPT_LIMIT_BYTES}); "
+            "arrays are written to the store, not returned"
+        )
+
+
+def mishap_of(error: BaseException) -> Mishap:
+    """An exception in the worker, as strings."""
+    text = "".join(traceback.format_exception(error))
+    fatal = bool(getattr(error, "stops_run", False))
+    return Mishap("exception", error_line(error), shorten(text), fatal)
+
+
+def error_line(error: BaseException) -> str:
+    """`Type: first line of the message`."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def shorten(text: str, limit: int = TRACEBACK_LIMIT_CHARS) -> str:
+    """Keeps the end, where the cause is, and the head."""
+    if len(text) <= limit:
+        return text
+    head = limit // 4
+    return (
+        f"{text[:head]}\n[... {len(text) - limit} characters left out ...]\n{text[head - limit :]}"
+    )
+
+
+_parent_pid: int | None = None
+
+
+def remember_parent() -> None:
+    """Called by an actor as it starts. The serial executor never calls it: a driver whose shell
+    has gone (nohup) is to go on."""
+    global _parent_pid
+    _parent_pid = os.getppid()
+
+
+def parent_alive() -> bool:
+    """False in an actor whose raylet has died: it has been replaced, or soon will be, and must
+    write nothing more. (A frozen raylet is not noticed.) True in any other process."""
+    return _parent_pid is None or os.getppid() == _parent_pid

@@ -1,0 +1,143 @@
+"""Files that are there whole or not at all, also after a SIGKILL or a loss of power.
+
+Each write goes to a temporary file in the same folder, is fsynced, and takes its name in one step;
+then the folder is fsynced. Temporary names start with `.tmp-`; `remove_strays` clears what killed
+writers left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from storage.errors import storage_errors
+
+TMP_PREFIX = ".tmp-"
+
+
+def put_if_absent(path: Path, data: bytes) -> bool:
+    """Writes `data` at `path` unless something is there: of several processes exactly one gets
+    True. Raises StorageError."""
+    with storage_errors(path), _temporary(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        fsync_folder(path.parent)
+        return True
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Writes `data` at `path`, over what is there. Raises StorageError."""
+    with storage_errors(path), _temporary(path, data) as temporary:
+        os.replace(temporary, path)
+        fsync_folder(path.parent)
+
+
+@contextmanager
+def _temporary(path: Path, data: bytes) -> Iterator[Path]:
+    make_folder(path.parent)
+    temporary = path.parent / f"{TMP_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """`mkdir -p`, durable."""
+    if folder.is_dir():
+        return
+    with storage_errors(folder):
+        missing = [folder, *folder.parents]
+        missing = missing[: next(i for i, f in enumerate(missing) if f.is_dir())]
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            fsync_folder(made.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_files(paths: Iterable[Path], root: Path) -> None:
+    """Makes files and all folders between them and `root` durable, each folder once."""
+    folders: set[Path] = set()
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        folders.update(p for p in path.parents if p == root or root in p.parents)
+    for folder in sorted(folders, reverse=True):
+        fsync_folder(folder)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line in one write, so that lines of two processes do not mix. Raises StorageError."""
+    with storage_errors(path), open(path, "ab", buffering=0) as file:
+        file.write(line.encode() + b"\n")
+
+
+def to_json(value: Any, indent: int | None = None) -> bytes:
+    """Canonical JSON: sorted keys, no NaN, a newline at the end. Same value, same bytes."""
+    separators = (",", ": ") if indent else (",", ":")
+    text = json.dumps(
+        value,
+        sort_keys=True,
+        allow_nan=False,
+        ensure_ascii=False,
+        indent=indent,
+        separators=separators,
+        default=_plain,
+    )
+    return text.encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars, paths and tuples' kin as JSON has them."""
+    if hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON: {value!r}")
+
+
+def read_json(path: Path) -> Any:
+    """Raises StorageError for a file that cannot be read and ValueError for one that is no JSON."""
+    with storage_errors(path, "read"):
+        data = path.read_bytes()
+    return json.loads(data)
+
+
+def remove_strays(root: Path, before: float) -> int:
+    """Removes temporary files (ours and Zarr's `*.partial`) last changed before `before` (seconds
+    since 1970): those of killed writers. A living writer's are younger. Returns how many."""
+    n_removed = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if not (name.startswith(TMP_PREFIX) or name.endswith(".partial")):
+                continue
+            path = Path(folder) / name
+            try:
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    n_removed += 1
+            except FileNotFoundError:  # its writer was alive and has just finished with it
+                continue
+    return n_removed

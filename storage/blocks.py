@@ -1,0 +1,110 @@
+"""What a worker writes, and the receipt that lets anyone check it later.
+
+A receipt's `writes` lists every block: {"store", "array", "start", "rows", "crc"} for rows of an
+array, {"file", "bytes", "crc"} for a small file of its own (a block model's memberships).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from storage.arrays import crc_of, open_array, read_rows, write_rows
+from storage.atomic import replace
+from storage.commits import CommitLog
+from storage.errors import StorageError, storage_errors
+from storage.rundir import RunDirectory
+
+Write = dict[str, Any]
+
+
+def write_block(run: RunDirectory, store: str, array: str, start: int, values: np.ndarray) -> Write:
+    """Writes rows of `store`/`array` (see arrays.write_rows) and says what was written."""
+    crc = write_rows(open_array(run.path / store, array, "r+"), start, values)
+    return {"store": store, "array": array, "start": start, "rows": len(values), "crc": crc}
+
+
+def write_file(run: RunDirectory, name: str, data: bytes) -> Write:
+    """Writes a file of the run, whole or not at all, and says what was written."""
+    replace(run.path / name, data)
+    return {"file": name, "bytes": len(data), "crc": zlib.crc32(data)}
+
+
+def read_block(run: RunDirectory, write: Mapping[str, Any]) -> np.ndarray:
+    """The rows of a write, checked against its crc. Raises StorageError if they differ."""
+    array = open_array(run.path / write["store"], write["array"])
+    start, rows = write["start"], write["rows"]
+    values = read_rows(array, start, start + rows)
+    if crc_of(values) != write["crc"]:
+        raise StorageError(
+            f"{run.path / write['store'] / write['array']}: rows {start}..{start + rows} are not "
+            "what was committed; resume the run to redo them"
+        )
+    return values
+
+
+def read_file(run: RunDirectory, write: Mapping[str, Any]) -> bytes:
+    """The bytes of a write, checked against its crc. Raises StorageError if they differ."""
+    path = run.path / write["file"]
+    with storage_errors(path, "read"):
+        data = path.read_bytes()
+    if zlib.crc32(data) != write["crc"]:
+        raise StorageError(f"{path} is not what was committed; resume the run to redo it")
+    return data
+
+
+def make_receipt(
+    writes: Iterable[Write],
+    *,
+    attempt: int,
+    micro_batch: int,
+    device: str,
+    seconds: float,
+    **extra: Any,
+) -> dict[str, Any]:
+    """A receipt with the fields that a commit record needs; `rows` and `crc` are the first
+    write's. `extra` must be small and JSON."""
+    writes = list(writes)
+    first = writes[0] if writes else {"crc": 0}
+    return {
+        "attempt": attempt,
+        "micro_batch": micro_batch,
+        "device": device,
+        "seconds": round(seconds, 4),
+        "rows": first.get("rows", 0),
+        "crc": first["crc"],
+        "writes": writes,
+        **extra,
+    }
+
+
+def is_sound(run: RunDirectory, record: Mapping[str, Any]) -> bool:
+    """Whether everything that a record lists is on disk as it was when it was committed."""
+    try:
+        return all(_is_sound(run, write) for write in record.get("writes", ()))
+    except (KeyError, TypeError):
+        return False
+
+
+def _is_sound(run: RunDirectory, write: Mapping[str, Any]) -> bool:
+    try:
+        if "file" in write:
+            read_file(run, write)
+            return True
+        read_block(run, write)
+        return True
+    except StorageError:
+        return False
+
+
+def move_unsound(run: RunDirectory, log: CommitLog, stage: str) -> list[str]:
+    """Checks every committed shard of a stage and un-commits those whose data is not what was
+    committed. Returns them; they are to be redone. Reads all data of the stage, a shard at a time.
+    """
+    bad = [shard for shard, record in log.committed(stage).items() if not is_sound(run, record)]
+    for shard in bad:
+        log.move_bad(stage, shard, "the data does not match the crc of the record")
+    return bad

@@ -1,0 +1,194 @@
+"""The run directory: what lies where, and whose run it is.
+
+`plan.json` is written once, put-if-absent, and decides everything: its `identity` is what changes
+numbers, its `run_id` the hash of that. It also carries the resolved config, so that a driver killed
+between two files leaves nothing that cannot be mended.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from storage.atomic import (
+    TMP_PREFIX,
+    append_line,
+    make_folder,
+    put_if_absent,
+    read_json,
+    replace,
+    to_json,
+)
+from storage.errors import OtherRunError, StorageError, storage_errors
+
+PLAN = "plan.json"
+CONFIG = "config.yaml"
+LOG = "log.jsonl"
+COMMITS = "commits"
+FAILURES = "failures"
+EPOCHS = "epochs"
+ATTRIBUTIONS = "attributions.zarr"
+AGGREGATES = "aggregates.zarr"
+EVALUATIONS = "evaluations.zarr"
+CIRCUITS = "circuits.parquet"
+RESULTS = "results.parquet"
+BLOCKS = "blocks.parquet"
+REPORT = "report.html"
+
+_MISSING = "(missing)"
+
+
+class RunDirectory:
+    """A folder that holds a run. Make one with `create` or `open`, never directly."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self.path = path
+        self.config: dict[str, Any] = document["config"]
+        self.plan: dict[str, Any] = document
+
+    @classmethod
+    def create(
+        cls, path: Path | str, config: Mapping[str, Any], plan: Mapping[str, Any]
+    ) -> RunDirectory:
+        """Makes the folder, or opens it if it holds the same run (the stored plan is then used).
+
+        `plan` is JSON with `run_id` and `identity`. Raises OtherRunError if the folder holds
+        another run, with the fields that differ, and StorageError if it holds other things or
+        cannot be written.
+        """
+        path = Path(path)
+        document = {**plan, "config": dict(config)}
+        _check_free(path)
+        make_folder(path)
+        if not put_if_absent(path / PLAN, to_json(document, indent=1)):
+            stored = _read_plan(path)
+            _check_same(path, document, stored)
+            document = stored
+        return cls._mended(path, document)
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunDirectory:
+        """Raises StorageError if there is no run."""
+        path = Path(path)
+        if not (path / PLAN).is_file():
+            raise StorageError(f"{path} holds no run: there is no {PLAN}; start one with: run")
+        return cls._mended(path, _read_plan(path))
+
+    @classmethod
+    def _mended(cls, path: Path, document: dict[str, Any]) -> RunDirectory:
+        if not (path / CONFIG).exists():
+            text = yaml.safe_dump(document["config"], sort_keys=False, allow_unicode=True)
+            replace(path / CONFIG, text.encode())
+        return cls(path, document)
+
+    @property
+    def run_id(self) -> str:
+        return str(self.plan["run_id"])
+
+    @property
+    def attributions(self) -> Path:
+        return self.path / ATTRIBUTIONS
+
+    @property
+    def aggregates(self) -> Path:
+        return self.path / AGGREGATES
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / EVALUATIONS
+
+    @property
+    def results(self) -> Path:
+        return self.path / RESULTS
+
+    @property
+    def circuits(self) -> Path:
+        return self.path / CIRCUITS
+
+    @property
+    def blocks(self) -> Path:
+        return self.path / BLOCKS
+
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Adds a line to log.jsonl: `time` (seconds since 1970), `event` and the fields."""
+        line = to_json({"time": round(time.time(), 3), "event": event, **fields})
+        append_line(self.path / LOG, line.decode().rstrip("\n"))
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """Every whole line; a torn last line is left out."""
+        path = self.path / LOG
+        if not path.exists():
+            return []
+        lines = path.read_bytes().split(b"\n")[:-1]
+        return [event for event in map(_parse_line, lines) if event is not None]
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _check_free(path: Path) -> None:
+    """A folder with other people's files in it is not ours to fill."""
+    with storage_errors(path, "read"):
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"{path} is a file; name a folder with --out")
+        if not path.is_dir() or (path / PLAN).exists():
+            return
+        others = [p.name for p in path.iterdir() if not p.name.startswith(TMP_PREFIX)]
+    if others and not (path / PLAN).exists():  # else another driver has just begun the run
+        raise StorageError(
+            f"{path} is not empty and holds no run (there is {sorted(others)[0]!r}); "
+            "name another folder with --out"
+        )
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        document = read_json(path / PLAN)
+        if "run_id" in document and "config" in document:
+            return document
+    except ValueError:
+        pass
+    raise StorageError(f"{path / PLAN} is damaged: it is no plan; start the run in another folder")
+
+
+def _check_same(path: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    if ours["run_id"] == theirs["run_id"]:
+        return
+    found = tuple(differences(ours.get("identity", {}), theirs.get("identity", {})))
+    shown = "; ".join(f"{name}: {a!r} here, {b!r} there" for name, a, b in found[:8])
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    raise OtherRunError(
+        f"{path} holds another run ({theirs['run_id']}, not {ours['run_id']}); "
+        f"it differs in {shown or 'its run_id'}{more}; name another folder with --out",
+        found,
+    )
+
+
+def differences(ours: Any, theirs: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yields (dotted field, ours, theirs) for every leaf that differs between two JSON values."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for key in sorted({*ours, *theirs}):
+            name = f"{prefix}.{key}" if prefix else str(key)
+            yield from differences(ours.get(key, _MISSING), theirs.get(key, _MISSING), name)
+    elif _is_row(ours) and _is_row(theirs) and len(ours) == len(theirs):
+        for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            yield from differences(a, b, f"{prefix}.{index}" if prefix else str(index))
+    elif ours != theirs:
+        yield prefix, ours, theirs
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, (list, tuple))

@@ -1,0 +1,148 @@
+"""Parquet tables: same rows, same bytes, whole or not at all.
+
+Rows are sorted, columns have the types given, and nothing that depends on time, machine or attempt
+is written.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.atomic import replace
+from storage.errors import StorageError, storage_errors
+
+Columns = Mapping[str, str]  # name -> str | int | float | bool
+
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+
+RESULTS_COLUMNS: Columns = {
+    "cell": "str",
+    "circuit": "str",
+    "model": "str",
+    "task": "str",
+    "subset": "str",
+    "split": "str",
+    "nodes": "str",
+    "method": "str",
+    "steps": "int",
+    "build_patch": "str",
+    "build_metric": "str",
+    "aggregation": "str",
+    "selection": "str",
+    "threshold": "float",
+    "ablation": "str",
+    "eval_patch": "str",
+    "pruned": "bool",
+    "blocks": "str",
+    "n_nodes": "int",
+    "n_edges": "int",
+    "n_edges_possible": "int",
+    "average_degree": "float",
+    "density": "float",
+    "metric": "str",
+    "value": "float",
+    "value_full": "float",
+    "value_empty": "float",
+    "faithfulness": "float",
+    "n_inputs": "int",
+}
+RESULTS_KEY = ("circuit", "split", "ablation", "eval_patch", "metric", "subset", "blocks")
+
+CIRCUITS_COLUMNS: Columns = {
+    "circuit": "str",
+    "cell": "str",
+    "aggregation": "str",
+    "selection": "str",
+    "threshold": "float",
+    "edge": "int",
+    "source": "str",
+    "target": "str",
+    "weight": "float",
+}
+CIRCUITS_KEY = ("circuit", "edge")
+
+BLOCKS_COLUMNS: Columns = {
+    "circuit": "str",
+    "cell": "str",
+    "fit": "str",
+    "degree_corrected": "bool",
+    "level": "int",
+    "node": "str",
+    "block": "int",
+    "label": "str",
+    "description_length": "float",
+}
+BLOCKS_KEY = ("circuit", "fit", "degree_corrected", "level", "node")
+
+
+def write_table(
+    path: Path,
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    columns: Columns,
+    sort_by: Sequence[str],
+) -> None:
+    """Writes `rows`, sorted by `sort_by` (the rest of the columns break ties), over what is there.
+
+    A value may be missing (None) only in float columns, where it becomes NaN. Raises ValueError
+    for a row with a missing, unknown or wrongly typed column, StorageError on disk errors.
+    """
+    table = _table(rows, columns, sort_by, path)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    replace(path, buffer.getvalue())
+
+
+def _table(
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    columns: Columns,
+    sort_by: Sequence[str],
+    path: Path,
+) -> pa.Table:
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    if len(frame.columns) == 0:
+        frame = pd.DataFrame(columns=list(columns))
+    wrong = set(frame.columns) ^ set(columns)
+    if wrong:
+        raise ValueError(f"rows of {path.name}: columns missing or unknown: {sorted(wrong)}")
+    order = [*sort_by, *(name for name in columns if name not in sort_by)]
+    frame = frame.sort_values(order, kind="stable", ignore_index=True)
+    arrays = [_column(frame[name], kind, f"{path.name}: {name}") for name, kind in columns.items()]
+    return pa.Table.from_arrays(arrays, names=list(columns))
+
+
+def _column(values: pd.Series, kind: str, where: str) -> pa.Array:
+    if kind == "float":
+        return pa.array(values.astype("float64").to_numpy(), type=pa.float64())
+    if len(values) == 0:
+        return pa.array([], type=_TYPES[kind])
+    if values.isna().any():
+        raise ValueError(f"{where} has a missing value; only float columns may")
+    try:
+        return pa.array(values.tolist(), type=_TYPES[kind])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"{where} is not all {kind}: {error}") from error
+
+
+def read_table(path: Path, columns: Columns | None = None) -> pd.DataFrame:
+    """The table as written; an empty one with `columns` if it is not there yet. Raises
+    StorageError for a file that is no Parquet."""
+    if columns is not None and not path.exists():
+        return pd.DataFrame(
+            {name: pd.Series(dtype=_pandas_type(columns[name])) for name in columns}
+        )
+    with storage_errors(path, "read"):
+        try:
+            return pq.read_table(io.BytesIO(path.read_bytes())).to_pandas()
+        except pa.ArrowInvalid as error:
+            raise StorageError(f"{path} is damaged ({error}); resume the run to redo it") from error
+
+
+def _pandas_type(kind: str) -> str:
+    return {"str": "str", "int": "int64", "float": "float64", "bool": "bool"}[kind]
