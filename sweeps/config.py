@@ -1,0 +1,314 @@
+"""The config: what a run is asked to do, validated before anything starts.
+
+`load_config` reads a YAML file or a preset, applies `--set` overrides and returns a frozen
+`Config`. Every fault is a `ConfigError` of one line: the dotted key, its value, what is allowed.
+Which values change numbers (identity) and which do not (execution) is said in `plan.identity_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from sweeps.fields import (
+    AXIS,
+    LATER,
+    Name,
+    NotNegative,
+    Positive,
+    Text,
+    did_you_mean,
+    for_selection,
+    grid_values,
+    one_of,
+    within,
+)
+
+PRESETS = Path(__file__).with_name("presets")
+
+METHODS = ("eap", "ig_inputs")
+PATCHES = ("counterfactual", "zero", "mean")
+BUILD_METRICS = ("logit_diff", "kl", "kl_reverse", "stat_dist", "accuracy")
+METRICS = ("logit_diff", "kl", "kl_reverse", "stat_dist", "accuracy")
+AGGREGATIONS = ("mean", "max", "rms", "mean_abs", "max_abs")
+SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
+ABLATIONS = ("edge", "node")
+
+
+class ConfigError(ValueError):
+    """A config or an argument that cannot be used: one line; the command exits with 2."""
+
+
+class Section(BaseModel):
+    """A frozen part of the config that knows all of its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Sweep(Section):
+    """The axes whose product is the cells."""
+
+    model: Annotated[tuple[Text, ...], AXIS] = ("smollm2-135m",)
+    task: Annotated[tuple[Text, ...], AXIS] = ("ioi",)
+    nodes: Annotated[tuple[Annotated[str, one_of("heads", later=LATER["nodes"])], ...], AXIS] = (
+        "heads",
+    )
+    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = ("eap",)
+    steps: Annotated[tuple[Annotated[int, within(1, 1000)], ...], AXIS] = (5,)
+    build_patch: Annotated[
+        tuple[Annotated[str, one_of(*PATCHES, later=LATER["patch"])], ...], AXIS
+    ] = ("counterfactual",)
+    build_metric: Annotated[tuple[Annotated[str, one_of(*BUILD_METRICS)], ...], AXIS] = (
+        "logit_diff",
+    )
+
+
+class Evaluate(Section):
+    """The axes under each cell. `threshold` is a grid, or a grid for each selection."""
+
+    aggregation: Annotated[tuple[Annotated[str, one_of(*AGGREGATIONS)], ...], AXIS] = ("mean",)
+    selection: Annotated[tuple[Annotated[str, one_of(*SELECTIONS)], ...], AXIS] = ("topk_abs",)
+    threshold: Any = {"log": [10, 10000, 10]}
+    ablation: Annotated[tuple[Annotated[str, one_of(*ABLATIONS)], ...], AXIS] = ("edge",)
+    eval_patch: Annotated[
+        tuple[Annotated[str, one_of(*PATCHES, later=LATER["patch"])], ...], AXIS
+    ] = ("counterfactual",)
+    metric: Annotated[tuple[Annotated[str, one_of(*METRICS)], ...], AXIS] = ("logit_diff",)
+
+    @model_validator(mode="after")
+    def _thresholds_can_be_had(self) -> Evaluate:
+        self.thresholds()
+        return self
+
+    def thresholds(self) -> dict[str, tuple[float, ...]]:
+        """The grid of each selection, ascending. Raises ValueError if there is none."""
+        per_selection = isinstance(self.threshold, dict) and set(self.threshold) & set(SELECTIONS)
+        if not per_selection:
+            values = grid_values(self.threshold)
+            return {s: for_selection(s, values) for s in self.selection}
+        missing = [s for s in self.selection if s not in self.threshold]
+        surplus = [s for s in self.threshold if s not in self.selection]
+        if missing or surplus:
+            raise ValueError(
+                f"has grids for {', '.join(map(str, self.threshold))}, and evaluate.selection is "
+                f"{', '.join(self.selection)}; give one grid for each selection"
+            )
+        return {s: for_selection(s, grid_values(self.threshold[s])) for s in self.selection}
+
+
+class Data(Section):
+    """Prompts a member task, and what a mean patch is the mean of."""
+
+    n_build: Annotated[int, within(1, 10**6)] = 32
+    n_eval: Annotated[int, within(1, 10**6)] = 32
+    mean_over: Annotated[str, one_of("patch", "clean")] = "patch"
+    mean_positions: Annotated[str, one_of("per_position", "pooled")] = "per_position"
+
+
+class Blocks(Section):
+    """Block models: of each cell's circuit whose number of edges is nearest to `n_edges`.
+
+    `method` restricts them to the cells of some methods.
+    """
+
+    fit: Annotated[str, one_of("nested", "flat", "none")] = "none"
+    degree_corrected: bool = True
+    chains: Annotated[int, within(1, 1000)] = 4
+    n_edges: Annotated[int, within(1)] = 1000
+    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = METHODS
+    n_iter: Annotated[int, within(1)] = 10
+    patience: Annotated[int, within(1)] = 20
+    max_rounds: Annotated[int, within(1)] = 1000
+
+
+class Execution(Section):
+    """How it runs. `threads`, `dtype`, `micro_batch`, `circuits_per_batch`, `shard_inputs` change
+    bits and belong to the run's identity; the others do not.
+
+    `shard_inputs` None: some 4 MB of scores a shard. `micro_batch`, `circuits_per_batch`: prompts
+    and circuits in one forward. `num_gpus`: of each actor; above 0 the model goes to the GPU.
+    """
+
+    executor: Annotated[str, one_of("ray", "serial")] = "ray"
+    address: Text | None = None
+    actors: Annotated[int, within(1, 10000)] = 2
+    num_gpus: NotNegative = 0.0
+    memory_gb: Positive | None = None
+    threads: Annotated[int, within(1, 1024)] = 1
+    dtype: Annotated[str, one_of("float32", "float64", "bfloat16", "float16")] = "float32"
+    micro_batch: Annotated[int, within(1, 4096)] = 16
+    circuits_per_batch: Annotated[int, within(1, 4096)] = 16
+    shard_inputs: Annotated[int, within(1, 10**6)] | None = None
+    max_attempts: Annotated[int, within(1, 1000)] = 3
+    max_slot_deaths: Annotated[int, within(1, 10000)] | None = None
+    work_timeout_s: Positive | None = None
+    graph_tool: Text | None = None
+
+    @model_validator(mode="after")
+    def _a_slot_outlives_a_poison_shard(self) -> Execution:
+        if self.max_slot_deaths is not None and self.max_slot_deaths <= self.max_attempts:
+            raise ValueError(
+                f"max_slot_deaths is {self.max_slot_deaths}; it must be more than max_attempts, "
+                f"{self.max_attempts}, for a slot must outlive a shard that kills it"
+            )
+        return self
+
+
+class Config(Section):
+    """A whole config, all defaults filled in."""
+
+    name: Name
+    seed: Annotated[int, within(0, 2**31 - 1)] = 0
+    sweep: Sweep = Sweep()
+    evaluate: Evaluate = Evaluate()
+    data: Data = Data()
+    blocks: Blocks = Blocks()
+    execution: Execution = Execution()
+
+    @field_validator("sweep", "evaluate", "data", "blocks", "execution", mode="before")
+    @classmethod
+    def _a_section_is_a_mapping(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[Config, Path]:
+    """Read a YAML file, or a preset by its name, and apply `key=value` overrides.
+
+    Returns:
+        The config, and the folder that paths in it are relative to.
+
+    Raises:
+        ConfigError: one line on the first thing that is wrong.
+    """
+    path, base = _find(name)
+    raw = _read_yaml(path)
+    for override in overrides:
+        _apply(raw, override)
+    return parse_config(raw), base
+
+
+def parse_config(raw: Mapping[str, Any]) -> Config:
+    """A config from plain values. Raises ConfigError."""
+    try:
+        return Config.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ConfigError(describe(error)) from None
+
+
+def _find(name: str) -> tuple[Path, Path]:
+    path = Path(name)
+    if path.is_file():
+        return path, path.resolve().parent
+    known = preset_names()
+    if name in known:
+        return PRESETS / f"{name}.yaml", Path.cwd()
+    raise ConfigError(
+        f"config {name!r} is no file and no preset; presets: {', '.join(known)}"
+        + did_you_mean(name, known)
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config {path} is no YAML: {_one_line(error)}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"config {path} holds {_kind(raw)}; a mapping of keys is wanted")
+    return raw
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """`--set a.b=value`, the value read as YAML."""
+    key, found, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not found or not all(parts):
+        raise ConfigError(f"--set {override!r} is not of the form key=value, as in sweep.steps=10")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: {text!r} is no YAML: {_one_line(error)}") from None
+    section: Any = raw
+    for part in parts[:-1]:
+        if not isinstance(section.get(part), dict):
+            section[part] = {}
+        section = section[part]
+    section[parts[-1]] = value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+# --- describing what is wrong -----------------------------------------------------------------
+
+WANTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+}
+
+
+def describe(error: ValidationError) -> str:
+    """The first fault of a validation as one line: key, value, what is allowed."""
+    fault = error.errors()[0]
+    location = [str(part) for part in fault["loc"] if isinstance(part, str)]
+    key = ".".join(location) or "config"
+    kind, value = fault["type"], _short(fault.get("input"))
+    if kind == "extra_forbidden":
+        known = _keys_beside(location)
+        hint = did_you_mean(location[-1], known) or f"; allowed: {', '.join(known)}"
+        return f"unknown key {key!r}{hint}"
+    if kind == "missing":
+        return f"{key} is missing; give it a value"
+    if kind in WANTED:
+        return f"{key}: {value} is not {WANTED[kind]}"
+    reason = _one_line(fault.get("ctx", {}).get("error", fault["msg"]))
+    if key == "evaluate":
+        key, value = "evaluate.threshold", _short(_threshold(fault.get("input")))
+    elif key == "execution":
+        return f"execution.{reason}"
+    return f"{key}: {value} {reason}"
+
+
+def _threshold(section: Any) -> Any:
+    return section.get("threshold") if isinstance(section, dict) else section
+
+
+def _keys_beside(location: Sequence[str]) -> list[str]:
+    """Known keys of the section that a location lies in."""
+    section: Any = Config
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

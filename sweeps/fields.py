@@ -1,0 +1,184 @@
+"""What a config value may be: types that say, in one line, what is wrong and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, WrapValidator
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MAX_GRID = 1000
+
+#: values that the contract names and a later release brings
+LATER = {
+    "nodes": ("features",),
+    "patch": ("resample", "noise"),
+}
+
+
+def did_you_mean(value: object, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing."""
+    near = difflib.get_close_matches(str(value).lower(), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def one_of(*allowed: str, later: tuple[str, ...] = ()) -> AfterValidator:
+    """A text that is one of a few; `later` are those that are promised."""
+
+    def check(value: str) -> str:
+        if value in later:
+            raise ValueError(f"is not there yet, it comes later; allowed: {', '.join(allowed)}")
+        if value not in allowed:
+            hint = did_you_mean(value, allowed)
+            raise ValueError(f"is not known; allowed: {', '.join(allowed)}{hint}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _as_list(value: Any) -> Any:
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError("is empty; give at least one value")
+    for i, item in enumerate(values):
+        if item in values[:i]:
+            raise ValueError(f"has {item!r} twice; name each value once")
+    return tuple(values)
+
+
+#: a leaf that may be one value or a list of them, none of them twice
+AXIS = BeforeValidator(_as_list)
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("is a yes or no; a number is wanted (YAML reads on, yes, off, no so)")
+    return value
+
+
+def within(low: int, high: int | None = None) -> WrapValidator:
+    """A whole number in a range, ends included."""
+
+    def check(value: Any, parse: Any) -> int:
+        number = int(parse(_no_bool(value)))
+        if number < low or (high is not None and number > high):
+            limit = f"{low} or more" if high is None else f"{low} to {high}"
+            raise ValueError(f"is out of range; allowed: {limit}")
+        return number
+
+    return WrapValidator(check)
+
+
+def _positive(value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError("is out of range; allowed: more than 0")
+    return value
+
+
+def _not_negative(value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError("is out of range; allowed: 0 or more")
+    return value
+
+
+Positive = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_positive)]
+NotNegative = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_not_negative)]
+
+
+def _check_name(value: str) -> str:
+    if not NAME_PATTERN.fullmatch(value):
+        raise ValueError(
+            "is no name; allowed: 1 to 64 of a-z, 0-9, '.', '_', '-', the first a letter or digit"
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+
+
+def _check_text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty; give a name")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+
+
+# --- threshold grids --------------------------------------------------------------------------
+
+
+def _numbers(values: list[Any]) -> list[float]:
+    numbers: list[float] = []
+    for value in values:
+        _no_bool(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"has {value!r}, which is no number") from None
+        if not math.isfinite(number):
+            raise ValueError(f"has {value!r}, which is not finite")
+        numbers.append(number)
+    return numbers
+
+
+def _spaced(kind: str, bounds: Any) -> list[float]:
+    """`log: [low, high, n]` and `linear: [low, high, n]`, ends included."""
+    if not isinstance(bounds, list | tuple) or len(bounds) != 3:
+        raise ValueError(f"{kind} takes [low, high, number of points]")
+    low, high, points = _numbers(list(bounds))
+    if points != int(points) or not 1 <= points <= MAX_GRID:
+        raise ValueError(f"{kind} has {points:g} points; allowed: 1 to {MAX_GRID}")
+    if high < low or (kind == "log" and low <= 0):
+        raise ValueError(f"{kind} goes from {low:g} to {high:g}; low must be {_low_rule(kind)}")
+    n = int(points)
+    shares = [i / (n - 1) for i in range(n)] if n > 1 else [0.0]
+    if kind == "log":
+        return [float(f"{low * (high / low) ** s:.12g}") for s in shares]
+    return [low + (high - low) * s for s in shares]
+
+
+def _low_rule(kind: str) -> str:
+    return "above 0 and not above high" if kind == "log" else "not above high"
+
+
+def grid_values(value: Any) -> tuple[float, ...]:
+    """A number, a list of numbers, `{log: [low, high, n]}` or `{linear: [low, high, n]}`.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    if isinstance(value, dict):
+        kinds = sorted(str(k) for k in value)
+        if kinds not in (["log"], ["linear"]):
+            hint = did_you_mean(kinds[0], ("log", "linear")) if kinds else ""
+            raise ValueError(
+                "is no grid; allowed: numbers, {log: [low, high, n]}, {linear: [low, high, n]}"
+                + hint
+            )
+        return tuple(_spaced(kinds[0], value[kinds[0]]))
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError("is an empty grid; give at least one threshold")
+    if len(values) > MAX_GRID:
+        raise ValueError(f"has {len(values)} values; allowed: at most {MAX_GRID}")
+    return tuple(_numbers(list(values)))
+
+
+def for_selection(selection: str, values: tuple[float, ...]) -> tuple[float, ...]:
+    """The grid as that selection reads it: whole numbers of edges for top-k; ascending, distinct.
+
+    Raises:
+        ValueError: a top-k size below 1.
+    """
+    if not selection.startswith("topk"):
+        return tuple(sorted(set(values)))
+    if min(values) < 1:
+        raise ValueError(
+            f"has {min(values):g}; a threshold of {selection} is a number of edges, 1 or more"
+        )
+    return tuple(sorted({float(round(v)) for v in values}))
