@@ -141,7 +141,7 @@ class Execution(Section):
     threads: Annotated[int, within(1, 1024)] = 1
     dtype: Annotated[str, one_of("float32", "float64", "bfloat16", "float16")] = "float32"
     micro_batch: Annotated[int, within(1, 4096)] = 16
-    circuits_per_batch: Annotated[int, within(1, 4096)] = 16
+    circuits_per_batch: Annotated[int, within(1, 64)] = 16
     shard_inputs: Annotated[int, within(1, 10**6)] | None = None
     max_attempts: Annotated[int, within(1, 1000)] = 3
     max_slot_deaths: Annotated[int, within(1, 10000)] | None = None
@@ -159,7 +159,8 @@ class Execution(Section):
 
 
 class Config(Section):
-    """A whole config, all defaults filled in."""
+    """A whole config, all defaults filled in. `versions` is what config.yaml of a run notes of the
+    packages that made it; it is not read."""
 
     name: Name
     seed: Annotated[int, within(0, 2**31 - 1)] = 0
@@ -168,6 +169,7 @@ class Config(Section):
     data: Data = Data()
     blocks: Blocks = Blocks()
     execution: Execution = Execution()
+    versions: dict[str, str] | None = None
 
     @field_validator("sweep", "evaluate", "data", "blocks", "execution", mode="before")
     @classmethod
@@ -183,11 +185,12 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[Config, Path]:
+def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, or a preset by its name, and apply `key=value` overrides.
 
     Returns:
-        The config, and the folder that paths in it are relative to.
+        The config; paths in it, relative to the file (to the working folder for a preset), are
+        made absolute.
 
     Raises:
         ConfigError: one line on the first thing that is wrong.
@@ -196,7 +199,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> tuple[Config, Path]
     raw = _read_yaml(path)
     for override in overrides:
         _apply(raw, override)
-    return parse_config(raw), base
+    return _with_absolute_paths(parse_config(raw), base)
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -205,6 +208,27 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         return Config.model_validate(dict(raw))
     except ValidationError as error:
         raise ConfigError(describe(error)) from None
+
+
+def _with_absolute_paths(config: Config, base: Path) -> Config:
+    models = tuple(_absolute_model(name, base) for name in config.sweep.model)
+    tasks = tuple(_absolute_task(name, base) for name in config.sweep.task)
+    sweep = config.sweep.model_copy(update={"model": models, "task": tasks})
+    return config.model_copy(update={"sweep": sweep})
+
+
+def _absolute_model(name: str, base: Path) -> str:
+    """A folder that is there, or what can only be a path; aliases and hub names stay."""
+    is_path = name.startswith((".", "/", "~")) or name.endswith(".gguf")
+    path = base / Path(name).expanduser()
+    return str(path.resolve()) if is_path or (path.is_dir() and "/" in name) else name
+
+
+def _absolute_task(name: str, base: Path) -> str:
+    whole = name.endswith(".jsonl") and (base / name).is_file()
+    members = [name] if whole else name.split("+")
+    paths = [str((base / m.strip()).resolve()) if m.endswith(".jsonl") else m for m in members]
+    return "+".join(paths)
 
 
 def _find(name: str) -> tuple[Path, Path]:

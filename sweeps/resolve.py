@@ -1,0 +1,209 @@
+"""From names to things: the models on this disk, and every task's prompts as each model's tokens.
+
+`resolve` does all that can be refused before anything is written: models that are not there, tasks
+that a tokenizer cannot spell, metrics that a method cannot use, prompts that no mean stands for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from engine.graph import EdgeGraph
+from engine.methods import METHODS, MethodError
+from engine.model import ModelError, ModelSizes, ModelSource, resolve_model
+from engine.patches import mean_groups
+from sweeps.canonical import digest, slug
+from sweeps.config import Config, ConfigError
+from tasks import Prompt, TaskData, TaskError, build_task, check_task_name
+
+MEMBER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: names beside the members' groups in a run directory
+RESERVED = frozenset(
+    {"all", "partials", "graph", "n", "n_bad", "mean", "max", "rms", "mean_abs", "max_abs"}
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A task's prompts in one model's tokens.
+
+    Attributes:
+        model: label of the model.
+        task: label of the task.
+        data: the prompts.
+        fingerprint: sha256 of all prompts, in order.
+        key: a file name for it.
+    """
+
+    model: str
+    task: str
+    data: TaskData
+    fingerprint: str
+    key: str
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return self.data.members
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """`all`, and the members where there are several."""
+        return ("all", *self.members) if len(self.members) > 1 else ("all",)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(p) for p in (*self.data.build, *self.data.evaluation))
+
+    def build_groups(self, pooled: bool) -> list[str]:
+        """Groups that a mean patch keeps apart, in order of appearance in the build split."""
+        return list(dict.fromkeys(mean_groups(self.data.build, pooled=pooled)))
+
+
+class ResolvedModel:
+    """A model on this disk with what a plan needs of it; no weights in memory."""
+
+    def __init__(self, label: str, source: ModelSource) -> None:
+        self.label, self.source = label, source
+
+    @cached_property
+    def graph(self) -> EdgeGraph:
+        return EdgeGraph(self.source.spec)
+
+    @cached_property
+    def sizes(self) -> ModelSizes:
+        return self.source.sizes
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A config with its models and datasets.
+
+    Attributes:
+        models: by label, in the config's order.
+        datasets: by (model label, task label), in the config's order.
+    """
+
+    config: Config
+    models: dict[str, ResolvedModel]
+    datasets: dict[tuple[str, str], Dataset]
+
+
+def resolve(config: Config) -> Resolved:
+    """Find and check everything that the config names.
+
+    Raises:
+        ConfigError: one line; nothing was written but the model cache.
+    """
+    _check_methods(config)
+    for name in config.sweep.task:
+        _refuse("sweep.task", TaskError, lambda name=name: check_task_name(name))
+    models = {m.label: m for m in map(_model, config.sweep.model)}
+    if len(models) < len(config.sweep.model):
+        raise ConfigError(
+            "sweep.model: two models have the same folder name; rename one, for it is their label"
+        )
+    datasets: dict[tuple[str, str], Dataset] = {}
+    for model in models.values():
+        for task in config.sweep.task:
+            dataset = _dataset(config, model, task)
+            datasets[model.label, dataset.task] = dataset
+    if len(datasets) < len(models) * len(config.sweep.task):
+        raise ConfigError("sweep.task: two tasks have the same name; rename one of the files")
+    return Resolved(config, models, datasets)
+
+
+def _check_methods(config: Config) -> None:
+    sweep = config.sweep
+    for method in sweep.method:
+        for metric in sweep.build_metric:
+            for patch in sweep.build_patch:
+                try:
+                    METHODS[method].check(metric, patch)
+                except MethodError as error:
+                    raise ConfigError(f"sweep.build_metric: {error}") from None
+
+
+def _refuse(key: str, kind: type[Exception], action):  # type: ignore[no-untyped-def]
+    """The action's result; its kind of error becomes a ConfigError that names the key."""
+    try:
+        return action()
+    except kind as error:
+        raise ConfigError(f"{key}: {' '.join(str(error).split())}") from None
+
+
+def _model(name: str) -> ResolvedModel:
+    source = _refuse("sweep.model", ModelError, lambda: resolve_model(name))
+    label = Path(name).name if name.startswith("/") else name
+    return ResolvedModel(label, source)
+
+
+def _dataset(config: Config, model: ResolvedModel, task: str) -> Dataset:
+    n_build, n_eval = config.data.n_build, config.data.n_eval
+    data: TaskData = _refuse(
+        "sweep.task",
+        TaskError,
+        lambda: build_task(
+            task,
+            model.source.tokenizer(),
+            n_build,
+            n_eval,
+            config.seed,
+            n_vocab=model.sizes.n_vocab,
+        ),
+    )
+    for member in data.members:
+        if not MEMBER_PATTERN.fullmatch(member) or member in RESERVED:
+            raise ConfigError(
+                f"sweep.task: {member!r} cannot name a task (it becomes a folder); rename the file "
+                "with letters, digits, '.', '_', '-'"
+            )
+    fingerprint = digest([[_prompt_value(p) for p in s] for s in (data.build, data.evaluation)])
+    key = f"{slug(data.name, 60)}-{digest([model.source.digest, fingerprint])[:8]}"
+    dataset = Dataset(model.label, data.name, data, fingerprint, key)
+    _check_lengths(model, dataset)
+    _check_means(config, dataset)
+    return dataset
+
+
+def _prompt_value(prompt: Prompt) -> dict[str, object]:
+    return {**asdict(prompt), "labels": dict(prompt.labels)}
+
+
+def _check_lengths(model: ResolvedModel, dataset: Dataset) -> None:
+    limit = getattr(model.source.config, "max_position_embeddings", None)
+    if limit is not None and dataset.length > limit:
+        raise ConfigError(
+            f"sweep.task: {dataset.task!r} has a prompt of {dataset.length} tokens; model "
+            f"{model.label!r} reads at most {limit}"
+        )
+
+
+def _check_means(config: Config, dataset: Dataset) -> None:
+    """Every prompt that meets a mean patch must be of a group that has build prompts."""
+    pooled = config.data.mean_positions == "pooled"
+    if "mean" not in config.evaluate.eval_patch or pooled:
+        return
+    known = set(dataset.build_groups(pooled=False))
+    lacking = [g for g in mean_groups(dataset.data.evaluation, pooled=False) if g not in known]
+    if lacking:
+        raise ConfigError(
+            f"evaluate.eval_patch: 'mean' per position has no mean for evaluation prompts of "
+            f"{lacking[0]!r} (task/template/length): no build prompt is alike; raise data.n_build "
+            f"(now {config.data.n_build}) or set data.mean_positions to pooled"
+        )
+
+
+def prompts_to_json(prompts: Sequence[Prompt]) -> list[dict[str, object]]:
+    """Prompts as plain values; `prompts_from_json` gives them back."""
+    return [_prompt_value(p) for p in prompts]
+
+
+def prompts_from_json(values: Sequence[dict]) -> tuple[Prompt, ...]:
+    """The prompts that `prompts_to_json` wrote."""
+    lists = ("clean", "patch", "good", "bad")
+    return tuple(Prompt(**{**v, **{k: tuple(v[k]) for k in lists}}) for v in values)
