@@ -1,0 +1,41 @@
+"""Timing two sides in one run and printing their ratio against a ceiling."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def median_s(work: Callable[[], Any], repeats: int) -> float:
+    """Median seconds of `work` after one warm-up."""
+    work()
+    return statistics.median(_once(work) for _ in range(repeats))
+
+
+def _once(work: Callable[[], Any]) -> float:
+    _synchronize()
+    start = time.perf_counter()
+    work()
+    _synchronize()
+    return time.perf_counter() - start
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def report(name: str, cost_s: float, unit_s: float, goal: float, **measured: Any) -> None:
+    """One JSON line: `ratio` is a cost (smaller is better), `goal` its ceiling."""
+    line = {
+        "name": name,
+        "ratio": round(cost_s / unit_s, 3),
+        "goal": goal,
+        "cost_s": round(cost_s, 4),
+        "unit_s": round(unit_s, 4),
+        **measured,
+    }
+    print(json.dumps(line), flush=True)
