@@ -174,7 +174,7 @@ class _AblatedRun:
         else:
             wanted = self.wanted[:, self._heads(block.layer)].any(1)
         if self.patch.from_one_run:
-            wanted = wanted & self.masks[:, block.edges].any(1)
+            wanted = np.asarray(wanted & np.any(self.masks[:, block.edges], axis=1))
         return np.flatnonzero(wanted)
 
     def _heads(self, layer: int) -> slice:
@@ -238,9 +238,10 @@ class _AblatedRun:
         if not self.patch.from_one_run:
             return np.ones(len(keys), dtype=bool)
         if spec.coupled:
-            return (keys > 0).any((1, 2))
+            return np.any(keys > 0, axis=(1, 2))
         group = spec.n_heads + head * spec.n_kv_heads // spec.n_heads
-        return (keys[:, [head, group, group + spec.n_kv_heads]] > 0).any((1, 2))
+        mine = keys[:, [head, group, group + spec.n_kv_heads]]
+        return np.any(mine > 0, axis=(1, 2))
 
     def _head_deltas(
         self, layer: Layer, index: int, z: Tensor, n_owners: int

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ TMP_PREFIX = ".tmp-"
 def put_if_absent(path: Path, data: bytes) -> bool:
     """Writes `data` at `path` unless something is there: of several processes exactly one gets
     True. Raises StorageError."""
+    if path.exists():
+        return False
     with storage_errors(path), _temporary(path, data) as temporary:
         try:
             os.link(temporary, path)
@@ -50,7 +52,8 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
             os.fsync(file.fileno())
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk must not hide its first error behind this one
+            temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:
@@ -90,8 +93,11 @@ def fsync_files(paths: Iterable[Path], root: Path) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Adds a line in one write, so that lines of two processes do not mix. Raises StorageError."""
+    data = line.encode() + b"\n"
     with storage_errors(path), open(path, "ab", buffering=0) as file:
-        file.write(line.encode() + b"\n")
+        written = file.write(data)
+        if written < len(data):  # a disk that is just now full takes a part, and then says why
+            file.write(data[written:])
 
 
 def to_json(value: Any, indent: int | None = None) -> bytes:

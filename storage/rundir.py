@@ -157,7 +157,7 @@ def _check_free(path: Path) -> None:
 def _read_plan(path: Path) -> dict[str, Any]:
     try:
         document = read_json(path / PLAN)
-        if "run_id" in document and "config" in document:
+        if isinstance(document, dict) and "run_id" in document and "config" in document:
             return document
     except ValueError:
         pass

@@ -125,6 +125,8 @@ def _column(values: pd.Series, kind: str, where: str) -> pa.Array:
     if values.isna().any():
         raise ValueError(f"{where} has a missing value; only float columns may")
     try:
+        if kind == "int" and values.dtype.kind == "f":
+            return pa.array(values.tolist()).cast(pa.int64())  # refuses what is not whole
         return pa.array(values.tolist(), type=_TYPES[kind])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"{where} is not all {kind}: {error}") from error

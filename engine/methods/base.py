@@ -51,10 +51,14 @@ class Method(Protocol):
         takes_steps: whether `steps` changes it.
     """
 
-    name: str
-    summary: str
-    source: str
-    takes_steps: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def takes_steps(self) -> bool: ...
 
     def passes(self, steps: int, patch: str) -> Passes:
         """What one batch costs."""

@@ -99,7 +99,8 @@ class Layer:
         weight = torch.cat([w.permute(1, 2, 0) for w in weights])
         if getattr(self._projections[0], "bias", None) is None:
             return PortWeights(weight, weight.new_zeros(weight.shape[:2]))
-        return PortWeights(weight, torch.cat(self._split([m.bias for m in self._projections])))
+        biases: list[Any] = [m.bias for m in self._projections]
+        return PortWeights(weight, torch.cat(self._split(biases)))
 
     def _split(self, outputs: list[Tensor]) -> tuple[Heads, Heads, Heads]:
         return self._projection.split(outputs, self.spec.n_heads, self.spec.n_kv_heads)

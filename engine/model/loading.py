@@ -301,7 +301,7 @@ def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32")
     arch = ARCHITECTURES[source.config.model_type]
     try:
         with _quiet():
-            hf = AutoModelForCausalLM.from_pretrained(
+            hf: Any = AutoModelForCausalLM.from_pretrained(
                 source.path,
                 dtype=getattr(torch, dtype),
                 attn_implementation=arch.attention_kind,

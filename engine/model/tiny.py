@@ -21,13 +21,13 @@ from engine.model.architectures import ARCHITECTURES
 from engine.model.transformer import Model
 from tasks import WORD_PATTERN, vocabulary
 
-_IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-_GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+_IDS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+_GROUPED: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 
 
 def tiny_config(model_type: str, *, n_layers: int = 3, n_vocab: int = 64, width: int = 32) -> Any:
     """A configuration of the family with every feature that it can have switched on."""
-    plain = {
+    plain: dict[str, Any] = {
         "hidden_size": width,
         "intermediate_size": 2 * width,
         "num_hidden_layers": n_layers,
@@ -35,7 +35,7 @@ def tiny_config(model_type: str, *, n_layers: int = 3, n_vocab: int = 64, width:
         **_IDS,
     }
     grouped = plain | _GROUPED
-    windows = {"sliding_window": 4, "query_pre_attn_scalar": 16}
+    windows: dict[str, Any] = {"sliding_window": 4, "query_pre_attn_scalar": 16}
     kinds = (["sliding_attention", "full_attention"] * n_layers)[:n_layers]
     rows: dict[str, Any] = {
         "gpt2": lambda: GPT2Config(

@@ -1,8 +1,8 @@
 """Starting Ray, or joining a cluster, quietly and with its security set outright.
 
-Ray's token authentication depends on what ran before on the machine when RAY_AUTH_MODE is unset,
-so it is always set here: an embedded Ray listens on the network, hence it gets a random token of
-its own that is never written to disk; for a cluster the user's own setting is used.
+Left alone, Ray's token authentication depends on what ran before on the machine, so it is settled
+here: an embedded Ray listens on the network, hence it gets a random token that is never written to
+disk; a cluster is joined with the user's RAY_AUTH_MODE, or else with a token if there is one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ def open_session(options: PoolOptions) -> bool:
 
 
 def set_environment(address: str | None) -> None:
-    """To be called before ray is first imported: it reads these once."""
+    """To be called before ray is first imported, as it reads some of these only then. (For an
+    embedded Ray the order does not matter: given a token, `ray.init` sets the mode itself.)"""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is None and "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.setdefault("RAY_AUTH_MODE", "token" if _user_has_token() else "disabled")
+    else:
+        os.environ["RAY_AUTH_MODE"] = "token" if _user_has_token() else "disabled"
 
 
 def _user_has_token() -> bool:
