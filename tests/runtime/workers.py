@@ -1,0 +1,116 @@
+"""Workers that do what they are told, for tests of executors. Payloads are tuples (verb, value)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.runtime import parent_alive
+
+
+class Unmendable(Exception):
+    stops_run = True
+
+
+class Unpicklable(Exception):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__("has a constructor that pickle cannot call")
+        self.lock = open(os.devnull)  # noqa: SIM115  (an open file does not pickle)
+
+
+def _echo(value: Any, attempt: int) -> dict[str, Any]:
+    return {"value": value, "attempt": attempt, "pid": os.getpid()}
+
+
+def _sleep(value: float, attempt: int) -> dict[str, Any]:
+    time.sleep(value)
+    return _echo(value, attempt)
+
+
+def _raise(value: str, attempt: int) -> dict[str, Any]:
+    raise ValueError(f"{value}\nsecond line")
+
+
+def _raise_until(value: int, attempt: int) -> dict[str, Any]:
+    if attempt < value:
+        raise ValueError(f"attempt {attempt}")
+    return _echo(value, attempt)
+
+
+def _die(value: Any, attempt: int) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def _exit(value: int, attempt: int) -> dict[str, Any]:
+    raise SystemExit(value)
+
+
+def _die_until(value: int, attempt: int) -> dict[str, Any]:
+    return _die(value, attempt) if attempt < value else _echo(value, attempt)
+
+
+def _stop(value: str, attempt: int) -> dict[str, Any]:
+    raise Unmendable(value)
+
+
+def _unpicklable(value: Any, attempt: int) -> dict[str, Any]:
+    raise Unpicklable(1, 2)
+
+
+def _big(value: int, attempt: int) -> dict[str, Any]:
+    return {"scores": b"x" * value}
+
+
+def _note(value: tuple[str, float], attempt: int) -> dict[str, Any]:
+    """Writes a line when it begins and one when it ends, if its parent lives."""
+    path, seconds = value
+    with open(path, "a") as file:
+        file.write(f"begin {os.getpid()}\n")
+    time.sleep(seconds)
+    with open(path, "a") as file:
+        file.write(f"{'end' if parent_alive() else 'orphan'} {os.getpid()}\n")
+    return _echo(None, attempt)
+
+
+def _environment(value: str, attempt: int) -> dict[str, Any]:
+    return _echo(os.environ.get(value), attempt)
+
+
+VERBS = {
+    "echo": _echo,
+    "sleep": _sleep,
+    "raise": _raise,
+    "raise_until": _raise_until,
+    "die": _die,
+    "die_until": _die_until,
+    "exit": _exit,
+    "stop": _stop,
+    "unpicklable": _unpicklable,
+    "big": _big,
+    "note": _note,
+    "environment": _environment,
+}
+
+
+def obedient() -> Any:
+    return lambda payload, attempt: VERBS[payload[0]](payload[1], attempt)
+
+
+def never_made() -> Any:
+    raise FileNotFoundError("no weights in /models/none")
+
+
+class MadeOnce:
+    """A factory that notes each call of it in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self) -> Any:
+        with open(self.path, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        return obedient()

@@ -1,0 +1,215 @@
+"""Arrays: aligned blocks, durable chunks, damage found, missing rows never read as data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from storage import StorageError
+from storage.arrays import (
+    chunk_keys,
+    create_array,
+    open_array,
+    read_rows,
+    read_static,
+    verify,
+    write_rows,
+    write_static,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    create_array(tmp_path / "a.zarr", "cell/scores", (10, 6), (4, 6))
+    return tmp_path / "a.zarr"
+
+
+def block(rows: int, seed: int = 0, edges: int = 6) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, edges)).astype(np.float32)
+
+
+def chunk(store: Path, name: str = "cell/scores", key: str = "c/0/0") -> Path:
+    return store / name / key
+
+
+def test_rows_come_back_and_unwritten_ones_are_nan(store: Path) -> None:
+    array = open_array(store, "cell/scores", "r+")
+    crc = write_rows(array, 4, block(4))
+    assert verify(array, 4, 4, crc)
+    assert read_rows(array, 4, 8).tobytes() == block(4).tobytes()
+    assert np.isnan(np.asarray(array[:4])).all()
+
+
+def test_missing_rows_are_no_rows(store: Path) -> None:
+    array = open_array(store, "cell/scores")
+    with pytest.raises(StorageError, match="c/0/0: the chunk is missing; resume the run"):
+        read_rows(array, 0, 4)
+    nan = np.full((4, 6), np.nan, np.float32)
+    assert not verify(array, 0, 4, write_rows(open_array(store, "cell/scores", "r+"), 4, nan))
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_empty_chunks_are_written(store: Path, value: float) -> None:
+    """zarr leaves out a chunk that is all fill unless told at every open."""
+    array = open_array(store, "cell/scores", "r+")
+    crc = write_rows(array, 0, np.full((4, 6), value, np.float32))
+    assert chunk(store).exists()
+    assert verify(array, 0, 4, crc)
+
+
+@pytest.mark.parametrize(
+    ("start", "rows"), [(1, 4), (0, 3), (4, 2), (2, 2), (8, 3), (8, 1), (-4, 4), (4, 0), (12, 4)]
+)
+def test_a_block_fills_whole_chunks(store: Path, start: int, rows: int) -> None:
+    with pytest.raises(ValueError, match="do not fill whole chunks of 4 rows"):
+        write_rows(open_array(store, "cell/scores", "r+"), start, block(rows))
+    assert not list(store.rglob("c/*/*"))
+
+
+@pytest.mark.parametrize(("start", "rows"), [(0, 4), (4, 4), (8, 2), (0, 8), (4, 6), (0, 10)])
+def test_aligned_blocks(store: Path, start: int, rows: int) -> None:
+    array = open_array(store, "cell/scores", "r+")
+    assert verify(array, start, rows, write_rows(array, start, block(rows)))
+
+
+def test_a_block_has_the_type_and_width_of_the_array(store: Path) -> None:
+    array = open_array(store, "cell/scores", "r+")
+    with pytest.raises(
+        ValueError, match=r"rows \(6,\) of float32; the block has \(6,\) of float64"
+    ):
+        write_rows(array, 0, block(4).astype(np.float64))
+    with pytest.raises(ValueError, match=r"the block has \(5,\) of float32"):
+        write_rows(array, 0, block(4)[:, :5])
+
+
+def test_every_flipped_bit_is_found(store: Path) -> None:
+    array = open_array(store, "cell/scores", "r+")
+    crc = write_rows(array, 0, block(4))
+    sound = chunk(store).read_bytes()
+    for bit in range(0, len(sound) * 8, 13):
+        damaged = bytearray(sound)
+        damaged[bit // 8] ^= 1 << bit % 8
+        chunk(store).write_bytes(damaged)
+        assert not verify(array, 0, 4, crc), bit
+    chunk(store).write_bytes(sound[:-9])
+    assert not verify(array, 0, 4, crc)
+    chunk(store).write_bytes(b"")
+    assert not verify(array, 0, 4, crc)
+    chunk(store).write_bytes(sound)
+    assert verify(array, 0, 4, crc)
+    chunk(store).unlink()
+    assert not verify(array, 0, 4, crc)
+
+
+def test_damage_is_an_error_that_names_the_place(store: Path) -> None:
+    array = open_array(store, "cell/scores", "r+")
+    write_rows(array, 0, block(4))
+    chunk(store).write_bytes(b"x" * 100)
+    with pytest.raises(StorageError, match=r"scores: rows 0\.\.4 are damaged .*resume the run"):
+        read_rows(array, 0, 4)
+
+
+def test_another_shards_bytes_are_not_this_shards(store: Path) -> None:
+    """Both chunks are sound by their own checksum; only the record's crc tells them apart."""
+    array = open_array(store, "cell/scores", "r+")
+    crc = write_rows(array, 0, block(4, seed=1))
+    write_rows(array, 4, block(4, seed=2))
+    os.replace(chunk(store, key="c/1/0"), chunk(store))
+    assert not verify(array, 0, 4, crc)
+
+
+def test_files_are_synced_before_the_crc_is_returned(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_rows(open_array(store, "cell/scores", "r+"), 0, block(8))
+    here = str(store / "cell/scores")
+    assert {p.removeprefix(here) for p in synced} == {
+        "", "/c", "/c/0", "/c/1", "/c/0/0", "/c/1/0",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [("bool", np.eye(6, dtype=bool)), ("float64", np.eye(6)), ("int64", np.eye(6, dtype=np.int64))],
+)
+@pytest.mark.parametrize("compress", [False, True])
+def test_masks_partials_and_counts(
+    tmp_path: Path, dtype: str, values: np.ndarray, compress: bool
+) -> None:
+    create_array(tmp_path, "x", (6, 6), (2, 6), dtype, compress=compress)
+    array = open_array(tmp_path, "x", "r+")
+    crc = write_rows(array, 2, values[2:4])
+    assert verify(array, 2, 2, crc)
+    zeros = write_rows(array, 4, np.zeros((2, 6), dtype))
+    assert verify(array, 4, 2, zeros)
+
+
+def test_partials_are_chunked_over_edges_and_written_by_shard(tmp_path: Path) -> None:
+    create_array(tmp_path, "p", (3, 7, 10), (1, 7, 4), "float64")
+    array = open_array(tmp_path, "p", "r+")
+    values = np.random.default_rng(0).standard_normal((1, 7, 10))
+    crc = write_rows(array, 1, values)
+    assert chunk_keys(array, 1, 2) == ["c/1/0/0", "c/1/0/1", "c/1/0/2"]
+    assert verify(array, 1, 1, crc)
+    (tmp_path / "p/c/1/0/2").unlink()
+    assert not verify(array, 1, 1, crc)
+
+
+def test_creating_again_keeps_the_data_and_another_shape_is_refused(store: Path) -> None:
+    array = open_array(store, "cell/scores", "r+")
+    crc = write_rows(array, 0, block(4))
+    create_array(store, "cell/scores", (10, 6), (4, 6))
+    assert verify(array, 0, 4, crc)
+    with pytest.raises(StorageError, match=r"shape \(10, 6\), .* the plan has \(10, 7\)"):
+        create_array(store, "cell/scores", (10, 7), (4, 7))
+
+
+def test_workers_open_what_the_driver_made(store: Path) -> None:
+    with pytest.raises(StorageError, match="no such array; the driver creates it"):
+        open_array(store, "cell/other", "r+")
+    with pytest.raises(ValueError, match="mode is 'w'"):
+        open_array(store, "cell/scores", "w")
+    with pytest.raises(ValueError, match="read-only"):
+        write_rows(open_array(store, "cell/scores"), 0, block(4))
+
+
+def test_same_calls_same_bytes_and_nothing_consolidated(tmp_path: Path) -> None:
+    def contents(folder: Path) -> dict[str, bytes]:
+        create_array(folder, "b/y", (4, 3), (2, 3), attributes={"z": 1, "a": [2]})
+        create_array(folder, "a/x", (4, 3), (2, 3))
+        write_rows(open_array(folder, "a/x", "r+"), 0, block(4, edges=3))
+        files = [p for p in folder.rglob("*") if p.is_file()]
+        return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert one == two
+    assert not any(b"consolidated" in data for data in one.values())
+    assert b"crc32c" in one["a/x/zarr.json"]
+
+
+def test_plain_zarr_reads_what_we_write(store: Path) -> None:
+    write_rows(open_array(store, "cell/scores", "r+"), 0, block(10))
+    group: Any = zarr.open_group(store, mode="r")
+    assert np.asarray(group["cell/scores"][:]).tobytes() == block(10).tobytes()
+
+
+def test_static_tables(tmp_path: Path) -> None:
+    edges = np.arange(5, dtype=np.int32)
+    for _ in range(2):
+        write_static(tmp_path, "cell/graph/source", edges, {"sources": ["embed", "a0.h0"]})
+    values, attributes = read_static(tmp_path, "cell/graph/source")
+    assert values.tolist() == edges.tolist()
+    assert attributes == {"sources": ["embed", "a0.h0"]}

@@ -1,0 +1,245 @@
+"""Records are put once, by one driver, and only sound data stays committed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage import CommitLog, Fenced, RunDirectory
+from storage.arrays import create_array
+from storage.atomic import put_if_absent, remove_strays, to_json
+from storage.blocks import is_sound, make_receipt, move_unsound, write_block, write_file
+from storage.readers import commits, committed_rows, scores
+
+RECEIPT = {"attempt": 1, "crc": 7, "rows": 4, "micro_batch": 4, "device": "cpu", "seconds": 0.1}
+CHILD = multiprocessing.get_context("spawn")
+
+
+def driver(run: RunDirectory) -> CommitLog:
+    log = CommitLog(run, versions={"numpy": "2"})
+    log.claim_epoch()
+    return log
+
+
+def test_a_record_says_what_was_done(run: RunDirectory) -> None:
+    log = driver(run)
+    assert log.commit("attribute", "s000", {**RECEIPT, "rows": np.int64(4)})
+    stored = json.loads((run.path / "commits/attribute/s000.json").read_text())
+    assert stored == {
+        **RECEIPT,
+        "stage": "attribute",
+        "shard": "s000",
+        "epoch": 1,
+        "versions": {"numpy": "2"},
+    }
+    assert CommitLog(run).committed("attribute") == {"s000": stored}
+    assert CommitLog(run).keys("attribute") == ["s000"]
+
+
+def test_the_first_record_stays(run: RunDirectory) -> None:
+    log = driver(run)
+    assert log.commit("attribute", "s000", RECEIPT)
+    assert not log.commit("attribute", "s000", {**RECEIPT, "crc": 8})
+    assert log.record("attribute", "s000")["crc"] == 7
+
+
+def test_a_receipt_is_whole(run: RunDirectory) -> None:
+    with pytest.raises(ValueError, match=r"receipt of a/s lacks crc, device"):
+        driver(run).commit("a", "s", {k: RECEIPT[k] for k in RECEIPT if k not in ("crc", "device")})
+    with pytest.raises(ValueError, match="Out of range float"):
+        driver(run).commit("a", "s", {**RECEIPT, "loss": float("nan")})
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".x", "a b", "x" * 201])
+def test_names_are_file_names(run: RunDirectory, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a file name"):
+        driver(run).commit("attribute", name, RECEIPT)
+    with pytest.raises(ValueError, match="cannot be a file name"):
+        driver(run).commit("bad", "s", RECEIPT)
+
+
+def test_no_commit_without_an_epoch(run: RunDirectory) -> None:
+    with pytest.raises(RuntimeError, match="claim_epoch"):
+        CommitLog(run).commit("attribute", "s000", RECEIPT)
+
+
+def test_the_older_of_two_drivers_is_fenced(run: RunDirectory) -> None:
+    first = driver(run)
+    first.commit("attribute", "s000", RECEIPT)
+    second = driver(run)
+    with pytest.raises(Fenced, match=r"another driver \(epoch 2\) .* \(epoch 1\) stops"):
+        first.commit("attribute", "s001", RECEIPT)
+    with pytest.raises(Fenced):
+        first.quarantine("attribute", "s001", {"error": "x"})
+    assert second.commit("attribute", "s001", RECEIPT)
+    assert second.keys("attribute") == ["s000", "s001"]
+    assert not (run.path / "failures").exists()
+
+
+def _claim(path: Path, gate: Any, out: Any) -> None:
+    gate.wait()
+    out.put(CommitLog(path).claim_epoch())
+
+
+def test_drivers_that_start_at_once_get_different_epochs(run: RunDirectory) -> None:
+    gate, out = CHILD.Barrier(4), CHILD.Queue()
+    children = [CHILD.Process(target=_claim, args=(run.path, gate, out)) for _ in range(4)]
+    for child in children:
+        child.start()
+    assert sorted(out.get(timeout=60) for _ in children) == [1, 2, 3, 4]
+    for child in children:
+        child.join()
+
+
+def _put(folder: Path, gate: Any, out: Any, me: int) -> None:
+    gate.wait()
+    out.put((me, [put_if_absent(folder / f"{i}", b"%d" % me * 1000) for i in range(100)]))
+
+
+def test_of_racing_writers_one_wins_each_file(tmp_path: Path) -> None:
+    gate, out = CHILD.Barrier(3), CHILD.Queue()
+    children = [CHILD.Process(target=_put, args=(tmp_path, gate, out, n)) for n in range(3)]
+    for child in children:
+        child.start()
+    won = dict(out.get(timeout=60) for _ in children)
+    for child in children:
+        child.join()
+    for i in range(100):
+        winners = [n for n in range(3) if won[n][i]]
+        assert len(winners) == 1
+        assert (tmp_path / str(i)).read_bytes() == b"%d" % winners[0] * 1000
+    assert len(list(tmp_path.iterdir())) == 100
+
+
+def test_quarantine_and_retry(run: RunDirectory) -> None:
+    log = driver(run)
+    log.quarantine("attribute", "s001", {"error": "ValueError: x", "attempts": 3})
+    assert log.quarantined("attribute")["s001"]["error"] == "ValueError: x"
+    assert log.keys("attribute") == []
+    log.commit("attribute", "s001", RECEIPT)
+    assert log.quarantined("attribute") == {}
+    log.quarantine("attribute", "s002", {"error": "y"})
+    log.clear_quarantine("attribute", "s002")
+    assert log.quarantined("attribute") == {}
+
+
+def test_a_damaged_record_does_not_count(run: RunDirectory) -> None:
+    log = driver(run)
+    log.commit("attribute", "s000", RECEIPT)
+    (run.path / "commits/attribute/s000.json").write_bytes(b'{"crc": 7')
+    assert CommitLog(run).committed("attribute") == {}
+    assert log.is_committed("attribute", "s000"), "a reader changes nothing"
+    assert log.committed("attribute") == {}
+    assert not log.is_committed("attribute", "s000")
+    assert (run.path / "commits/bad/attribute/s000.1.json").exists()
+    assert log.stages() == ["attribute"]
+
+
+def write_shards(run: RunDirectory, log: CommitLog, *shards: int) -> None:
+    create_array(run.attributions, "c/scores", (16, 5), (4, 5))
+    for i in shards:
+        values = np.random.default_rng(i).standard_normal((4, 5)).astype(np.float32)
+        writes = [
+            write_block(run, "attributions.zarr", "c/scores", 4 * i, values),
+            write_file(run, f"fits/s{i}.json", to_json({"blocks": [i]})),
+        ]
+        receipt = make_receipt(writes, attempt=1, micro_batch=4, device="cpu", seconds=0.5)
+        log.commit("attribute", f"s{i:03d}", receipt)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["attributions.zarr/c/scores/c/1/0", "fits/s1.json", "commits/attribute/s001.json"]
+)
+def test_a_flipped_byte_is_found_and_the_shard_redone(run: RunDirectory, damaged: str) -> None:
+    log = driver(run)
+    write_shards(run, log, 0, 1, 2)
+    before = (run.path / damaged).read_bytes()
+    assert move_unsound(run, log, "attribute") == []
+    flipped = bytearray(before)
+    flipped[0] ^= 0x10
+    (run.path / damaged).write_bytes(flipped)
+    move_unsound(run, log, "attribute")
+    assert log.keys("attribute") == ["s000", "s002"]
+    bad = run.path / "commits/bad/attribute"
+    assert sorted(p.name for p in bad.iterdir()) == ["s001.1.json", "s001.1.reason"]
+    write_shards(run, log, 1)
+    assert log.keys("attribute") == ["s000", "s001", "s002"]
+    assert move_unsound(run, log, "attribute") == []
+    assert (run.path / damaged).read_bytes() == before
+
+
+def test_a_shard_may_be_bad_twice(run: RunDirectory) -> None:
+    log = driver(run)
+    for _ in range(2):
+        log.commit("attribute", "s000", RECEIPT)
+        log.move_bad("attribute", "s000", "test")
+    names = [p.name for p in (run.path / "commits/bad/attribute").glob("*.json")]
+    assert sorted(names) == ["s000.1.json", "s000.2.json"]
+
+
+def test_a_record_of_nonsense_is_not_sound(run: RunDirectory) -> None:
+    assert not is_sound(run, {"writes": [{"store": "attributions.zarr"}]})
+    assert not is_sound(run, {"writes": 3})
+    assert not is_sound(run, {"writes": [{"file": "fits/none.json", "crc": 0}]})
+
+
+def test_readers_see_committed_rows_only(run: RunDirectory) -> None:
+    log = driver(run)
+    write_shards(run, log, 0, 2)
+    nobody = np.ones((4, 5), np.float32)
+    write_block(run, "attributions.zarr", "c/scores", 4, nobody)  # a zombie's chunk: no commit
+    rows, values = scores(run, "c")
+    assert rows.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert values.shape == (8, 5)
+    assert not (values == 1).any()
+    assert [start for start, _ in committed_rows(run, "attributions.zarr", "c/scores")] == [0, 8]
+    assert commits(run)["shard"].tolist() == ["s000", "s002"]
+
+
+def _write_for_ever(path: Path) -> None:
+    run = RunDirectory.open(path)
+    values = np.random.default_rng(1).standard_normal((4, 500_000)).astype(np.float32)
+    while True:
+        write_block(run, "attributions.zarr", "big/scores", 0, values)
+        (run.path / "wrote").touch()
+
+
+def test_a_killed_writer_leaves_nothing_that_counts(run: RunDirectory) -> None:
+    """Killed at ten moments of an 8 MB write: the chunk is always whole, the strays are swept."""
+    create_array(run.attributions, "big/scores", (4, 500_000), (4, 500_000))
+    folder = run.attributions / "big/scores/c/0"
+    strays = 0
+    for i in range(10):
+        (run.path / "wrote").unlink(missing_ok=True)
+        child = CHILD.Process(target=_write_for_ever, args=(run.path,), daemon=True)
+        child.start()
+        while not (run.path / "wrote").exists():
+            time.sleep(0.002)
+        time.sleep(0.003 * i)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        names = [p.name for p in folder.iterdir()]
+        strays = sum(name.endswith(".partial") for name in names)
+        assert len((folder / "0").read_bytes()) == 4 * 500_000 * 4 + 4
+    assert CommitLog(run).stages() == []
+    assert remove_strays(run.path, time.time() + 60) >= strays
+    assert [p.name for p in folder.iterdir()] == ["0"]
+
+
+def test_strays_of_the_living_stay(tmp_path: Path) -> None:
+    old, new, other = tmp_path / "0.aa.partial", tmp_path / ".tmp-1-b", tmp_path / "0"
+    for path in (old, new, other):
+        path.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    os.utime(other, (1, 1))
+    assert remove_strays(tmp_path, time.time() - 60) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".tmp-1-b", "0"]

@@ -1,0 +1,235 @@
+"""Whose run a directory holds, how far it is, and what a bad disk does."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from storage import CommitLog, OtherRunError, RunDirectory, StorageError, differences, status
+from storage.arrays import create_array, open_array, write_rows
+from storage.atomic import put_if_absent, replace
+from storage.errors import Fenced, storage_errors
+from tests.storage.conftest import CONFIG, PLAN, Disk
+from tests.storage.test_commits import RECEIPT, driver
+
+
+def test_a_new_run(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "runs/toy", CONFIG, PLAN)
+    assert run.run_id == PLAN["run_id"]
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == CONFIG
+    assert RunDirectory.open(run.path).plan == run.plan == {**PLAN, "config": CONFIG}
+
+
+def test_the_same_run_is_opened_and_its_files_stay(run: RunDirectory) -> None:
+    before = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    other = {**CONFIG, "execution": {"actors": 8}}
+    assert RunDirectory.create(run.path, other, PLAN).config == CONFIG
+    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
+
+
+def test_another_run_is_refused_with_the_fields_that_differ(run: RunDirectory) -> None:
+    identity = {"model": {"name": "tiny", "digest": "bb"}, "seeds": [1, 3], "steps": 5}
+    plan = {**PLAN, "run_id": "toy-ba9876543210", "identity": identity}
+    with pytest.raises(OtherRunError) as error:
+        RunDirectory.create(run.path, CONFIG, plan)
+    assert error.value.differences == (
+        ("dtype", "(missing)", "float32"),
+        ("model.digest", "bb", "aa"),
+        ("seeds.1", 3, 2),
+        ("steps", 5, "(missing)"),
+    )
+    assert "model.digest: 'bb' here, 'aa' there; " in str(error.value)
+    assert "\n" not in str(error.value)
+    assert pickle.loads(pickle.dumps(error.value)).differences == error.value.differences
+
+
+def test_differences_of_equal_and_unequal_lists() -> None:
+    assert list(differences({"a": [1, {"b": 2}]}, {"a": (1, {"b": 2})})) == []
+    assert list(differences({"a": [1, 2]}, {"a": [1]})) == [("a", [1, 2], [1])]
+    assert list(differences({"a": {"b": 1}}, {"a": 1})) == [("a", {"b": 1}, 1)]
+
+
+def test_a_driver_killed_between_two_files_is_mended(run: RunDirectory) -> None:
+    (run.path / "config.yaml").unlink()
+    RunDirectory.open(run.path)
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == CONFIG
+
+
+def test_folders_that_are_no_runs(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"holds no run: there is no plan\.json"):
+        RunDirectory.open(tmp_path / "none")
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(
+        StorageError, match=r"is not empty and holds no run \(there is 'letter.txt'"
+    ):
+        RunDirectory.create(tmp_path, CONFIG, PLAN)
+    with pytest.raises(StorageError, match=r"letter\.txt is a file; name a folder"):
+        RunDirectory.create(tmp_path / "letter.txt", CONFIG, PLAN)
+    assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '"x"', "3"])
+def test_a_damaged_plan_is_one_line(run: RunDirectory, text: str) -> None:
+    (run.path / "plan.json").write_text(text)
+    with pytest.raises(StorageError, match=r"plan\.json is damaged"):
+        RunDirectory.open(run.path)
+
+
+def test_the_log_survives_a_torn_line(run: RunDirectory) -> None:
+    assert run.read_log() == []
+    run.log("begin", actors=2)
+    run.log("end")
+    with open(run.path / "log.jsonl", "ab") as file:
+        file.write(b'{"event": "to')
+    assert [event["event"] for event in run.read_log()] == ["begin", "end"]
+
+
+def test_status_from_new_to_done(run: RunDirectory) -> None:
+    assert status(run)["state"] == "stopped"
+    log = driver(run)
+    found = status(run)
+    assert (found["run_id"], found["state"]) == (PLAN["run_id"], "running")
+    assert found["shards"] == {"total": 6, "committed": 0, "quarantined": 0}
+    for i in range(3):
+        log.commit("attribute", f"s{i:03d}", RECEIPT)
+    log.quarantine("attribute", "s003", {"error": "x"})
+    log.commit("evaluate", "e0", RECEIPT)
+    log.commit("evaluate", "e1", RECEIPT)
+    assert status(run)["stages"] == {
+        "attribute": {"total": 4, "committed": 3, "quarantined": 1},
+        "evaluate": {"total": 2, "committed": 2, "quarantined": 0},
+    }
+    end_driver(run)
+    assert status(run)["state"] == "stopped"
+    run.results.touch()
+    assert status(run)["state"] == "quarantined"
+    log.epoch = log.newest_epoch()
+    log.commit("attribute", "s003", RECEIPT)
+    assert status(run)["state"] == "done"
+
+
+def end_driver(run: RunDirectory) -> None:
+    """A newer epoch, of a process that has ended."""
+    code = "import sys; from pathlib import Path; from storage import CommitLog; "
+    code += "CommitLog(Path(sys.argv[1])).claim_epoch()"
+    python = [sys.executable, "-c", code, str(run.path)]
+    subprocess.run(python, check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_driver_elsewhere_is_known_by_its_log(run: RunDirectory) -> None:
+    log = driver(run)
+    path = run.path / "epochs/0001.json"
+    record = {**log.epoch_record(1), "host": "another"}
+    replace(path, json.dumps(record).encode())
+    assert status(run)["state"] == "stopped"
+    run.log("alive")
+    assert status(run)["state"] == "running"
+    os.utime(run.path / "log.jsonl", (1, 1))
+    assert status(run)["state"] == "stopped"
+
+
+BLOCK = np.random.default_rng(0).standard_normal((4, 250_000)).astype(np.float32)  # 4 MB
+
+
+def everything(root: Path) -> dict[str, Callable[[], Any]]:
+    """Every way in which a run directory is written."""
+    run = RunDirectory.create(root, CONFIG, PLAN)
+    create_array(run.attributions, "c/scores", BLOCK.shape, BLOCK.shape)
+    array = open_array(run.attributions, "c/scores", "r+")
+    log = driver(run)
+    huge = {**RECEIPT, "note": "x" * 4_000_000}
+
+    def create_many() -> None:
+        for i in range(999):
+            create_array(run.path / "b.zarr", f"{i}", (4,), (4,))
+
+    return {
+        "array": lambda: write_rows(array, 0, BLOCK),
+        "commit": lambda: log.commit("attribute", "s000", huge),
+        "quarantine": lambda: log.quarantine("attribute", "s001", huge),
+        "log": lambda: run.log("x" * 4_000_000),
+        "file": lambda: replace(run.path / "fits/a.json", b"x" * 4_000_000),
+        "create": create_many,
+    }
+
+
+WAYS = ["array", "commit", "quarantine", "log", "file", "create"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_full_disk_is_one_clear_line(disk: Disk, way: str) -> None:
+    root = disk("3m") / "run"
+    write = everything(root)[way]
+    with pytest.raises(StorageError) as error:
+        write()
+    message = str(error.value)
+    assert message.startswith(f"cannot write {root}")
+    assert message.endswith("the disk is full; free space there, then resume the run")
+    assert "\n" not in message
+    assert error.value.stops_run
+    assert CommitLog(root).stages() in ([], ["attribute"])
+    assert CommitLog(root).keys("attribute") == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_read_only_folder_is_one_clear_line(disk: Disk, way: str) -> None:
+    root = disk("30m") / "run"
+    write = everything(root)[way]
+    disk(root.parent, "ro")
+    with pytest.raises(StorageError, match=r"read-only; choose another folder with --out$"):
+        write()
+    RunDirectory.create(root, CONFIG, PLAN)  # the same run may still be looked at
+    with pytest.raises(StorageError, match=f"cannot write {root.parent}/b.*read-only"):
+        RunDirectory.create(root.parent / "b", CONFIG, PLAN)
+
+
+def test_a_limit_on_file_size_is_one_clear_line(tmp_path: Path) -> None:
+    """Needs no mount: the kernel refuses at a size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write = everything(tmp_path / "run")["array"]
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"larger than is allowed here; raise the limit"):
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_permission_denied_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root is refused nothing, so the refusal is made."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StorageError, match=r"cannot write .*x: permission denied; choose a folder"):
+        put_if_absent(tmp_path / "x", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_disk_error_keeps_its_name() -> None:
+    line = "cannot read /x: Stale file handle; check that folder"
+    with pytest.raises(StorageError, match=line), storage_errors("/x", "read"):
+        raise OSError(116, "Stale file handle")
+
+
+@pytest.mark.parametrize("kind", [StorageError, Fenced, OtherRunError])
+def test_errors_survive_pickling(kind: type[StorageError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("a line")))
+    assert (type(error), str(error)) == (kind, "a line")
