@@ -47,6 +47,7 @@ def create_array(
     shape, chunks = tuple(shape), tuple(max(1, c) for c in chunks)
     if (store / name / "zarr.json").exists():
         _check_same(open_array(store, name), store / name, shape, chunks, dtype)
+        _mend_groups(store, name)
         return
     fill = math.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype).item()
     codecs = [ZstdCodec(level=3), Crc32cCodec()] if compress else [Crc32cCodec()]
@@ -74,6 +75,15 @@ def _check_same(
             f"{path} is an array of shape {there[0]}, chunks {there[1]}, {there[2]}; the plan has "
             f"{shape}, {chunks}, {dtype}; start the run in another folder"
         )
+
+
+def _mend_groups(store: Path, name: str) -> None:
+    """A driver killed in `create_array` may leave an array whose groups are not written yet."""
+    parents = [store / parent for parent in reversed(Path(name).parents)]
+    for folder in [f for f in parents if not (f / "zarr.json").exists()]:
+        with storage_errors(folder):
+            zarr.open_group(folder, mode="a", use_consolidated=False)
+            fsync_files([folder / "zarr.json"], store)
 
 
 def open_array(store: Path, name: str, mode: str = "r") -> Array:

@@ -200,6 +200,18 @@ def test_same_calls_same_bytes_and_nothing_consolidated(tmp_path: Path) -> None:
     assert b"crc32c" in one["a/x/zarr.json"]
 
 
+def test_a_driver_killed_while_creating_is_mended(tmp_path: Path) -> None:
+    def create() -> dict[str, bytes]:
+        create_array(tmp_path / "s", "cell/all/mean", (4, 3), (2, 3))
+        return {str(p): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    whole = create()
+    assert len(whole) == 4
+    for path in whole:
+        Path(path).unlink()
+        assert create() == whole
+
+
 def test_plain_zarr_reads_what_we_write(store: Path) -> None:
     write_rows(open_array(store, "cell/scores", "r+"), 0, block(10))
     group: Any = zarr.open_group(store, mode="r")
