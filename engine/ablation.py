@@ -172,7 +172,7 @@ class _AblatedRun:
         if block.kind == "mlp":
             wanted = self.wanted[:, self.graph.mlp_source(block.layer)]
         else:
-            wanted = self.wanted[:, self._heads(block.layer)].any(1)
+            wanted = np.asarray(self.wanted[:, self._heads(block.layer)].any(1))
         if self.patch.from_one_run:
             wanted = np.asarray(wanted & np.any(self.masks[:, block.edges], axis=1))
         return np.flatnonzero(wanted)
