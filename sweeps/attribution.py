@@ -1,0 +1,109 @@
+"""What an actor does for means, attribution and reduction. One function a kind of shard.
+
+A number's way: prompts -> scores [input, edge] -> one chunk of the cell's `scores` and one row of
+its `partials`; the driver commits both; the reducer folds the committed rows in a fixed tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.methods import METHODS, Attribution
+from engine.model import PromptBatch
+from engine.patches import Patch, mean_groups, mean_partials
+from storage import fold
+from storage.blocks import read_block, write_block
+from sweeps import layout
+from sweeps.cells import AttributeShard, MeanShard, ReduceShard
+from sweeps.context import Context, with_halving
+from tasks import Prompt
+
+Writes = list[dict[str, Any]]
+Extra = dict[str, Any]
+
+
+def run_mean(context: Context, shard: MeanShard) -> tuple[Writes, Extra]:
+    """The mean over one group of build prompts, in the model's precision."""
+    settings = context.settings
+    prompts = context.prompts(shard.dataset, "build")
+    groups = mean_groups(prompts, pooled=settings.pooled)
+    mine = [p for p, group in zip(prompts, groups, strict=True) if group == shard.group]
+    model = context.model(settings.datasets[shard.dataset])
+
+    def compute(micro_batch: int) -> np.ndarray:
+        partials = mean_partials(
+            model, mine, pooled=settings.pooled, over=settings.mean_over, micro_batch=micro_batch
+        )
+        return partials[shard.group].mean()
+
+    mean, micro_batch = with_halving(settings.micro_batch, compute)
+    context.check_alive()
+    name = layout.mean(shard.dataset, shard.index)
+    table = mean.astype("float64" if settings.dtype == "float64" else "float32")
+    return [write_block(context.run, layout.MEANS, name, 0, table)], {"micro_batch": micro_batch}
+
+
+def run_attribute(context: Context, shard: AttributeShard) -> tuple[Writes, Extra]:
+    """Scores of a block of inputs, and their partial sums."""
+    rows, cell = shard.rows, shard.cell
+    prompts = context.prompts(cell.dataset, "build")[rows.start : rows.stop]
+
+    def compute(micro_batch: int) -> dict[str, np.ndarray]:
+        parts = list(_attributions(context, shard, prompts, micro_batch))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    found, micro_batch = with_halving(context.settings.micro_batch, compute)
+    partial = fold.partial(found["scores"])
+    context.check_alive()
+    names = {name: layout.per_input(cell, name) for name in ("scores", *layout.PER_INPUT)}
+    writes = [
+        write_block(context.run, layout.ATTRIBUTIONS, path, rows.start, found[name])
+        for name, path in names.items()
+    ]
+    partials = layout.partials(cell)
+    writes.append(write_block(context.run, layout.AGGREGATES, partials, shard.index, partial[None]))
+    n_bad = int(np.sum(~np.isfinite(found["scores"])))
+    return writes, {"micro_batch": micro_batch, "n_bad": n_bad}
+
+
+def _attributions(
+    context: Context, shard: AttributeShard, prompts: tuple[Prompt, ...], micro_batch: int
+) -> Iterator[dict[str, np.ndarray]]:
+    cell = shard.cell
+    model, method = context.model(cell.model), METHODS[cell.method]
+    patch: Patch = context.patch(cell.build_patch, cell.dataset)
+    for start in range(0, len(prompts), micro_batch):
+        batch = PromptBatch.make(prompts[start : start + micro_batch])
+        steps = 1 if cell.steps is None else cell.steps
+        yield _as_arrays(method.attribute(model, batch, patch, cell.build_metric, steps))
+
+
+def _as_arrays(found: Attribution) -> dict[str, np.ndarray]:
+    """On the CPU; scores float32, the rest float64."""
+    arrays = {"scores": found.scores.float().cpu().numpy()}
+    for name in layout.PER_INPUT:
+        arrays[name] = getattr(found, name).to(torch.float64).cpu().numpy()
+    return arrays
+
+
+def run_reduce(context: Context, shard: ReduceShard) -> tuple[Writes, Extra]:
+    """The fold of the committed partials, in the fixed tree over the shards' order."""
+    log = context.log
+    n_edges = context.graph(shard.cell.model).n_edges
+
+    def leaves() -> Iterator[tuple[int, np.ndarray]]:
+        for index, key in enumerate(shard.leaves):
+            writes = log.record("attribute", key)["writes"]
+            mine = next(w for w in writes if w["array"] == layout.partials(shard.cell))
+            yield index, read_block(context.run, mine)[0]
+
+    folded = fold.finish(fold.fold(leaves(), len(shard.leaves), n_edges))
+    context.check_alive()
+    return [
+        write_block(context.run, layout.AGGREGATES, layout.folded(shard.group, name), 0, values)
+        for name, values in folded.items()
+    ], {}

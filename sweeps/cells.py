@@ -1,0 +1,201 @@
+"""Values that name the work: cells, circuits, conditions, and the shards of every stage.
+
+All are frozen; keys are made of their contents alone, so nothing is ever found by position. A shard
+is what an executor hands to a worker: small, and it says all that the worker needs to look up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sweeps.canonical import digest, number, slug
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attribution: a point of the product of the sweep's axes.
+
+    Attributes:
+        model, task: labels, as in results.
+        dataset: key of the prompts (of the model's digest and the prompts' fingerprint).
+        steps: None where the method takes none.
+        rule: the method's quadrature rule; "" where it has none.
+    """
+
+    model: str
+    task: str
+    dataset: str
+    nodes: str
+    method: str
+    steps: int | None
+    build_patch: str
+    build_metric: str
+    rule: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.method}-{digest(asdict(self))[:10]}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"key": self.key, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class CircuitSpec:
+    """How a cell's aggregated scores become a circuit."""
+
+    cell: str
+    aggregation: str
+    selection: str
+    threshold: float
+
+    @property
+    def key(self) -> str:
+        point = f"{self.aggregation}-{self.selection}-{number(self.threshold)}"
+        return f"{self.cell}-{point}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a circuit is run: what is ablated, with which patch, and which of its blocks are left.
+
+    `blocks` is `all`, `without:ioi` or `only:ioi`.
+    """
+
+    ablation: str
+    eval_patch: str
+    blocks: str = "all"
+
+    @property
+    def key(self) -> str:
+        left = "" if self.blocks == "all" else f".{self.blocks.replace(':', '-')}"
+        return f"{self.ablation}.{self.eval_patch}{left}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A block of inputs of one split, all of one member task."""
+
+    member: str
+    start: int
+    stop: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.start:06d}"
+
+
+@dataclass(frozen=True)
+class MeanShard:
+    """The mean that stands in for the prompts of one group."""
+
+    dataset: str
+    group: str
+    index: int
+    stage = "means"
+
+    @property
+    def key(self) -> str:
+        return f"{self.dataset}.{self.index:04d}-{slug(self.group)}"
+
+
+@dataclass(frozen=True)
+class AttributeShard:
+    """Scores of a block of inputs; `index` counts the cell's shards."""
+
+    cell: Cell
+    rows: Rows
+    index: int
+    stage = "attribute"
+
+    @property
+    def key(self) -> str:
+        return f"{self.cell.key}.{self.rows.key}"
+
+
+@dataclass(frozen=True)
+class ReduceShard:
+    """The fold of a cell's partials over one subset of its shards; `leaves` are their keys."""
+
+    cell: Cell
+    subset: str
+    leaves: tuple[str, ...]
+    stage = "reduce"
+
+    @property
+    def key(self) -> str:
+        return f"{self.cell.key}.{self.subset}"
+
+    @property
+    def group(self) -> str:
+        """Its folder in aggregates.zarr."""
+        return self.cell.key if self.subset == "all" else f"{self.cell.key}/{self.subset}"
+
+
+@dataclass(frozen=True)
+class ReferenceShard:
+    """The full model and the empty circuit on a block of inputs."""
+
+    dataset: str
+    eval_patch: str
+    rows: Rows
+    stage = "evaluate"
+
+    @property
+    def key(self) -> str:
+        return f"reference.{self.dataset}.{self.eval_patch}.{self.rows.key}"
+
+
+@dataclass(frozen=True)
+class EvaluateShard:
+    """Some circuits of one cell under one condition on a block of inputs.
+
+    `index` counts the groups of circuits of the cell.
+    """
+
+    cell: Cell
+    circuits: tuple[str, ...]
+    index: int
+    condition: Condition
+    rows: Rows
+
+    @property
+    def stage(self) -> str:
+        return "evaluate" if self.condition.blocks == "all" else "block_evaluate"
+
+    @property
+    def key(self) -> str:
+        return f"{self.cell.key}.{self.index:03d}.{self.condition.key}.{self.rows.key}"
+
+
+@dataclass(frozen=True)
+class BlockShard:
+    """One chain of the block model of a cell's circuit; which circuit, the scores decide.
+
+    `patch` is the evaluation patch whose pruning makes the fitted graph.
+    """
+
+    cell: Cell
+    chain: int
+    seed: int
+    patch: str
+    circuit: str = ""
+    stage = "blocks"
+
+    @property
+    def key(self) -> str:
+        return f"{self.cell.key}.{self.chain:03d}"
+
+
+Shard = MeanShard | AttributeShard | ReduceShard | ReferenceShard | EvaluateShard | BlockShard
+
+#: in the order in which they run; those of one row may run at once
+WAVES: tuple[tuple[str, ...], ...] = (
+    ("means",),
+    ("attribute",),
+    ("reduce",),
+    ("blocks", "evaluate"),
+    ("block_evaluate",),
+)
+STAGES = tuple(stage for wave in WAVES for stage in wave)

@@ -1,0 +1,99 @@
+"""From aggregated scores to circuits, and from a circuit to the mask that is run.
+
+A circuit is the edges that a threshold keeps. What is run, counted and fitted is what a condition
+makes of it: pruned (of what no input reaches only where all patch values come from one run), and
+for node ablation all that the kept nodes write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.blocklabels import block_attribution, block_edge_mask, label_blocks
+from engine.graph import EdgeGraph, node_circuit, node_edges, prune, touched_nodes
+from engine.graph.circuits import EdgeMask
+from sweeps.cells import Condition
+
+#: patches whose values all come from one run
+ONE_RUN = frozenset({"counterfactual"})
+
+
+def evaluated_mask(graph: EdgeGraph, selected: EdgeMask, condition: Condition) -> EdgeMask:
+    """The edges that a condition leaves of a circuit."""
+    both = condition.eval_patch in ONE_RUN
+    kept = prune(graph, selected, both_sides=both)
+    if condition.ablation == "edge":
+        return kept
+    return prune(graph, node_circuit(graph, kept), both_sides=both)
+
+
+def simple_graph(graph: EdgeGraph, mask: EdgeMask) -> tuple[list[int], np.ndarray]:
+    """The circuit as block models see it: ids of its nodes, and edges between places in that list.
+
+    Returns:
+        Node ids in forward order; int64 `[n_pairs, 2]`, (source, target).
+    """
+    nodes = np.flatnonzero(touched_nodes(graph, mask))
+    place = np.full(len(graph.nodes), -1)
+    place[nodes] = np.arange(len(nodes))
+    return nodes.tolist(), place[node_edges(graph, mask)].reshape(-1, 2)
+
+
+def edge_nodes(graph: EdgeGraph, mask: EdgeMask, nodes: Sequence[int]) -> list[tuple[int, ...]]:
+    """For each kept edge, its source and its ends, as places in `nodes`."""
+    place = {node: i for i, node in enumerate(nodes)}
+    ends = [
+        tuple(place.get(n, -1) for n in np.flatnonzero(row).tolist()) for row in graph.target_nodes
+    ]
+    kept = np.flatnonzero(mask)
+    sources, targets = graph.edge_source[kept], graph.edge_target[kept]
+    return [(place[int(s)], *ends[t]) for s, t in zip(sources, targets, strict=True)]
+
+
+class LabelledBlocks:
+    """A circuit's blocks, each labelled by the member task that gives it most attribution.
+
+    Args:
+        mask: the circuit's kept edges.
+        nodes, block_of: its nodes and the block of each.
+        scores: `[n_tasks, n_edges]`, aggregated scores of each member.
+    """
+
+    def __init__(
+        self,
+        graph: EdgeGraph,
+        mask: EdgeMask,
+        nodes: Sequence[int],
+        block_of: np.ndarray,
+        scores: np.ndarray,
+    ) -> None:
+        self._mask, self._block_of = mask, block_of
+        self._edge_nodes = edge_nodes(graph, mask, nodes)
+        kept = np.nan_to_num(scores[:, mask], nan=0.0, posinf=0.0, neginf=0.0)
+        self.shares = block_attribution(block_of, self._edge_nodes, kept)
+        self.labels = label_blocks(self.shares)
+        ends = (0, len(graph.nodes) - 1)
+        self._always = [i for i, node in enumerate(nodes) if node in ends]
+
+    def without(self, task: int) -> EdgeMask:
+        """The circuit without every edge that touches a block of that task."""
+        return self._left(task, "without")
+
+    def only(self, task: int) -> EdgeMask:
+        """The circuit's edges among that task's blocks, `embed` and `logits`."""
+        return self._left(task, "only")
+
+    def _left(self, task: int, mode: str) -> EdgeMask:
+        keep = block_edge_mask(
+            self._block_of,
+            self._edge_nodes,
+            self.labels,
+            task,
+            mode,  # type: ignore[arg-type]
+            self._always,
+        )
+        left = np.zeros_like(self._mask)
+        left[np.flatnonzero(self._mask)[keep]] = True
+        return left

@@ -1,0 +1,180 @@
+"""What a worker holds while it lives: its model, the prompts, the means; each loaded once.
+
+`WorkerSettings` is all that a worker is told, small and picklable; the rest it reads from the run
+directory, which every worker must be able to reach.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from engine.blockmodel import BlockOptions, Interpreter, find_interpreter
+from engine.graph import EdgeGraph
+from engine.model import Model, ModelSource, load_model
+from engine.patches import Patch, make_patch
+from engine.runtime import parent_alive
+from storage import CommitLog, RunDirectory
+from storage.blocks import read_block
+from sweeps import layout
+from sweeps.resolve import prompts_from_json
+from tasks import Prompt
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What every worker of a run is told.
+
+    Attributes:
+        run: the run directory.
+        models: label -> where it lies.
+        datasets: dataset key -> label of its model.
+        mean_shards: dataset key -> group -> key of the shard that holds its mean.
+    """
+
+    run: Path
+    models: Mapping[str, ModelSource]
+    datasets: Mapping[str, str]
+    mean_shards: Mapping[str, Mapping[str, str]]
+    metrics: tuple[str, ...]
+    reference_metrics: tuple[str, ...]
+    device: str
+    dtype: str
+    threads: int
+    micro_batch: int
+    circuits_per_batch: int
+    pooled: bool
+    mean_over: str
+    block_options: BlockOptions | None
+    graph_tool: str | None
+
+
+class ZombieError(RuntimeError):
+    """This worker's raylet is gone: another worker has, or will have, its shard."""
+
+
+@dataclass
+class Context:
+    """A worker's own copies, made as shards ask for them."""
+
+    settings: WorkerSettings
+    _model: Model | None = field(default=None)
+    _model_label: str = field(default="")
+
+    @cached_property
+    def run(self) -> RunDirectory:
+        return RunDirectory.open(self.settings.run)
+
+    @property
+    def log(self) -> CommitLog:
+        return CommitLog(self.run)
+
+    def model(self, label: str) -> Model:
+        """The model; one is held at a time."""
+        if self._model is None or self._model_label != label:
+            self._model = None
+            source = self.settings.models[label]
+            self._model = load_model(source, self.settings.device, self.settings.dtype)
+            self._model_label = label
+        return self._model
+
+    def graph(self, label: str) -> EdgeGraph:
+        """The model's graph, without its weights."""
+        return _graph(self.settings.models[label])
+
+    def prompts(self, dataset: str, split: str) -> tuple[Prompt, ...]:
+        """The prompts of a split, "build" or "eval"."""
+        return _prompts(self.settings.run / layout.prompts(dataset))[split]
+
+    def patch(self, kind: str, dataset: str) -> Patch:
+        """A patch of that kind; a mean's tables are read from their committed shards."""
+        if kind != "mean":
+            return make_patch(kind)
+        return make_patch(kind, self._means(dataset), pooled=self.settings.pooled)
+
+    def _means(self, dataset: str) -> dict[str, np.ndarray]:
+        if dataset not in self._tables:
+            shards = self.settings.mean_shards[dataset]
+            self._tables[dataset] = {group: self._mean(key) for group, key in shards.items()}
+        return self._tables[dataset]
+
+    @cached_property
+    def _tables(self) -> dict[str, dict[str, np.ndarray]]:
+        return {}
+
+    def _mean(self, shard: str) -> np.ndarray:
+        return read_block(self.run, self.log.record("means", shard)["writes"][0])
+
+    @cached_property
+    def interpreter(self) -> Interpreter:
+        found = find_interpreter(self.settings.graph_tool)
+        if found is None:
+            raise RuntimeError("this machine has no interpreter with graph-tool")
+        return found
+
+    @property
+    def device_name(self) -> str:
+        """What the receipt calls the processor."""
+        if self.settings.device == "cpu":
+            return f"cpu {platform.machine()}"
+        return torch.cuda.get_device_name()
+
+    def check_alive(self) -> None:
+        """Before every write. Raises ZombieError."""
+        if not parent_alive():
+            raise ZombieError("this worker's raylet is gone; it writes nothing more")
+
+
+@cache
+def _graph(source: ModelSource) -> EdgeGraph:
+    return EdgeGraph(source.spec)
+
+
+@cache
+def _prompts(path: Path) -> dict[str, tuple[Prompt, ...]]:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return {split: prompts_from_json(rows) for split, rows in values.items()}
+
+
+def with_halving(micro_batch: int, compute: Callable[[int], T]) -> tuple[T, int]:
+    """`compute(micro_batch)`; where memory does not suffice, all of it again with half.
+
+    Returns:
+        The result, and the micro-batch it was had with.
+
+    Raises:
+        MemoryError: not even one input at a time fits.
+    """
+    while True:
+        result = _unless_out_of_memory(compute, micro_batch)
+        if result is not None:
+            return result[0], micro_batch
+        # Only here, after the except block, does nothing pin the tensors any more.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if micro_batch == 1:
+            raise MemoryError("out of memory with one input at a time; give the actor more memory")
+        micro_batch //= 2
+
+
+def _unless_out_of_memory(compute: Callable[[int], T], micro_batch: int) -> tuple[T] | None:
+    try:
+        return (compute(micro_batch),)
+    except (MemoryError, torch.OutOfMemoryError):
+        return None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            return None
+        raise

@@ -1,0 +1,276 @@
+"""The driver: what is left of the plan goes to the executor, and what comes back is committed.
+
+1. Claim an epoch; from then on an older driver commits nothing.
+2. Clear what killed writers left, make every array, un-commit what is not what was committed.
+3. Wave by wave: todo = plan − commits, of shards whose needs are met. The driver alone commits.
+4. Between waves: masks of circuits from the folded scores, masks of block ablations from the fits.
+5. Tables, from what is committed.
+
+The driver's memory grows with shards, not with scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.runtime import Executor, Failure, Work
+from storage import CommitLog, RunDirectory
+from storage.atomic import remove_strays
+from storage.blocks import move_unsound
+from sweeps.blockmodels import (
+    chain_shards,
+    fitted_circuit,
+    read_fitted,
+    write_block_masks,
+)
+from sweeps.cells import (
+    STAGES,
+    WAVES,
+    AttributeShard,
+    BlockShard,
+    Cell,
+    EvaluateShard,
+    MeanShard,
+    ReduceShard,
+    ReferenceShard,
+    Shard,
+)
+from sweeps.plan import Plan
+from sweeps.prepare import prepare, write_masks
+from sweeps.progress import Progress
+from sweeps.tables import Tables
+
+BLOCK_STAGES = ("blocks", "block_evaluate")
+NAMES = {
+    ("means",): "mean patches",
+    ("attribute",): "attribution",
+    ("reduce",): "reduction",
+    ("blocks", "evaluate"): "evaluation",
+    ("block_evaluate",): "block ablation",
+}
+#: a model that is right less often than this on two-way questions cannot do the task
+POOR_ACCURACY = 0.6
+
+
+@dataclass
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        left: shards of the plan that are not committed and were not left out.
+        quarantined: of these, given up, with their errors by shard.
+        left_out: stages that this machine cannot do, with the reason.
+        stopped: a person asked to stop.
+    """
+
+    left: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.stopped or self.left else 0
+
+
+class Driver:
+    """One driver of one run.
+
+    Args:
+        plan: what the run consists of.
+        run: its directory.
+        executor: runs shards; the driver does not close it.
+        left_out: block stages' reason for being left out, if they are.
+        should_stop: polled between shards.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: RunDirectory,
+        executor: Executor,
+        progress: Progress,
+        *,
+        left_out: str = "",
+        should_stop: Callable[[], bool] = lambda: False,
+        versions: dict[str, str] | None = None,
+    ) -> None:
+        self._plan, self._run, self._executor = plan, run, executor
+        self._progress, self._should_stop = progress, should_stop
+        self._log = CommitLog(run, versions)
+        used = [s for s in BLOCK_STAGES if plan.stages[s]] if left_out else []
+        self._left_out = dict.fromkeys(used, left_out)
+
+    def drive(self) -> Outcome:
+        """Everything that is left of the plan. Raises Fenced, StorageError, ExecutorError."""
+        epoch = self._log.claim_epoch()
+        self._run.log("driver_started", epoch=epoch, left_out=self._left_out)
+        remove_strays(self._run.path, self._log.epoch_began)
+        prepare(self._run, self._plan)
+        self._check_what_is_there()
+        for wave in WAVES:
+            if self._should_stop():
+                break
+            self._before(wave)
+            self._run_wave(wave)
+        outcome = self._outcome()
+        if not outcome.stopped:
+            self._write_tables()
+        self._run.log(
+            "driver_ended",
+            epoch=epoch,
+            left=outcome.left,
+            quarantined=sorted(outcome.quarantined),
+            stopped=outcome.stopped,
+        )
+        return outcome
+
+    # --- before work ---------------------------------------------------------------------------
+    def _check_what_is_there(self) -> None:
+        """Data that is not what was committed is redone; what was given up is tried again."""
+        for stage in STAGES:
+            for shard in move_unsound(self._run, self._log, stage):
+                self._run.log("unsound", stage=stage, shard=shard)
+                self._progress.say(f"{stage}/{shard} is not what was committed; it is redone")
+            for shard in self._log.quarantined(stage):
+                self._log.clear_quarantine(stage, shard)
+
+    def _before(self, wave: Sequence[str]) -> None:
+        """What a wave's workers read that the driver writes."""
+        if "evaluate" in wave:
+            for cell in self._reduced():
+                write_masks(self._run, self._plan, cell)
+        if "block_evaluate" in wave and "block_evaluate" not in self._left_out:
+            for cell in self._reduced():
+                fitted = read_fitted(self._run, self._plan, cell, self._log)
+                if fitted is not None:
+                    write_block_masks(self._run, self._plan, cell, fitted)
+
+    def _reduced(self) -> list[Cell]:
+        """Cells whose aggregates are all committed."""
+        done = set(self._log.keys("reduce"))
+        missing = {
+            s.cell
+            for s in self._plan.stages["reduce"]
+            if isinstance(s, ReduceShard) and s.key not in done
+        }
+        return [cell for cell in self._plan.cells if cell not in missing]
+
+    # --- waves ---------------------------------------------------------------------------------
+    def _run_wave(self, wave: Sequence[str]) -> None:
+        stages = [stage for stage in wave if stage not in self._left_out]
+        planned = sum(len(self._plan.stages[stage]) for stage in stages)
+        if not planned:
+            return
+        works = [Work(f"{s.stage}.{s.key}", s) for s in self._todo(stages)]
+        n_done = sum(len(self._log.keys(stage)) for stage in stages)
+        self._progress.begin(NAMES[tuple(wave)], planned, n_done)
+        try:
+            self._executor.run(works, self._on_done, self._on_failed, self._should_stop)
+        finally:
+            self._progress.end()
+        if "evaluate" in wave:
+            self._report_skill()
+
+    def _todo(self, stages: Sequence[str]) -> Iterator[Shard]:
+        done = {stage: set(self._log.keys(stage)) for stage in STAGES}
+        reduced = set(self._reduced())
+        needs = _Needs(self._plan, done, reduced)
+        circuits: dict[Cell, str] = {}
+        for stage in stages:
+            for shard in self._plan.stages[stage]:
+                if shard.key not in done[stage] and needs.met(shard):
+                    yield self._with_circuit(shard, circuits)
+
+    def _with_circuit(self, shard: Shard, known: dict[Cell, str]) -> Shard:
+        """Block shards are told which circuit is fitted, now that the scores have decided it."""
+        if isinstance(shard, BlockShard):
+            return dataclasses.replace(shard, circuit=self._fitted_key(shard.cell, known))
+        if isinstance(shard, EvaluateShard) and not shard.circuits:
+            return dataclasses.replace(shard, circuits=(self._fitted_key(shard.cell, known),))
+        return shard
+
+    def _fitted_key(self, cell: Cell, known: dict[Cell, str]) -> str:
+        if cell not in known:
+            known[cell] = fitted_circuit(self._run, self._plan, cell).key
+        return known[cell]
+
+    def _on_done(self, work: Work, receipt: dict[str, Any]) -> None:
+        shard: Any = work.payload
+        self._log.commit(shard.stage, shard.key, receipt)
+        if receipt.get("n_bad"):
+            self._run.log("not_finite", shard=shard.key, n_bad=receipt["n_bad"])
+        self._progress.tick()
+
+    def _on_failed(self, work: Work, failure: Failure) -> None:
+        shard: Any = work.payload
+        self._log.quarantine(shard.stage, shard.key, failure.as_dict())
+        self._run.log("quarantined", stage=shard.stage, shard=shard.key, error=failure.error)
+        self._progress.say(f"quarantined {failure}")
+        self._progress.tick(failed=True)
+
+    # --- after work ----------------------------------------------------------------------------
+    def _outcome(self) -> Outcome:
+        outcome = Outcome(left_out=self._left_out, stopped=False)
+        for stage in STAGES:
+            if stage in self._left_out:
+                continue
+            done = set(self._log.keys(stage))
+            outcome.left += sum(s.key not in done for s in self._plan.stages[stage])
+            for shard, record in self._log.quarantined(stage).items():
+                outcome.quarantined[f"{stage}/{shard}"] = str(record.get("error", ""))
+        outcome.stopped = bool(self._should_stop() and outcome.left)
+        return outcome
+
+    def _tables(self) -> Tables:
+        return Tables(self._run, self._plan, self._log, self._reduced())
+
+    def _write_tables(self) -> None:
+        self._log.check_fence()
+        self._tables().write()
+
+    def _report_skill(self) -> None:
+        """The full model's own accuracy and metric, and a warning where it cannot do the task."""
+        for skill in self._tables().skills():
+            self._run.log("skill", **skill)
+            line = (
+                f"{skill['model']} on {skill['task']}: accuracy {skill['accuracy']:.2f}, "
+                f"logit difference {skill['logit_diff']:.3g}"
+            )
+            self._progress.say(line)
+            if skill["accuracy"] < POOR_ACCURACY or skill["logit_diff"] <= 0:
+                self._progress.say(
+                    f"warning: {skill['model']} cannot do {skill['task']}; its circuits explain "
+                    "little"
+                )
+
+
+class _Needs:
+    """Whether what a shard reads is committed."""
+
+    def __init__(self, plan: Plan, done: dict[str, set[str]], reduced: set[Cell]) -> None:
+        self._plan, self._done, self._reduced = plan, done, reduced
+        means = [s for s in plan.stages["means"] if isinstance(s, MeanShard)]
+        self._without_means = {s.dataset for s in means if s.key not in done["means"]}
+
+    def met(self, shard: Shard) -> bool:
+        if isinstance(shard, AttributeShard):
+            return self._patch(shard.cell.build_patch, shard.cell.dataset)
+        if isinstance(shard, ReduceShard):
+            return set(shard.leaves) <= self._done["attribute"]
+        if isinstance(shard, ReferenceShard):
+            return self._patch(shard.eval_patch, shard.dataset)
+        if isinstance(shard, EvaluateShard):
+            patch = self._patch(shard.condition.eval_patch, shard.cell.dataset)
+            fitted = shard.condition.blocks == "all" or self._fitted(shard.cell)
+            return shard.cell in self._reduced and patch and fitted
+        return isinstance(shard, MeanShard) or shard.cell in self._reduced
+
+    def _patch(self, kind: str, dataset: str) -> bool:
+        return kind != "mean" or dataset not in self._without_means
+
+    def _fitted(self, cell: Cell) -> bool:
+        return all(s.key in self._done["blocks"] for s in chain_shards(self._plan, cell))

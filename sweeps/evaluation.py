@@ -1,0 +1,104 @@
+"""What an actor does for references, circuits and block models. One function a kind of shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from engine.blockmodel import fit_chain
+from engine.evaluation import evaluate_circuits, evaluate_reference
+from engine.model import PromptBatch
+from storage.atomic import to_json
+from storage.blocks import write_block, write_file
+from sweeps import layout
+from sweeps.cells import BlockShard, Condition, EvaluateShard, ReferenceShard, Rows
+from sweeps.circuits import evaluated_mask, simple_graph
+from sweeps.context import Context, with_halving
+from sweeps.prepare import read_mask
+
+Writes = list[dict[str, Any]]
+Extra = dict[str, Any]
+ByName = dict[Any, np.ndarray]
+
+
+def run_reference(context: Context, shard: ReferenceShard) -> tuple[Writes, Extra]:
+    """Each metric of the full model and of the empty circuit, `[input]`, float64."""
+    settings = context.settings
+    model = context.model(settings.datasets[shard.dataset])
+    patch = context.patch(shard.eval_patch, shard.dataset)
+
+    def measure(batch: PromptBatch) -> ByName:
+        full, empty = evaluate_reference(model, batch, patch, settings.reference_metrics)
+        sides = {"full": full, "empty": empty}
+        return {(side, m): values for side, found in sides.items() for m, values in found.items()}
+
+    found, micro_batch = _over_inputs(context, shard.dataset, shard.rows, measure)
+    context.check_alive()
+    return [
+        _write(context, layout.reference(shard.dataset, shard.eval_patch, *name), shard.rows, row)
+        for name, row in found.items()
+    ], {"micro_batch": micro_batch}
+
+
+def run_evaluate(context: Context, shard: EvaluateShard) -> tuple[Writes, Extra]:
+    """Each metric of each circuit under the shard's condition, `[input]`, float64."""
+    cell, metrics = shard.cell, context.settings.metrics
+    model = context.model(cell.model)
+    patch = context.patch(shard.condition.eval_patch, cell.dataset)
+    masks = np.stack([_mask(context, shard, circuit) for circuit in shard.circuits])
+
+    def measure(batch: PromptBatch) -> ByName:
+        return evaluate_circuits(model, batch, masks, patch, metrics)
+
+    found, micro_batch = _over_inputs(context, cell.dataset, shard.rows, measure)
+    context.check_alive()
+    return [
+        _write(context, layout.value(circuit, shard.condition, metric), shard.rows, rows[i])
+        for i, circuit in enumerate(shard.circuits)
+        for metric, rows in found.items()
+    ], {"micro_batch": micro_batch}
+
+
+def _mask(context: Context, shard: EvaluateShard, circuit: str) -> np.ndarray:
+    graph = context.graph(shard.cell.model)
+    selected = read_mask(context.run, circuit, shard.condition.blocks)
+    return evaluated_mask(graph, selected, shard.condition)
+
+
+def _over_inputs(
+    context: Context, dataset: str, rows: Rows, measure: Callable[[PromptBatch], ByName]
+) -> tuple[ByName, int]:
+    """A measurement of all inputs of a block, a micro-batch at a time, inputs last."""
+    prompts = context.prompts(dataset, "eval")[rows.start : rows.stop]
+
+    def batches(micro_batch: int) -> Iterator[ByName]:
+        for start in range(0, len(prompts), micro_batch):
+            yield measure(PromptBatch.make(prompts[start : start + micro_batch]))
+
+    def compute(micro_batch: int) -> ByName:
+        parts = list(batches(micro_batch))
+        return {name: np.concatenate([p[name] for p in parts], axis=-1) for name in parts[0]}
+
+    return with_halving(context.settings.micro_batch, compute)
+
+
+def _write(context: Context, name: str, rows: Rows, values: np.ndarray) -> dict[str, Any]:
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    return write_block(context.run, layout.EVALUATIONS, name, rows.start, values)
+
+
+def run_blocks(context: Context, shard: BlockShard) -> tuple[Writes, Extra]:
+    """One chain of the block model of a circuit, as JSON in a file of its own."""
+    options = context.settings.block_options
+    assert options is not None
+    graph = context.graph(shard.cell.model)
+    mask = evaluated_mask(
+        graph, read_mask(context.run, shard.circuit), Condition("edge", shard.patch)
+    )
+    nodes, edges = simple_graph(graph, mask)
+    chain = fit_chain(edges, len(nodes), options, shard.seed, context.interpreter)
+    context.check_alive()
+    data = to_json(chain.to_dict())
+    return [write_file(context.run, layout.chain(shard.key), data)], {"circuit": shard.circuit}

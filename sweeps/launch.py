@@ -1,0 +1,173 @@
+"""Starting and resuming: from a config or a directory to a driver with its executor."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from engine.blockmodel import HOW_TO_INSTALL, BlockOptions
+from engine.runtime import PoolOptions, Worker, make_executor
+from storage import OtherRunError, RunDirectory, StorageError
+from sweeps.blockmodels import graph_tool_is_here
+from sweeps.cells import MeanShard
+from sweeps.config import Config, ConfigError, parse_config
+from sweeps.context import WorkerSettings
+from sweeps.driver import Driver, Outcome
+from sweeps.plan import Plan, make_plan
+from sweeps.progress import Progress
+from sweeps.resolve import resolve
+from sweeps.stopping import Stopper
+from sweeps.work import make_worker
+
+Factory = Callable[[WorkerSettings], Worker]
+PACKAGES = ("edgesweep", "torch", "transformers", "ray", "zarr", "numpy", "pandas", "pyarrow")
+
+
+@dataclass
+class Launch:
+    """A run that is ready to be driven."""
+
+    plan: Plan
+    run: RunDirectory
+
+    @property
+    def how_to_resume(self) -> str:
+        return f"resume with: edgesweep resume {self.run.path}"
+
+
+def start(config: Config, out: Path) -> Launch:
+    """Plan a run and make its directory, or open the one that holds it.
+
+    Raises:
+        ConfigError: nothing was written: the config is wrong, or the directory is another's.
+    """
+    plan = make_plan(resolve(config))
+    graph_tool_is_here(plan)
+    document = {**plan.document(), "versions": versions()}
+    resolved = {**config.model_dump(mode="json"), "versions": versions()}
+    try:
+        return Launch(plan, RunDirectory.create(out, resolved, document))
+    except (OtherRunError, StorageError) as error:
+        raise ConfigError(str(error)) from None
+
+
+def reopen(path: Path, execution: dict[str, Any] | None = None) -> Launch:
+    """The run of a directory, planned again from its own config.
+
+    Args:
+        execution: keys of `execution` that are set otherwise for this time.
+
+    Raises:
+        ConfigError: no run there, or its models or tasks are not what they were.
+    """
+    try:
+        run = RunDirectory.open(path)
+        raw = dict(run.config)
+        raw["execution"] = {**raw.get("execution", {}), **(execution or {})}
+        plan = make_plan(resolve(parse_config(raw)))
+        document = {**plan.document(), "versions": versions()}
+        return Launch(plan, RunDirectory.create(path, run.config, document))
+    except (OtherRunError, StorageError) as error:
+        raise ConfigError(str(error)) from None
+
+
+def drive(
+    launch: Launch,
+    progress: Progress,
+    factory: Factory = make_worker,
+    stopper: Stopper | None = None,
+) -> Outcome:
+    """Do what is left of a run. Raises Fenced, StorageError, ExecutorError, KeyboardInterrupt."""
+    plan, run = launch.plan, launch.run
+    reason = "" if graph_tool_is_here(plan) else HOW_TO_INSTALL
+    if reason:
+        progress.say(f"block models are left out: {reason}")
+    stopper = stopper or Stopper(progress.say, launch.how_to_resume)
+    settings = worker_settings(plan, run)
+    execution = plan.config.execution
+    executor = make_executor(execution.executor, partial(factory, settings), pool_options(plan))
+    driver = Driver(
+        plan,
+        run,
+        executor,
+        progress,
+        left_out=reason,
+        should_stop=stopper,
+        versions=versions(),
+    )
+    try:
+        with stopper.listening():
+            return driver.drive()
+    finally:
+        executor.close()
+
+
+def pool_options(plan: Plan) -> PoolOptions:
+    """How the executor runs works: of the config, what is no identity."""
+    execution = plan.config.execution
+    memory = execution.memory_gb
+    return PoolOptions(
+        actors=execution.actors,
+        address=execution.address,
+        num_gpus=execution.num_gpus,
+        memory_bytes=None if memory is None else int(memory * 1e9),
+        max_attempts=execution.max_attempts,
+        max_slot_deaths=execution.max_slot_deaths,
+        threads=execution.threads,
+        work_timeout_s=execution.work_timeout_s,
+    )
+
+
+def worker_settings(plan: Plan, run: RunDirectory) -> WorkerSettings:
+    """What every worker is told."""
+    config, execution = plan.config, plan.config.execution
+    means: dict[str, dict[str, str]] = {}
+    for shard in plan.stages["means"]:
+        if isinstance(shard, MeanShard):
+            means.setdefault(shard.dataset, {})[shard.group] = shard.key
+    return WorkerSettings(
+        run=run.path.resolve(),
+        models={label: model.source for label, model in plan.resolved.models.items()},
+        datasets={d.key: d.model for d in plan.resolved.datasets.values()},
+        mean_shards=means,
+        metrics=plan.metrics(),
+        reference_metrics=plan.reference_metrics(),
+        device="cuda" if execution.num_gpus > 0 else "cpu",
+        dtype=execution.dtype,
+        threads=execution.threads,
+        micro_batch=execution.micro_batch,
+        circuits_per_batch=execution.circuits_per_batch,
+        pooled=config.data.mean_positions == "pooled",
+        mean_over=config.data.mean_over,
+        block_options=_block_options(config),
+        graph_tool=execution.graph_tool,
+    )
+
+
+def _block_options(config: Config) -> BlockOptions | None:
+    blocks = config.blocks
+    if blocks.fit == "none":
+        return None
+    return BlockOptions(
+        fit=blocks.fit,  # type: ignore[arg-type]
+        degree_corrected=blocks.degree_corrected,
+        n_iter=blocks.n_iter,
+        patience=blocks.patience,
+        max_rounds=blocks.max_rounds,
+    )
+
+
+def versions() -> dict[str, str]:
+    """What made the run, for its config.yaml and its commit records."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,238 @@
+"""The tables at the end of a run: pure functions of what is committed, sorted, without a clock.
+
+A row is written only if all inputs that it stands for are committed; a quarantined shard leaves its
+rows out and never makes them means over fewer inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from engine.evaluation import faithfulness
+from engine.graph import circuit_stats
+from storage import CommitLog, RunDirectory
+from storage.arrays import open_array
+from storage.tables import (
+    BLOCKS_COLUMNS,
+    BLOCKS_KEY,
+    CIRCUITS_COLUMNS,
+    CIRCUITS_KEY,
+    RESULTS_COLUMNS,
+    RESULTS_KEY,
+    write_table,
+)
+from sweeps import layout
+from sweeps.blockmodels import Fitted, read_fitted
+from sweeps.cells import Cell, Condition, EvaluateShard, ReferenceShard
+from sweeps.circuits import evaluated_mask
+from sweeps.plan import Plan
+from sweeps.prepare import Circuit, circuits_of, read_mask
+from sweeps.resolve import Dataset
+
+Row = dict[str, Any]
+
+
+class Tables:
+    """Writes the tables of a run.
+
+    Args:
+        reduced: the cells whose aggregates are committed.
+    """
+
+    def __init__(self, run: RunDirectory, plan: Plan, log: CommitLog, reduced: list[Cell]) -> None:
+        self._run, self._plan, self._log, self._reduced = run, plan, log, reduced
+        self._done = {s: set(log.keys(s)) for s in ("evaluate", "block_evaluate")}
+        self._values = cache(self._read_values)
+
+    def write(self) -> None:
+        """circuits, results and blocks, each whole or not at all."""
+        circuits = {cell: list(circuits_of(self._run, self._plan, cell)) for cell in self._reduced}
+        fitted = {
+            cell: read_fitted(self._run, self._plan, cell, self._log) for cell in self._reduced
+        }
+        rows = [row for cell in self._reduced for row in self._circuit_rows(cell, circuits[cell])]
+        write_table(self._run.circuits, rows, CIRCUITS_COLUMNS, CIRCUITS_KEY)
+        rows = [row for cell in self._reduced for row in self._block_rows(cell, fitted[cell])]
+        write_table(self._run.blocks, rows, BLOCKS_COLUMNS, BLOCKS_KEY)
+        rows = [
+            row
+            for cell in self._reduced
+            for row in self._result_rows(cell, circuits[cell], fitted[cell])
+        ]
+        write_table(self._run.results, rows, RESULTS_COLUMNS, RESULTS_KEY)
+
+    # --- circuits and blocks -------------------------------------------------------------------
+    def _circuit_rows(self, cell: Cell, circuits: list[Circuit]) -> Iterator[Row]:
+        graph = self._plan.model(cell).graph
+        for circuit in circuits:
+            for edge in np.flatnonzero(circuit.mask).tolist():
+                yield {
+                    "circuit": circuit.key,
+                    "cell": cell.key,
+                    "aggregation": circuit.aggregation,
+                    "selection": circuit.selection,
+                    "threshold": circuit.threshold,
+                    "edge": edge,
+                    "source": graph.sources[graph.edge_source[edge]],
+                    "target": graph.targets[graph.edge_target[edge]],
+                    "weight": float(circuit.weights[edge]),
+                }
+
+    def _block_rows(self, cell: Cell, fitted: Fitted | None) -> Iterator[Row]:
+        if fitted is None:
+            return
+        model, options = fitted.model, self._plan.config.blocks
+        bottom = model.blocks(0)
+        for level in range(len(model.levels)):
+            for i, node in enumerate(model.nodes):
+                yield {
+                    "circuit": fitted.circuit.key,
+                    "cell": cell.key,
+                    "fit": options.fit,
+                    "degree_corrected": options.degree_corrected,
+                    "level": level,
+                    "node": node,
+                    "block": int(model.blocks(level)[i]),
+                    "label": fitted.labels[bottom[i]],
+                    "description_length": model.description_length,
+                }
+
+    # --- results -------------------------------------------------------------------------------
+    def _result_rows(
+        self, cell: Cell, circuits: list[Circuit], fitted: Fitted | None
+    ) -> Iterator[Row]:
+        by_key = {circuit.key: circuit for circuit in circuits}
+        for condition in self._plan.conditions():
+            for shards in self._groups("evaluate", cell, condition):
+                for key in shards[0].circuits:
+                    yield from self._rows_of(cell, by_key[key], condition, shards)
+        if fitted is None:
+            return
+        for condition in self._plan.block_conditions(cell):
+            for shards in self._groups("block_evaluate", cell, condition):
+                yield from self._rows_of(cell, fitted.circuit, condition, shards)
+
+    def _groups(self, stage: str, cell: Cell, condition: Condition) -> list[list[EvaluateShard]]:
+        """Shards of one group of circuits each, over all inputs."""
+        groups: dict[int, list[EvaluateShard]] = {}
+        for shard in self._plan.stages[stage]:
+            if isinstance(shard, EvaluateShard) and (shard.cell, shard.condition) == (
+                cell,
+                condition,
+            ):
+                groups.setdefault(shard.index, []).append(shard)
+        return list(groups.values())
+
+    def _rows_of(
+        self, cell: Cell, circuit: Circuit, condition: Condition, shards: list[EvaluateShard]
+    ) -> Iterator[Row]:
+        dataset = self._plan.dataset(cell)
+        done = self._done[shards[0].stage]
+        missing = {s.rows.member for s in shards if s.key not in done}
+        missing |= self._missing_references(dataset, condition.eval_patch)
+        fixed = self._fixed_columns(cell, circuit, condition)
+        for subset, rows in _subsets(dataset, self._plan.config.data.n_eval):
+            if missing & ({subset} if subset != "all" else set(dataset.members)):
+                continue
+            for metric in self._plan.metrics():
+                yield {
+                    **fixed,
+                    "subset": subset,
+                    "metric": metric,
+                    **self._measured(dataset, circuit, condition, metric, rows),
+                }
+
+    def _missing_references(self, dataset: Dataset, patch: str) -> set[str]:
+        return {
+            shard.rows.member
+            for shard in self._plan.stages["evaluate"]
+            if isinstance(shard, ReferenceShard)
+            and (shard.dataset, shard.eval_patch) == (dataset.key, patch)
+            and shard.key not in self._done["evaluate"]
+        }
+
+    def _fixed_columns(self, cell: Cell, circuit: Circuit, condition: Condition) -> Row:
+        graph = self._plan.model(cell).graph
+        selected = circuit.mask
+        if condition.blocks != "all":
+            selected = read_mask(self._run, circuit.key, condition.blocks)
+        stats = circuit_stats(graph, evaluated_mask(graph, selected, condition))
+        return {
+            "cell": cell.key,
+            "circuit": circuit.key,
+            "model": cell.model,
+            "task": cell.task,
+            "split": "eval",
+            "nodes": cell.nodes,
+            "method": cell.method,
+            "steps": cell.steps or 0,
+            "build_patch": cell.build_patch,
+            "build_metric": cell.build_metric,
+            "aggregation": circuit.aggregation,
+            "selection": circuit.selection,
+            "threshold": circuit.threshold,
+            "ablation": condition.ablation,
+            "eval_patch": condition.eval_patch,
+            "pruned": True,
+            "blocks": condition.blocks,
+            "n_nodes": stats.n_nodes,
+            "n_edges": stats.n_edges,
+            "n_edges_possible": stats.n_edges_possible,
+            "average_degree": stats.average_degree,
+            "density": stats.density,
+        }
+
+    def _measured(
+        self, dataset: Dataset, circuit: Circuit, condition: Condition, metric: str, rows: slice
+    ) -> Row:
+        """Means over the subset's inputs, and the ratio of means."""
+        patch = condition.eval_patch
+        names = (
+            layout.value(circuit.key, condition, metric),
+            layout.reference(dataset.key, patch, "full", metric),
+            layout.reference(dataset.key, patch, "empty", metric),
+        )
+        value, full, empty = (float(np.mean(self._values(name)[rows])) for name in names)
+        return {
+            "value": value,
+            "value_full": full,
+            "value_empty": empty,
+            "faithfulness": faithfulness(value, full, empty),
+            "n_inputs": rows.stop - rows.start,
+        }
+
+    def _read_values(self, name: str) -> np.ndarray:
+        """All inputs of an array; those that are not committed are NaN, and never used."""
+        return np.asarray(open_array(self._run.evaluations, name)[...])
+
+    # --- the model itself ----------------------------------------------------------------------
+    def skills(self) -> list[Row]:
+        """The full model's accuracy and logit difference on each member task."""
+        patch = self._plan.config.evaluate.eval_patch[0]
+        found = []
+        for dataset in self._plan.resolved.datasets.values():
+            missing = self._missing_references(dataset, patch)
+            for member, rows in _subsets(dataset, self._plan.config.data.n_eval, members=True):
+                if member in missing:
+                    continue
+                row: Row = {"model": dataset.model, "task": member}
+                for metric in ("accuracy", "logit_diff"):
+                    name = layout.reference(dataset.key, patch, "full", metric)
+                    row[metric] = float(np.mean(self._values(name)[rows]))
+                found.append(row)
+        return found
+
+
+def _subsets(
+    dataset: Dataset, n_eval: int, *, members: bool = False
+) -> Iterator[tuple[str, slice]]:
+    """Each subset with its rows among the evaluation prompts; with `members`, members only."""
+    if not members:
+        yield "all", slice(0, n_eval * len(dataset.members))
+    if members or len(dataset.members) > 1:
+        for i, member in enumerate(dataset.members):
+            yield member, slice(i * n_eval, (i + 1) * n_eval)
