@@ -126,6 +126,7 @@ def test_quarantine_and_retry(run: RunDirectory) -> None:
     assert log.keys("attribute") == []
     log.commit("attribute", "s001", RECEIPT)
     assert log.quarantined("attribute") == {}
+    assert list((run.path / "failures/attribute").iterdir()) == []
     log.quarantine("attribute", "s002", {"error": "y"})
     log.clear_quarantine("attribute", "s002")
     assert log.quarantined("attribute") == {}

@@ -153,3 +153,9 @@ def test_a_leaf_comes_once() -> None:
     for index in (0, 2, -1):
         with pytest.raises(ValueError, match=f"leaf {index} of 2"):
             tree.add(index, empty_partial(1))
+
+
+@pytest.mark.parametrize("rows", [[0.0, -0.0], [-0.0, 0.0], [-0.0, -0.0]])
+def test_a_zero_has_one_sign_whatever_the_order(rows: list[float]) -> None:
+    largest = partial(np.array([[v] for v in rows], np.float32))[STATS.index("max")]
+    assert not np.signbit(largest).any()
