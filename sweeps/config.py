@@ -198,7 +198,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     path, base = _find(name)
     raw = _read_yaml(path)
     for override in overrides:
-        _apply(raw, override)
+        apply_override(raw, override)
     return _with_absolute_paths(parse_config(raw), base)
 
 
@@ -256,7 +256,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str) -> None:
     """`--set a.b=value`, the value read as YAML."""
     key, found, text = override.partition("=")
     parts = key.strip().split(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,7 @@ from engine.runtime import PoolOptions, Worker, make_executor
 from storage import OtherRunError, RunDirectory, StorageError
 from sweeps.blockmodels import graph_tool_is_here
 from sweeps.cells import MeanShard
-from sweeps.config import Config, ConfigError, parse_config
+from sweeps.config import Config, ConfigError, apply_override, parse_config
 from sweeps.context import WorkerSettings
 from sweeps.driver import Driver, Outcome
 from sweeps.plan import Plan, make_plan
@@ -171,3 +171,16 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def execution_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`--set` of `resume`: keys of `execution` alone. Raises ConfigError."""
+    values: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(values, override)
+    others = [key for key in values if key != "execution"]
+    if others:
+        raise ConfigError(
+            f"--set {others[0]}: a run's config is fixed; resume takes execution.KEY=VALUE only"
+        )
+    return dict(values.get("execution", {}))

@@ -1,0 +1,209 @@
+"""The command `edgesweep`. What is heavy (torch, ray) is imported where it is used, so that help
+and refusals come at once.
+
+Exit codes: 0 done; 2 bad config or arguments, nothing written; 3 finished with quarantined shards,
+or stopped with work left; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from sweeps.config import ConfigError, load_config
+
+if TYPE_CHECKING:
+    from sweeps.driver import Outcome
+    from sweeps.launch import Launch
+
+app = typer.Typer(
+    name="edgesweep",
+    help="Sweep over attribution methods for circuits in language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")
+]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    models = "models"
+    tasks = "tasks"
+    methods = "methods"
+    presets = "presets"
+
+
+def main() -> None:
+    """The entry point: every known error is one line."""
+    try:
+        app(standalone_mode=True)
+    except ConfigError as error:
+        _fail(error, 2)
+    except KeyboardInterrupt:
+        print("aborted", file=sys.stderr)
+        sys.exit(3)
+
+
+def _fail(error: object, code: int) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a preset.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory (default runs/<name>).")
+    ] = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show cells, shards, bytes and passes; write nothing.")
+    ] = False,
+) -> None:
+    """Run a config, or resume it if its directory holds it already."""
+    loaded = load_config(config, overrides or [])
+    if dry_run:
+        from sweeps.estimates import describe
+        from sweeps.plan import make_plan
+        from sweeps.resolve import resolve
+
+        print(describe(make_plan(resolve(loaded))))
+        return
+    from sweeps.launch import start
+
+    sys.exit(_drive(start(loaded, out or Path("runs") / loaded.name)))
+
+
+@app.command()
+def resume(run_dir: RunDir, overrides: Overrides = None) -> None:
+    """Finish what is missing of a run; done twice, it changes nothing.
+
+    `--set` takes keys of `execution` that do not change numbers, such as execution.actors=4.
+    """
+    from sweeps.launch import execution_overrides, reopen
+
+    sys.exit(_drive(reopen(run_dir, execution_overrides(overrides or []))))
+
+
+def _drive(launch: Launch) -> int:
+    """Drive a run to its end and say how it ended; the exit code."""
+    from engine.runtime import ExecutorError
+    from storage import StorageError
+    from sweeps.launch import drive
+    from sweeps.progress import make_progress
+
+    progress = make_progress()
+    path = launch.run.path
+    progress.say(f"run {launch.plan.run_id} in {path}")
+    try:
+        outcome = drive(launch, progress)
+        if not outcome.stopped:
+            _report(path, path / "report.html")
+    except (StorageError, ExecutorError) as error:
+        print(f"error: {error}; {launch.how_to_resume}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"aborted; {launch.how_to_resume}", file=sys.stderr)
+        return 3
+    _say_how_it_ended(launch, outcome)
+    return outcome.exit_code
+
+
+def _say_how_it_ended(launch: Launch, outcome: Outcome) -> None:
+    path = launch.run.path
+    for stage, reason in outcome.left_out.items():
+        print(f"left out: {stage} ({reason})")
+    for shard, error in outcome.quarantined.items():
+        print(f"quarantined: {shard}: {error}")
+    if outcome.stopped:
+        print(f"stopped with {outcome.left} shards left; {launch.how_to_resume}")
+        return
+    if outcome.left:
+        print(f"{outcome.left} shards are missing; {launch.how_to_resume}")
+    print(path / "report.html")
+
+
+def _report(path: Path, out: Path) -> Path:
+    if find_spec("dashboards.report") is None:
+        return path / "results.parquet"
+    from dashboards.report import write_report
+
+    return write_report(path, out)
+
+
+@app.command()
+def status(
+    run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """How far a run is."""
+    from sweeps.watching import run_status
+
+    found = run_status(run_dir)
+    if as_json:
+        print(json.dumps(found, indent=1, sort_keys=True))
+        return
+    print(f"{found['run_id']}: {found['state']}")
+    for stage, n in {**found["stages"], "all": found["shards"]}.items():
+        bad = f", {n['quarantined']} quarantined" if n["quarantined"] else ""
+        print(f"  {stage:<16}{n['committed']:>6} of {n['total']}{bad}")
+    for stage, reason in found["left_out"].items():
+        print(f"  left out: {stage} ({reason})")
+
+
+@app.command()
+def report(
+    run_dir: RunDir,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File (default RUN_DIR/report.html).")
+    ] = None,
+) -> None:
+    """Write the report page of a run."""
+    from storage import StorageError
+
+    if not (run_dir / "plan.json").is_file():
+        raise ConfigError(f"{run_dir} holds no run: there is no plan.json")
+    try:
+        print(_report(run_dir, output or run_dir / "report.html"))
+    except StorageError as error:
+        _fail(error, 1)
+
+
+@app.command()
+def serve(
+    run_dir: RunDir, port: Annotated[int, typer.Option(help="Port on this machine.")] = 8050
+) -> None:
+    """Show a run live in a browser (comes later)."""
+    raise ConfigError(f"serve comes later; until then: edgesweep report {run_dir}")
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has, and what each missing thing disables."""
+    from sweeps.doctor import examine
+
+    for line in examine():
+        print(line)
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """List models, tasks, methods or presets."""
+    from sweeps.listing import LISTINGS
+
+    print("\n".join(LISTINGS[kind.value]()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What `edgesweep list` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import yaml
+
+from sweeps.config import PRESETS, preset_names
+
+
+def models() -> Iterator[str]:
+    """Aliases, and the other ways to name a model."""
+    from engine.model import list_models
+
+    for model in list_models():
+        yield f"{model.name:<16}{model.description}"
+
+
+def tasks() -> Iterator[str]:
+    """Tasks with an example each."""
+    from tasks import list_tasks
+
+    for task in list_tasks():
+        yield f"{task.name:<16}{task.description}"
+        yield f"{'':<16}clean: {task.clean!r}  good: {task.good!r}  bad: {task.bad!r}"
+        yield f"{'':<16}patch: {task.patch!r}"
+    yield f"{'a+b+c':<16}a mixture of tasks"
+    yield f"{'FILE.jsonl':<16}your own: a line a prompt with clean, patch, good, bad"
+
+
+def methods() -> Iterator[str]:
+    """Attribution methods with their sources."""
+    from engine.methods import METHODS
+
+    for method in METHODS.values():
+        steps = "; takes steps" if method.takes_steps else ""
+        yield f"{method.name:<16}{method.summary} ({method.source}{steps})"
+
+
+def presets() -> Iterator[str]:
+    """Presets with what their files say of them."""
+    for name in preset_names():
+        text = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+        about = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+        raw = yaml.safe_load(text)
+        yield f"{name:<16}{about} (model {raw['sweep']['model']})"
+
+
+LISTINGS: dict[str, Callable[[], Iterator[str]]] = {
+    "models": models,
+    "tasks": tasks,
+    "methods": methods,
+    "presets": presets,
+}
