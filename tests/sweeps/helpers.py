@@ -1,0 +1,108 @@
+"""A small run for the engine's tests, and the ways in which tests hurt it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from storage import CommitLog, RunDirectory
+from sweeps.cells import Shard
+from sweeps.config import parse_config
+from sweeps.context import WorkerSettings
+from sweeps.driver import Outcome
+from sweeps.launch import drive, start
+from sweeps.progress import Silence
+from sweeps.work import make_worker
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "sweep": {"model": "tiny-random", "task": "ioi+agreement", "method": ["eap", "ig_inputs"]},
+    "evaluate": {
+        "threshold": [5, 40],
+        "ablation": ["edge", "node"],
+        "metric": ["logit_diff", "kl"],
+    },
+    "data": {"n_build": 4, "n_eval": 4},
+    "execution": {"executor": "serial", "micro_batch": 2, "shard_inputs": 2},
+}
+BLOCKS = {"fit": "flat", "chains": 2, "n_edges": 40, "method": "eap", "patience": 1, "n_iter": 2}
+
+
+def tiny(**changes: dict[str, Any]) -> dict[str, Any]:
+    """The tiny config; each keyword is a section whose keys are changed."""
+    raw = copy.deepcopy(TINY)
+    for section, values in changes.items():
+        raw[section] = {**raw.get(section, {}), **values}
+    return raw
+
+
+def run_tiny(out: Path, raw: dict[str, Any] | None = None, factory: Any = make_worker) -> Outcome:
+    """Start or resume the tiny run to its end."""
+    return drive(start(parse_config(raw or tiny()), out), Silence(), factory)
+
+
+def contents(run: Path, *parts: str) -> dict[str, str]:
+    """A hash of every file under the given parts of a run directory."""
+    files = [f for part in parts for f in _files(run / part)]
+    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    yield from sorted(f for f in path.rglob("*") if f.is_file())
+
+
+DATA = (
+    "attributions.zarr",
+    "aggregates.zarr",
+    "evaluations.zarr",
+    "circuits.parquet",
+    "results.parquet",
+    "blocks.parquet",
+    "prompts",
+)
+
+
+def committed(run: Path) -> dict[str, list[str]]:
+    """Committed shards by stage."""
+    log = CommitLog(RunDirectory.open(run))
+    return {stage: log.keys(stage) for stage in log.stages()}
+
+
+@dataclass
+class Faulty:
+    """A worker around the real one: counts what it is asked for, and fails where it is told to.
+
+    Attributes:
+        poison: key of a shard that always raises.
+        before: called with every shard before it is done.
+    """
+
+    poison: str = ""
+    before: Any = None
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, settings: WorkerSettings) -> Any:
+        worker = make_worker(settings)
+
+        def work(shard: Shard, attempt: int) -> dict[str, Any]:
+            self.asked.append(shard.key)
+            if self.before is not None:
+                self.before(shard)
+            if shard.key == self.poison:
+                raise ValueError("this shard is poison")
+            return worker(shard, attempt)
+
+        return work
+
+
+def flip_a_bit(path: Path) -> None:
+    """Flip one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(bytes(data))

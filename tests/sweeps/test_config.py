@@ -1,0 +1,226 @@
+"""Configs: every bad input is one clear line, exit code 2, and nothing is written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.graph import SELECTIONS as ENGINE_SELECTIONS
+from engine.methods import METHODS as ENGINE_METHODS
+from engine.metrics import METRICS as ENGINE_METRICS
+from engine.model.tiny import write_tiny_random
+from engine.patches import PATCHES as ENGINE_PATCHES
+from storage.fold import AGGREGATIONS as FOLDED
+from sweeps import cli, config
+from sweeps.config import ConfigError, load_config, parse_config, preset_names
+from tests.sweeps.helpers import run_tiny, tiny
+
+
+def refused(monkeypatch, capsys, *arguments: str) -> str:
+    """The one line with which the command refuses, exit code 2."""
+    monkeypatch.setattr(sys, "argv", ["edgesweep", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+BAD_SETTINGS = [
+    ("swep.method=eap", "unknown key 'swep'; did you mean 'sweep'?"),
+    ("sweep.stepps=3", "unknown key 'sweep.stepps'; did you mean 'steps'?"),
+    ("sweep.steps=many", "sweep.steps: 'many' is not a whole number"),
+    ("sweep.steps=0", "sweep.steps: 0 is out of range; allowed: 1 to 1000"),
+    ("sweep.steps=[]", "sweep.steps: [] is empty"),
+    ("sweep.model=smolm2-135m", "model 'smolm2-135m' is no alias (smollm2-135m, tiny-random)"),
+    ("sweep.model=./nowhere", "no such folder"),
+    ("sweep.task=iio", "unknown task 'iio'; did you mean 'ioi'?"),
+    ("sweep.task=ioi+ioi", "has the member 'ioi' twice"),
+    ("sweep.task=nowhere.jsonl", "nowhere.jsonl is not there"),
+    (
+        "sweep.method=epa",
+        "sweep.method: 'epa' is not known; allowed: eap, ig_inputs; did you mean 'eap'?",
+    ),
+    ("sweep.method=[eap, eap]", "has 'eap' twice"),
+    ("sweep.nodes=features", "sweep.nodes: 'features' is not there yet, it comes later"),
+    ("sweep.build_patch=noise", "'noise' is not there yet"),
+    (
+        "sweep.build_metric=kl",
+        "sweep.build_metric: method 'eap' cannot use metric 'kl': its gradient is zero at the "
+        "clean run; use ig_inputs, or metric logit_diff",
+    ),
+    ("sweep.build_metric=accuracy", "method 'eap' cannot use metric 'accuracy'; use logit_diff"),
+    ("evaluate.threshold=[]", "evaluate.threshold: [] is an empty grid"),
+    ("evaluate.threshold={log: [1, 10, 0]}", "log has 0 points; allowed: 1 to 1000"),
+    ("evaluate.threshold={log: [0, 10, 3]}", "low must be above 0"),
+    ("evaluate.threshold={lin: [1, 10, 3]}", "did you mean 'linear'?"),
+    ("evaluate.threshold=0.5", "a threshold of topk_abs is a number of edges, 1 or more"),
+    ("evaluate.threshold=ten", "'ten', which is no number"),
+    ("evaluate.metric=logit", "evaluate.metric: 'logit' is not known"),
+    ("evaluate.aggregation=median", "allowed: mean, max, rms, mean_abs, max_abs"),
+    ("blocks.fit=nsted", "did you mean 'nested'?"),
+    ("execution.graph_tool=/no/python", "execution.graph_tool: "),
+    ("execution.actors=0", "execution.actors: 0 is out of range"),
+    ("execution.max_slot_deaths=2", "it must be more than max_attempts, 3"),
+    ("execution=fast", "execution: 'fast' is not a mapping of keys"),
+    ("seed=on", "seed: True is a yes or no"),
+    ("name=Über", "name: 'Über' is no name"),
+    ("name=../up", "name: '../up' is no name"),
+    ("nonsense", "--set 'nonsense' is not of the form key=value"),
+]
+
+
+@pytest.mark.parametrize(("setting", "message"), BAD_SETTINGS, ids=[s for s, _ in BAD_SETTINGS])
+def test_a_bad_setting_is_one_line_and_writes_nothing(
+    setting, message, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    line = refused(monkeypatch, capsys, "run", "smoke", "--set", setting)
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_LINES = [
+    (
+        {"clean": [1, 2, 3], "patch": [1, 2], "good": [4], "bad": [5]},
+        "clean has 3 tokens and patch has 2",
+    ),
+    ({"clean": "When Mary", "patch": "When John", "good": " is was", "bad": " are"}, "one token"),
+    ({"clean": [1, 2], "patch": [1, 3], "good": [4]}, "bad"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "message"), BAD_LINES)
+def test_a_bad_prompt_file_names_its_line(prompt, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    good = {"clean": [1, 2, 3], "patch": [1, 2, 4], "good": [4], "bad": [5]}
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, [good, prompt])))
+    line = refused(monkeypatch, capsys, "run", "smoke", "--set", "sweep.task=mine.jsonl")
+    assert message in line
+    assert "line 2" in line or ":2" in line
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_model_folder_without_weights(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_tiny_random(tmp_path / "model")
+    for weights in (tmp_path / "model").glob("*.safetensors"):
+        weights.unlink()
+    capsys.readouterr()  # the loader's own progress bar
+    line = refused(monkeypatch, capsys, "run", "smoke", "--set", "sweep.model=./model")
+    assert "has no *.safetensors weights" in line
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_means_that_no_build_prompt_stands_for(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    settings = ["evaluate.eval_patch=mean", "data.n_build=1", "data.n_eval=40"]
+    arguments = [part for s in settings for part in ("--set", s)]
+    line = refused(monkeypatch, capsys, "run", "smoke", *arguments)
+    assert "raise data.n_build (now 1) or set data.mean_positions to pooled" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_directory_of_another_run(monkeypatch, capsys, tmp_path):
+    run_tiny(tmp_path / "run", tiny(sweep={"method": "eap", "task": "ioi"}))
+    before = sorted(p for p in tmp_path.rglob("*"))
+    config_file = tmp_path / "other.yaml"
+    config_file.write_text(
+        yaml.safe_dump(tiny(sweep={"method": "eap", "task": "ioi"}) | {"seed": 1})
+    )
+    line = refused(monkeypatch, capsys, "run", str(config_file), "--out", str(tmp_path / "run"))
+    assert "holds another run" in line
+    assert "seed: 1 here, 0 there" in line
+    assert sorted(p for p in tmp_path.rglob("*") if p != config_file) == before
+
+
+def test_a_folder_with_other_things_in_it(monkeypatch, capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    line = refused(monkeypatch, capsys, "run", "smoke", "--out", str(tmp_path))
+    assert "is not empty and holds no run" in line
+
+
+@pytest.mark.parametrize("command", ["resume", "status", "report"])
+def test_no_run_there(command, monkeypatch, capsys, tmp_path):
+    assert "holds no run" in refused(monkeypatch, capsys, command, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_configs_that_are_none(monkeypatch, capsys, tmp_path):
+    line = refused(monkeypatch, capsys, "run", "dmeo")
+    assert (
+        "no file and no preset; presets: demo, smoke, smollm2-mixture; did you mean 'demo'?" in line
+    )
+    file = tmp_path / "c.yaml"
+    for text, message in [
+        ("", "holds nothing; a mapping of keys is wanted"),
+        ("- a", "holds a list"),
+        ("a: [", "is no YAML"),
+        ("sweep: {}", "name is missing"),
+    ]:
+        file.write_text(text)
+        assert message in refused(monkeypatch, capsys, "run", str(file))
+
+
+def test_yaml_writes_numbers_as_texts():
+    settings = ["evaluate.selection=value", "evaluate.threshold=[1e-3, 0]", 'sweep.steps="8"']
+    loaded = load_config("smoke", settings)
+    assert loaded.evaluate.thresholds() == {"value": (0.0, 0.001)}
+    assert loaded.sweep.steps == (8,)
+
+
+def test_grids():
+    def thresholds(**evaluate):
+        return parse_config({"name": "x", "evaluate": evaluate}).evaluate.thresholds()
+
+    assert thresholds(threshold={"log": [10, 1000, 3]}) == {"topk_abs": (10, 100, 1000)}
+    assert thresholds(threshold={"linear": [0, 1, 3]}, selection="abs") == {"abs": (0, 0.5, 1)}
+    assert thresholds(threshold=[7, 3, 3.2]) == {"topk_abs": (3, 7)}
+    both = {"topk_value": 5, "value": [0.1]}
+    assert thresholds(threshold=both, selection=["value", "topk_value"]) == {
+        "value": (0.1,),
+        "topk_value": (5,),
+    }
+    with pytest.raises(ConfigError, match="give one grid for each selection"):
+        thresholds(threshold=both, selection="value")
+
+
+def test_a_config_is_read_back_from_what_it_resolves_to():
+    for name in preset_names():
+        loaded = load_config(name)
+        assert parse_config(loaded.model_dump(mode="json")) == loaded
+
+
+def test_paths_are_relative_to_the_config_file(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "m").mkdir()
+    file = tmp_path / "sub" / "c.yaml"
+    file.write_text("name: x\nsweep: {model: [./m, a/b], task: 'ioi+mine.jsonl'}")
+    monkeypatch.chdir(tmp_path)
+    sweep = load_config("sub/c.yaml").sweep
+    assert sweep.model == (str(Path(tmp_path, "sub", "m")), "a/b")
+    assert sweep.task == (f"ioi+{tmp_path}/sub/mine.jsonl",)
+
+
+def test_the_config_knows_what_the_engine_knows():
+    """The config spells these names itself, so that a refusal needs no torch."""
+    assert tuple(ENGINE_METHODS) == config.METHODS
+    assert ENGINE_PATCHES == config.PATCHES
+    assert tuple(ENGINE_METRICS) == config.METRICS
+    assert ENGINE_SELECTIONS == config.SELECTIONS
+    assert FOLDED == config.AGGREGATIONS
+
+
+def test_help_and_refusals_load_neither_torch_nor_ray():
+    code = (
+        "import sys, sweeps.cli; "
+        "heavy = {'torch', 'ray', 'transformers', 'zarr'} & set(sys.modules); "
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,425 @@
+"""A tiny run from config to tables, hurt in every way that the design page promises to bear."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.blockmodel import find_interpreter
+from engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
+from engine.methods import METHODS
+from engine.model import PromptBatch, load_model
+from engine.patches import make_patch, mean_partials
+from engine.runtime import PoolOptions, SerialExecutor
+from storage import CommitLog, Fenced, RunDirectory
+from storage.arrays import open_array
+from storage.readers import blocks, circuits, evaluation, results, scores
+from storage.tables import RESULTS_KEY
+from sweeps import cli
+from sweeps import driver as driver_module
+from sweeps import launch as launch_module
+from sweeps.circuits import evaluated_mask
+from sweeps.config import parse_config
+from sweeps.context import with_halving
+from sweeps.driver import Driver
+from sweeps.launch import drive, reopen, start, worker_settings
+from sweeps.prepare import read_mask
+from sweeps.progress import PlainProgress, Silence
+from sweeps.stopping import Stopper
+from sweeps.watching import run_status
+from sweeps.work import make_worker
+from tests.sweeps.helpers import (
+    BLOCKS,
+    DATA,
+    Faulty,
+    committed,
+    contents,
+    flip_a_bit,
+    run_tiny,
+    tiny,
+)
+
+MEANS = {"evaluate": {"eval_patch": ["counterfactual", "mean", "zero"]}}
+HAS_GRAPH_TOOL = find_interpreter() is not None
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory) -> Path:
+    """An undisturbed run, to compare with."""
+    out = tmp_path_factory.mktemp("calm") / "run"
+    assert run_tiny(out).exit_code == 0
+    return out
+
+
+# --- one number, from the prompt to the row -----------------------------------------------------
+
+
+def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
+    """Scores, masks, values and faithfulness against direct calls; means included."""
+    raw = tiny(**MEANS, data={"mean_positions": "pooled"}, sweep={"method": "eap"})
+    out = tmp_path / "run"
+    launch = start(parse_config(raw), out)
+    assert drive(launch, Silence()).exit_code == 0
+    plan, run = launch.plan, launch.run
+    cell = plan.cells[0]
+    dataset, graph = plan.dataset(cell), plan.model(cell).graph
+    model = load_model(plan.model(cell).source)
+
+    build = PromptBatch.make(dataset.data.build)
+    mine = METHODS["eap"].attribute(model, build, make_patch("counterfactual"), "logit_diff", 1)
+    rows, stored = scores(run, cell.key)
+    assert rows.tolist() == list(range(8))
+    np.testing.assert_allclose(stored, mine.scores.numpy(), rtol=1e-4, atol=1e-5)
+
+    spec = plan.circuits(cell)[1]
+    order = np.argsort(-np.abs(stored.astype(np.float64).mean(0)), kind="stable")
+    assert sorted(order[:40]) == np.flatnonzero(read_mask(run, spec.key)).tolist()
+    edges = circuits(run).query("circuit == @spec.key")
+    assert edges["edge"].tolist() == sorted(order[:40])
+    assert edges["source"].iloc[0] == graph.sources[graph.edge_source[edges["edge"].iloc[0]]]
+
+    partials = mean_partials(model, dataset.data.build, pooled=True, over="patch", micro_batch=8)
+    means = {group: partial.mean() for group, partial in partials.items()}
+    table = results(run)
+    batch = PromptBatch.make(dataset.data.evaluation)
+    for condition in plan.conditions():
+        patch = make_patch(condition.eval_patch, means, pooled=True)
+        mask = evaluated_mask(graph, read_mask(run, spec.key), condition)
+        value = evaluate_circuits(model, batch, mask[None], patch, ["kl"])["kl"][0]
+        full, empty = (r["kl"] for r in evaluate_reference(model, batch, patch, ["kl"]))
+        _, stored = evaluation(run, f"{spec.key}/{condition.key}", "kl")
+        np.testing.assert_allclose(stored, value, rtol=1e-3, atol=1e-6)
+        mine = table.query(
+            "circuit == @spec.key and ablation == @condition.ablation and metric == 'kl' and "
+            "eval_patch == @condition.eval_patch"
+        ).set_index("subset")
+        assert list(mine.index) == ["agreement", "all", "ioi"]
+        for subset, at in [("all", slice(0, 8)), ("ioi", slice(0, 4)), ("agreement", slice(4, 8))]:
+            row = mine.loc[subset]
+            assert row["n_inputs"] == at.stop - at.start
+            assert row["value"] == pytest.approx(value[at].mean(), rel=1e-3, abs=1e-6)
+            phi = faithfulness(row["value"], row["value_full"], row["value_empty"])
+            assert row["faithfulness"] == pytest.approx(phi, nan_ok=True)
+            assert row["value_empty"] == pytest.approx(empty[at].mean(), rel=1e-3, abs=1e-6)
+            assert row["value_full"] == pytest.approx(full[at].mean(), abs=1e-6)
+        assert mine["n_edges"].iloc[0] == mask.sum()
+
+
+def test_results_are_keyed_and_sorted(calm):
+    table = results(RunDirectory.open(calm))
+    # 2 cells x 2 circuits x 2 ablations x 2 metrics x 3 subsets
+    assert len(table) == 48
+    keys = list(table[list(RESULTS_KEY)].itertuples(index=False, name=None))
+    assert keys == sorted(set(keys))
+    assert set(table["steps"]) == {0, 5}
+    assert set(table["split"]) == {"eval"}
+
+
+def test_completeness_is_stored_for_every_input(tmp_path):
+    out = tmp_path / "run"
+    run_tiny(out, tiny(sweep={"method": ["eap", "ig_inputs"], "steps": 200}))
+    run = RunDirectory.open(out)
+    eap, ig = (c["key"] for c in run.plan["cells"])
+    for name in ("residual", "metric_clean", "metric_baseline"):
+        stored = np.asarray(open_array(run.attributions, f"{eap}/{name}")[...])
+        assert np.isnan(stored).all() == (name != "metric_clean")
+    residual, clean, base = (
+        np.asarray(open_array(run.attributions, f"{ig}/{name}")[...])
+        for name in ("residual", "metric_clean", "metric_baseline")
+    )
+    assert (np.abs(residual) <= 0.01 * np.abs(clean - base) + 1e-4).all()
+
+
+# --- resuming -----------------------------------------------------------------------------------
+
+
+def test_a_second_run_does_nothing(calm):
+    before = contents(calm, *DATA, "commits")
+    worker = Faulty()
+    assert run_tiny(calm, factory=worker).exit_code == 0
+    assert worker.asked == []
+    assert contents(calm, *DATA, "commits") == before
+    assert drive(reopen(calm), Silence()).exit_code == 0
+    assert contents(calm, *DATA, "commits") == before
+
+
+def test_stopped_anywhere_and_resumed_it_has_the_same_bytes(calm, tmp_path):
+    """Drained after every few shards, each time by a new driver."""
+    out = tmp_path / "run"
+    outcome, drivers = None, 0
+    while outcome is None or outcome.stopped:
+        launch = start(parse_config(tiny()), out)
+        stopper = Stopper(lambda text: None, launch.how_to_resume)
+        worker = Faulty()
+
+        def count(shard, worker=worker, stopper=stopper):
+            stopper.asked = len(worker.asked) >= 7
+
+        worker.before = count
+        outcome = drive(launch, Silence(), worker, stopper)
+        drivers += 1
+        assert outcome.exit_code == (3 if outcome.stopped else 0)
+    assert drivers >= 5
+    assert contents(out, *DATA) == contents(calm, *DATA)
+
+
+def test_another_actor_count_resumes_the_same_run(calm):
+    other = tiny(execution={"actors": 5, "max_attempts": 7})
+    worker = Faulty()
+    assert run_tiny(calm, other, worker).exit_code == 0
+    assert worker.asked == []
+
+
+def test_ctrl_c_once_drains_and_says_how_to_resume(tmp_path):
+    said: list[str] = []
+    stopper = Stopper(said.append, "resume with: x")
+    worker = Faulty(before=lambda shard: signal.raise_signal(signal.SIGINT))
+    launch = start(parse_config(tiny()), tmp_path / "run")
+    outcome = drive(launch, Silence(), worker, stopper)
+    assert outcome.stopped
+    assert len(worker.asked) == 1
+    assert committed(tmp_path / "run")["attribute"] == worker.asked
+    assert said == ["stopping when the shards in flight are done (again to abort); resume with: x"]
+    assert run_status(tmp_path / "run")["state"] in ("stopped", "running")
+
+
+def test_ctrl_c_twice_aborts(tmp_path, monkeypatch, capsys):
+    def twice(shard):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(launch_module, "make_worker", Faulty(before=twice))
+    worker = Faulty(before=twice)
+    real = launch_module.drive
+    monkeypatch.setattr(
+        launch_module, "drive", lambda launch, progress: real(launch, progress, worker)
+    )
+    out = tmp_path / "run"
+    assert cli._drive(start(parse_config(tiny()), out)) == 3
+    assert f"aborted; resume with: edgesweep resume {out}" in capsys.readouterr().err
+    assert len(worker.asked) == 1
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+
+def test_a_poison_shard_is_quarantined_and_the_rest_goes_on(calm, tmp_path):
+    out = tmp_path / "run"
+    poison = committed(calm)["attribute"][0]
+    worker = Faulty(poison=poison)
+    outcome = run_tiny(out, factory=worker)
+    assert outcome.exit_code == 3
+    assert worker.asked.count(poison) == 3
+    assert outcome.quarantined == {f"attribute/{poison}": "ValueError: this shard is poison"}
+    # The other cell is whole; the poisoned one has no row that stands on fewer inputs.
+    healthy = results(RunDirectory.open(calm)).query("method == 'ig_inputs'")
+    assert results(RunDirectory.open(out)).equals(healthy.reset_index(drop=True))
+    found = run_status(out)
+    assert found["shards"]["quarantined"] == 1
+    assert drive(reopen(out), Silence()).exit_code == 0
+    assert contents(out, *DATA) == contents(calm, *DATA)
+    assert run_status(out)["shards"]["quarantined"] == 0
+
+
+def test_a_poison_evaluation_leaves_its_rows_out(calm, tmp_path):
+    out = tmp_path / "run"
+    poison = next(
+        k for k in committed(calm)["evaluate"] if k.endswith("edge.counterfactual.000004")
+    )
+    assert run_tiny(out, factory=Faulty(poison=poison)).exit_code == 3
+    whole, left = results(RunDirectory.open(calm)), results(RunDirectory.open(out))
+    gone = whole.merge(left, how="outer", indicator=True).query("_merge != 'both'")
+    assert set(gone["subset"]) == {"all", "agreement"}
+    assert set(gone["ablation"]) == {"edge"}
+    assert set(gone["_merge"]) == {"left_only"}
+    assert drive(reopen(out), Silence()).exit_code == 0
+    assert contents(out, *DATA) == contents(calm, *DATA)
+
+
+@pytest.mark.parametrize(
+    "where", ["attributions.zarr/*/scores", "aggregates.zarr/*/partials", "evaluations.zarr/*/*/kl"]
+)
+def test_a_flipped_byte_is_found_and_the_shard_redone(calm, tmp_path, where):
+    out = tmp_path / "run"
+    run_tiny(out)
+    chunk = sorted(
+        f for folder in out.glob(where) for f in (folder / "c").rglob("*") if f.is_file()
+    )[0]
+    flip_a_bit(chunk)
+    worker = Faulty()
+    assert run_tiny(out, factory=worker).exit_code == 0
+    assert len(worker.asked) == 1
+    assert contents(out, *DATA) == contents(calm, *DATA)
+    assert list((out / "commits" / "bad").rglob("*.json"))
+
+
+def test_two_drivers_on_one_directory(calm, tmp_path):
+    """A second driver starts in the middle of the first, which then commits nothing more."""
+    out = tmp_path / "run"
+    launch = start(parse_config(tiny()), out)
+    settings = worker_settings(launch.plan, launch.run)
+
+    def second(shard):
+        if len(first.asked) == 3:
+            first.before = None
+            assert run_tiny(out).exit_code == 0
+
+    first = Faulty(before=second)
+    executor = SerialExecutor(lambda: first(settings), PoolOptions())
+    before = contents(calm, *DATA)
+    with pytest.raises(Fenced, match=r"another driver \(epoch 2\) has taken over"):
+        Driver(launch.plan, launch.run, executor, Silence()).drive()
+    assert len(first.asked) == 3
+    assert contents(out, *DATA) == before
+    epochs = {r["epoch"] for r in CommitLog(launch.run).committed("attribute").values()}
+    assert epochs == {1, 2}
+
+
+def test_scores_that_are_not_finite_are_counted_never_averaged(tmp_path, monkeypatch):
+    method = METHODS["eap"]
+    real = type(method).attribute
+
+    def with_nan(self, model, batch, patch, metric, steps=1):
+        found = real(self, model, batch, patch, metric, steps)
+        found.scores[0, 7] = torch.nan
+        return found
+
+    monkeypatch.setattr(type(method), "attribute", with_nan)
+    out = tmp_path / "run"
+    assert run_tiny(out, tiny(sweep={"method": "eap"})).exit_code == 0
+    run = RunDirectory.open(out)
+    cell = run.plan["cells"][0]["key"]
+    n_bad = np.asarray(open_array(run.aggregates, f"{cell}/n_bad")[...])
+    assert (n_bad[7], n_bad.sum()) == (4, 4)
+    assert np.isfinite(np.asarray(open_array(run.aggregates, f"{cell}/mean")[...])).all()
+    assert any(event["event"] == "not_finite" for event in run.read_log())
+
+
+def test_out_of_memory_halves_the_micro_batch_and_redoes_the_shard(tmp_path, monkeypatch):
+    method = METHODS["eap"]
+    real = type(method).attribute
+    sizes = []
+
+    def starved(self, model, batch, patch, metric, steps=1):
+        sizes.append(len(batch))
+        if len(batch) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return real(self, model, batch, patch, metric, steps)
+
+    monkeypatch.setattr(type(method), "attribute", starved)
+    out = tmp_path / "run"
+    assert run_tiny(out, tiny(sweep={"method": "eap"})).exit_code == 0
+    assert sizes == [2, 1, 1] * 4
+    records = CommitLog(RunDirectory.open(out)).committed("attribute").values()
+    assert {r["micro_batch"] for r in records} == {1}
+
+
+def test_what_does_not_fit_at_all_is_an_error():
+    def never(micro_batch):
+        raise MemoryError
+
+    with pytest.raises(MemoryError, match="one input at a time"):
+        with_halving(4, never)
+    with pytest.raises(RuntimeError, match="something else"):
+        with_halving(4, lambda n: (_ for _ in ()).throw(RuntimeError("something else")))
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    import errno
+
+    def full(shard):
+        from storage.errors import storage_errors
+
+        with storage_errors("/run/x"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    worker = Faulty(before=full)
+    real = launch_module.drive
+    monkeypatch.setattr(
+        launch_module, "drive", lambda launch, progress: real(launch, progress, worker)
+    )
+    assert cli._drive(start(parse_config(tiny()), tmp_path / "run")) == 1
+    error = capsys.readouterr().err.strip()
+    assert "the disk is full; free space there, then resume the run" in error
+    assert len(error.splitlines()) == 1
+    assert len(worker.asked) == 1
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not HAS_GRAPH_TOOL, reason="no graph-tool on this machine")
+def test_blocks_are_fitted_and_ablated(tmp_path):
+    out = tmp_path / "run"
+    assert run_tiny(out, tiny(blocks=BLOCKS)).exit_code == 0
+    run = RunDirectory.open(out)
+    table, found = results(run), blocks(run)
+    assert set(found["label"]) <= {"ioi", "agreement"}
+    assert found["circuit"].nunique() == 1
+    cell = run.plan["cells"][0]["key"]
+    rows = table.query("blocks != 'all'")
+    assert set(rows["cell"]) == {cell}
+    assert set(rows["circuit"]) == set(found["circuit"])
+    assert set(rows["blocks"]) == {
+        f"{mode}:{task}" for mode in ("without", "only") for task in ("ioi", "agreement")
+    }
+    # 4 block ablations x 2 metrics x 3 subsets
+    assert len(rows) == 24
+    whole = table.query("blocks == 'all' and ablation == 'edge'")
+    sizes = whole[whole["circuit"].isin(found["circuit"])]["n_edges"]
+    assert (rows["n_edges"] <= sizes.iloc[0]).all()
+    both = rows.merge(whole, on=["circuit", "metric", "subset"], suffixes=("", "_whole"))
+    assert (both["value_full"] == both["value_full_whole"]).all()
+    assert (both["value_empty"] == both["value_empty_whole"]).all()
+
+
+def test_without_graph_tool_the_rest_completes_and_says_so(calm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(launch_module, "graph_tool_is_here", lambda plan: False)
+    monkeypatch.setattr(cli, "_report", lambda path, out: out)
+    out = tmp_path / "run"
+    assert cli._drive(start(parse_config(tiny(blocks=BLOCKS)), out)) == 0
+    printed = capsys.readouterr().out
+    assert "block models are left out: no interpreter here can import graph_tool" in printed
+    assert "left out: block_evaluate" in printed
+    assert results(RunDirectory.open(out)).equals(results(RunDirectory.open(calm)))
+    assert set(run_status(out)["left_out"]) == {"blocks", "block_evaluate"}
+
+
+# --- what a person is told ----------------------------------------------------------------------
+
+
+def test_status_as_json(calm, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["edgesweep", "status", str(calm), "--json"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    found = json.loads(capsys.readouterr().out)
+    total = sum(stage["total"] for stage in found["stages"].values())
+    assert found["shards"] == {"total": total, "committed": total, "quarantined": 0}
+    assert found["run_id"].startswith("tiny-")
+    assert set(found["stages"]) == {
+        "means", "attribute", "reduce", "blocks", "evaluate", "block_evaluate"
+    }  # fmt: skip
+
+
+def test_the_model_s_own_skill_is_said(tmp_path, capsys):
+    launch = start(parse_config(tiny()), tmp_path / "run")
+    drive(launch, PlainProgress())
+    printed = capsys.readouterr().out
+    assert "tiny-random on ioi: accuracy" in printed
+    assert "warning: tiny-random cannot do" in printed
+    assert driver_module.POOR_ACCURACY == 0.6
+    assert "attribution: 8 shards" in printed
+    assert "attribution: 8/8" in printed
+
+
+def test_workers_do_shards_of_every_kind(calm):
+    from sweeps.cells import Shard
+    from sweeps.work import DOERS
+
+    assert set(DOERS) == set(Shard.__args__)  # type: ignore[attr-defined]
+    assert make_worker.__module__ == "sweeps.work"
