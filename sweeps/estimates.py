@@ -117,11 +117,13 @@ def _cell_bytes(plan: Plan, cell: Cell) -> int:
 
 
 def _circuit_sizes(plan: Plan, cell: Cell) -> list[int]:
-    """Edges of each circuit, ascending; all edges where only the scores will tell."""
+    """A bound on the sources that each circuit reads, ascending: its edges where they are known.
+
+    Node ablation reads no more: pruned, every node of a circuit is the source of one of its edges.
+    """
     n_edges = plan.model(cell).graph.n_edges
-    known = plan.config.evaluate.ablation == ("edge",)
     return sorted(
-        min(int(c.threshold), n_edges) if known and c.selection.startswith("topk") else n_edges
+        min(int(c.threshold), n_edges) if c.selection.startswith("topk") else n_edges
         for c in plan.circuits(cell)
     )
 
