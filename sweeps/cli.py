@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -136,8 +135,6 @@ def _say_how_it_ended(launch: Launch, outcome: Outcome) -> None:
 
 
 def _report(path: Path, out: Path) -> Path:
-    if find_spec("dashboards.report") is None:
-        return path / "results.parquet"
     from dashboards.report import write_report
 
     return write_report(path, out)
