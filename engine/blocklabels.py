@@ -66,17 +66,17 @@ def block_edge_mask(
 ) -> np.ndarray:
     """The kept edges that stay in a block ablation: bool [n_kept_edges].
 
-    ``without``: edges that touch no block labelled ``task``. ``only``: edges of which every node is
-    in a block labelled ``task`` or in ``always`` (the ids of embed and logits; used here alone).
+    ``without``: edges that touch no node of a block labelled ``task``. ``only``: edges of which every
+    node is in a block labelled ``task``. Nodes in ``always`` (the ids of embed and logits) belong to
+    no task in either mode: a graph without its source or its sink computes nothing, whatever else
+    it keeps.
     """
     if mode not in ("without", "only"):
         raise ValueError(f"mode is {mode!r}; allowed: without, only")
     of_task = np.asarray(labels)[np.asarray(block_of)] == task
-    if mode == "without":
-        return ~_any_per_edge(edge_nodes, of_task)
-    outside = ~of_task
-    outside[list(always)] = False
-    return ~_any_per_edge(edge_nodes, outside)
+    forbidden = of_task if mode == "without" else ~of_task
+    forbidden[list(always)] = False
+    return ~_any_per_edge(edge_nodes, forbidden)
 
 
 def block_matrix(block_of: np.ndarray, src: np.ndarray, dst: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ class LabelledBlocks:
         self._always = [i for i, node in enumerate(nodes) if node in ends]
 
     def without(self, task: int) -> EdgeMask:
-        """The circuit without every edge that touches a block of that task."""
+        """The circuit without every edge that touches a block of that task, ends apart."""
         return self._left(task, "without")
 
     def only(self, task: int) -> EdgeMask:

@@ -44,7 +44,12 @@ def test_scores_that_do_not_fit_are_refused(scores):
     [
         # Block 2 is node c: edge 2 touches it through its port, edge 3 starts there.
         ([0, 0, 1], 1, "without", [True, True, False, False]),
-        ([0, 0, 1], 0, "without", [False, False, False, False]),  # embed and logits have label 0
+        (
+            [0, 0, 1],
+            0,
+            "without",
+            [False, False, False, True],
+        ),  # c -> logits: the ends are no task's
         ([0, 0, 1], 1, "only", [False, False, False, True]),
         ([0, 0, 1], 0, "only", [True, True, False, False]),  # c is outside
         ([1, 0, 1], 0, "only", [True, True, False, False]),  # embed and logits always stay
@@ -75,7 +80,7 @@ def slow_mask(block_of, edge_nodes, labels, task, mode, always):
         return labels[block_of[node]] == task
 
     if mode == "without":
-        return [not any(of_task(n) for n in nodes) for nodes in edge_nodes]
+        return [not any(of_task(n) and n not in always for n in nodes) for nodes in edge_nodes]
     return [all(of_task(n) or n in always for n in nodes) for nodes in edge_nodes]
 
 
