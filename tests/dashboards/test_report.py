@@ -1,0 +1,128 @@
+"""The page of a real run, read and opened in a real browser."""
+
+import dataclasses
+import shutil
+
+import pytest
+
+from dashboards.data import load_run
+from dashboards.report import render, write_report
+from dashboards.text import leading
+from sweeps.config import load_config
+from sweeps.launch import drive, start
+from sweeps.progress import Silence
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The smoke preset, done serially."""
+    out = tmp_path_factory.mktemp("report") / "run"
+    assert (
+        drive(start(load_config("smoke", ["execution.executor=serial"]), out), Silence()).left == 0
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: the page is not opened")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield opened
+        opened.close()
+
+
+def open_page(browser, path, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    complaints, requests = [], []
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.on("request", lambda r: requests.append(r.url))
+    page.goto(path.as_uri())
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length > 4")
+    return page, complaints, requests
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_opens_offline_without_a_complaint(run, browser, width):
+    path = write_report(run)
+    page, complaints, requests = open_page(browser, path, width)
+    assert complaints == []
+    assert requests == [path.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_the_page_shows_the_tables_numbers_and_follows_its_menus(run, browser):
+    page, _, _ = open_page(browser, write_report(run), 1280)
+    table = load_run(run).results.query("blocks == 'all'")
+    for metric, subset in (("accuracy", "ioi"), ("logit_diff", "all")):
+        page.select_option("#metric", metric)
+        page.select_option("#subset", subset)
+        drawn = page.evaluate(
+            "document.getElementById('curve_n_nodes')._fullData"
+            ".filter(t => t.visible === true && t.meta).flatMap(t => Array.from(t.y))"
+        )
+        chosen = table.query("metric == @metric and subset == @subset")["faithfulness"]
+        assert sorted(v for v in drawn if v == v) == pytest.approx(sorted(chosen.dropna()))
+        rows = page.evaluate(
+            "[...document.querySelectorAll('tr[data-metric]')].filter(r => !r.hidden)"
+            ".map(r => r.dataset.metric)"
+        )
+        assert set(rows) == {metric}
+    page.close()
+
+
+def test_the_page_says_what_was_run(run):
+    text = write_report(run).read_text()
+    data = load_run(run)
+    assert data.status["run_id"] in text
+    for digest in data.plan["identity"]["models"].values():
+        assert digest in text
+    best = leading(data)
+    assert f"{best['n_edges']:,} of {best['n_edges_possible']:,} edges" in text
+    assert "cannot do ioi" in text  # a random model cannot
+
+
+def test_names_cannot_break_out_of_the_page(run):
+    data = load_run(run)
+    evil = "</script><img src=x onerror=alert(1)>"
+    named = dataclasses.replace(
+        data,
+        config={**data.config, "name": evil},
+        results=data.results.assign(method=evil),
+        blocks=data.blocks.assign(label=evil),
+    )
+    text = render(named)
+    assert evil not in text
+    assert "&lt;/script&gt;" in text
+
+
+def test_what_is_not_there_is_said_to_be_absent(run):
+    data = load_run(run)
+    bare = dataclasses.replace(
+        data,
+        results=data.results.iloc[:0],
+        circuits=data.circuits.iloc[:0],
+        blocks=data.blocks.iloc[:0],
+        histograms={},
+        log=({"event": "driver_started", "left_out": {"blocks": "no graph-tool <here>"}},),
+    )
+    text = render(bare)
+    for absent in ("No circuit has been evaluated yet", "No cell has been reduced yet"):
+        assert absent in text
+    assert "There are none: no graph-tool &lt;here&gt;" in text
+    assert "This run is not finished" in text
