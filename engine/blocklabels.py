@@ -66,10 +66,10 @@ def block_edge_mask(
 ) -> np.ndarray:
     """The kept edges that stay in a block ablation: bool [n_kept_edges].
 
-    ``without``: edges that touch no node of a block labelled ``task``. ``only``: edges of which every
-    node is in a block labelled ``task``. Nodes in ``always`` (the ids of embed and logits) belong to
-    no task in either mode: a graph without its source or its sink computes nothing, whatever else
-    it keeps.
+    ``without``: edges that touch no node of a block labelled ``task``. ``only``: edges of which
+    every node is in a block labelled ``task``. Nodes in ``always`` (the ids of embed and logits)
+    belong to no task in either mode: a graph without its source or its sink computes nothing,
+    whatever else it keeps.
     """
     if mode not in ("without", "only"):
         raise ValueError(f"mode is {mode!r}; allowed: without, only")

@@ -1,9 +1,10 @@
 """How much memory a shard needs, before it runs: counted from shapes, in bytes.
 
 The counts follow the tensors that `engine.methods` and `engine.ablation` hold at their peak;
-tests/engine measures a process against them.
+tests/evaluation/test_memory.py measures a process against them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,15 +64,14 @@ class Footprint:
         return FLOAT_BYTES * (accumulators + runs + self._tape)
 
     def evaluation_bytes(self, n_edges: Sequence[int]) -> int:
-        """Peak of one evaluation batch over circuits of these many edges, weights not included.
+        """Peak of one evaluation batch over circuits of these many selected edges, weights apart.
 
-        A circuit carries one difference for every source it reads: no more than it has edges.
+        A circuit carries one difference for every source it reads. Which those are is known only
+        when scores are; edges crowd on few sources, so that n edges read about
+        S (1 − exp(−n / 2S)) of S sources (SmolLM2 and GPT-2-sized circuits, 10 to 10,000 edges).
         """
         n_sources = len(EdgeGraph(self.spec).sources)
-        rows = sum(min(n, n_sources) + 2 for n in n_edges)
-        ports = self.spec.n_attention_ports + self.spec.n_heads
-        return FLOAT_BYTES * (
-            (rows + 2 * len(n_edges) * ports) * self._stream
-            + 2 * self._run
-            + 6 * len(n_edges) * self.batch * self.sizes.n_vocab
-        )
+        read = sum(n_sources * (1 - math.exp(-n / (2 * n_sources))) + 2 for n in n_edges)
+        streams = 2 * len(n_edges) * (self.spec.n_attention_ports + 1)
+        logits = (len(n_edges) + 12) * self.batch * self.sizes.n_vocab
+        return FLOAT_BYTES * (int(read + streams) * self._stream + 2 * self._run + logits)

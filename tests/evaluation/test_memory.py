@@ -1,0 +1,57 @@
+"""Stated memory against a process's own peak, within the factor of 1.5 that is promised."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from engine.model.tiny import tiny_model
+
+MEASURE = """
+import json, resource, sys
+import numpy as np, torch
+torch.set_num_threads(1)
+from engine.evaluation import evaluate_circuits
+from engine.memory import Footprint
+from engine.methods import METHODS
+from engine.model import PromptBatch, load_model, resolve_model
+from engine.patches import make_patch
+from tests.tiny import prompts
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+source, work = resolve_model(sys.argv[1]), sys.argv[2]
+model, patch = load_model(source), make_patch("counterfactual")
+METHODS["eap"].attribute(model, PromptBatch.make(prompts(1, (4,))), patch, "logit_diff", 1)
+before = peak()
+batch = PromptBatch.make(prompts(32, (40,)))
+footprint = Footprint(source.sizes, source.spec, 32, 40)
+if work in METHODS:
+    METHODS[work].attribute(model, batch, patch, "logit_diff", 3)
+    stated = footprint.attribution_bytes(work)
+else:
+    sizes = [300, 1000, 2000]
+    draw = np.random.default_rng(0)
+    masks = np.zeros((3, model.graph.n_edges), bool)
+    for mask, n in zip(masks, sizes):
+        mask[draw.choice(model.graph.n_edges, n, replace=False)] = True
+    evaluate_circuits(model, batch, masks, patch, ["logit_diff", "kl"])
+    stated = footprint.evaluation_bytes(sizes)
+print(json.dumps({"stated": stated, "measured": peak() - before}))
+"""
+
+
+@pytest.mark.parametrize("work", ["eap", "ig_inputs", "evaluation"])
+def test_stated_memory_is_within_half_of_the_measured(tmp_path, work):
+    model = tiny_model("llama", n_layers=10, width=512, n_vocab=2000)
+    model.hf.save_pretrained(tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path / "model"), work],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert 1 / 1.5 < found["stated"] / found["measured"] < 1.5, found
