@@ -19,7 +19,7 @@ from sweeps.config import ConfigError, load_config
 
 if TYPE_CHECKING:
     from sweeps.driver import Outcome
-    from sweeps.launch import Launch
+    from sweeps.launch import Factory, Launch
 
 app = typer.Typer(
     name="edgesweep",
@@ -47,12 +47,17 @@ class Kind(StrEnum):
 def main() -> None:
     """The entry point: every known error is one line."""
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=False)
     except ConfigError as error:
         _fail(error, 2)
-    except KeyboardInterrupt:
-        print("aborted", file=sys.stderr)
-        sys.exit(3)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("aborted", 3)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        if message := error.format_message():  # none where help was shown instead
+            _fail(f"{message} Try: edgesweep --help", 2)
+        sys.exit(2)
 
 
 def _fail(error: object, code: int) -> NoReturn:
@@ -82,7 +87,7 @@ def run(
         return
     from sweeps.launch import start
 
-    sys.exit(_drive(start(loaded, out or Path("runs") / loaded.name)))
+    sys.exit(drive_and_tell(start(loaded, out or Path("runs") / loaded.name)))
 
 
 @app.command()
@@ -93,21 +98,26 @@ def resume(run_dir: RunDir, overrides: Overrides = None) -> None:
     """
     from sweeps.launch import execution_overrides, reopen
 
-    sys.exit(_drive(reopen(run_dir, execution_overrides(overrides or []))))
+    sys.exit(drive_and_tell(reopen(run_dir, execution_overrides(overrides or []))))
 
 
-def _drive(launch: Launch) -> int:
-    """Drive a run to its end and say how it ended; the exit code."""
+def drive_and_tell(launch: Launch, factory: Factory | None = None) -> int:
+    """Drive a run to its end and say how it ended; the exit code.
+
+    Args:
+        factory: makes the workers; None for the real ones.
+    """
     from engine.runtime import ExecutorError
     from storage import StorageError
     from sweeps.launch import drive
     from sweeps.progress import make_progress
+    from sweeps.work import make_worker
 
     progress = make_progress()
     path = launch.run.path
     progress.say(f"run {launch.plan.run_id} in {path}")
     try:
-        outcome = drive(launch, progress)
+        outcome = drive(launch, progress, factory or make_worker)
         if not outcome.stopped:
             _report(path, path / "report.html")
     except (StorageError, ExecutorError) as error:

@@ -17,7 +17,7 @@ from storage.blocks import write_block
 from storage.fold import AGGREGATIONS, STATS
 from storage.readers import aggregate
 from sweeps import layout
-from sweeps.cells import Cell
+from sweeps.cells import Cell, ReduceShard
 from sweeps.plan import Plan
 from sweeps.resolve import Dataset, prompts_to_json
 
@@ -72,7 +72,8 @@ def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
 
 def _make_folded_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     n_edges = plan.model(cell).graph.n_edges
-    groups = {s.group for s in plan.stages["reduce"] if getattr(s, "cell", None) == cell}  # type: ignore[union-attr]
+    shards = [s for s in plan.stages["reduce"] if isinstance(s, ReduceShard)]
+    groups = {s.group for s in shards if s.cell == cell}
     for group in sorted(groups):
         for name in (*AGGREGATIONS, *COUNTS):
             dtype = "int64" if name in COUNTS else "float64"
@@ -129,9 +130,13 @@ class Circuit:
 
 def circuits_of(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Circuit]:
     """The circuits of a cell whose scores are reduced, from its aggregates over all inputs."""
+    aggregates: dict[str, np.ndarray] = {}
     for spec in plan.circuits(cell):
-        weights = aggregate(run, cell.key, spec.aggregation)
-        assert weights is not None
+        if spec.aggregation not in aggregates:
+            found = aggregate(run, cell.key, spec.aggregation)
+            assert found is not None
+            aggregates[spec.aggregation] = found
+        weights = aggregates[spec.aggregation]
         mask = select(weights, spec.selection, spec.threshold)
         yield Circuit(spec.key, spec.aggregation, spec.selection, spec.threshold, mask, weights)
 

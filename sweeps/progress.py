@@ -45,7 +45,8 @@ class PlainProgress:
     def tick(self, failed: bool = False) -> None:
         self._done += not failed
         self._failed += failed
-        if time.monotonic() - self._spoke >= SECONDS_A_LINE:
+        left = self._total - self._done - self._failed
+        if left and time.monotonic() - self._spoke >= SECONDS_A_LINE:
             self._spoke = time.monotonic()
             self.say(self._line())
 

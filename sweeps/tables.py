@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from engine.evaluation import faithfulness
 from engine.graph import circuit_stats
@@ -47,40 +48,41 @@ class Tables:
         self._run, self._plan, self._log, self._reduced = run, plan, log, reduced
         self._done = {s: set(log.keys(s)) for s in ("evaluate", "block_evaluate")}
         self._values = cache(self._read_values)
+        self._missing_references = cache(self._find_missing_references)
 
     def write(self) -> None:
         """circuits, results and blocks, each whole or not at all."""
-        circuits = {cell: list(circuits_of(self._run, self._plan, cell)) for cell in self._reduced}
-        fitted = {
-            cell: read_fitted(self._run, self._plan, cell, self._log) for cell in self._reduced
-        }
-        rows = [row for cell in self._reduced for row in self._circuit_rows(cell, circuits[cell])]
-        write_table(self._run.circuits, rows, CIRCUITS_COLUMNS, CIRCUITS_KEY)
-        rows = [row for cell in self._reduced for row in self._block_rows(cell, fitted[cell])]
-        write_table(self._run.blocks, rows, BLOCKS_COLUMNS, BLOCKS_KEY)
-        rows = [
-            row
-            for cell in self._reduced
-            for row in self._result_rows(cell, circuits[cell], fitted[cell])
-        ]
-        write_table(self._run.results, rows, RESULTS_COLUMNS, RESULTS_KEY)
+        edges: list[pd.DataFrame] = []
+        members: list[Row] = []
+        results: list[Row] = []
+        for cell in self._reduced:
+            circuits = list(circuits_of(self._run, self._plan, cell))
+            fitted = read_fitted(self._run, self._plan, cell, self._log)
+            edges += [self._circuit_edges(cell, circuit) for circuit in circuits]
+            members += self._block_rows(cell, fitted)
+            results += self._result_rows(cell, circuits, fitted)
+        table = pd.concat(edges) if edges else pd.DataFrame()
+        write_table(self._run.circuits, table, CIRCUITS_COLUMNS, CIRCUITS_KEY)
+        write_table(self._run.blocks, members, BLOCKS_COLUMNS, BLOCKS_KEY)
+        write_table(self._run.results, results, RESULTS_COLUMNS, RESULTS_KEY)
 
     # --- circuits and blocks -------------------------------------------------------------------
-    def _circuit_rows(self, cell: Cell, circuits: list[Circuit]) -> Iterator[Row]:
+    def _circuit_edges(self, cell: Cell, circuit: Circuit) -> pd.DataFrame:
         graph = self._plan.model(cell).graph
-        for circuit in circuits:
-            for edge in np.flatnonzero(circuit.mask).tolist():
-                yield {
-                    "circuit": circuit.key,
-                    "cell": cell.key,
-                    "aggregation": circuit.aggregation,
-                    "selection": circuit.selection,
-                    "threshold": circuit.threshold,
-                    "edge": edge,
-                    "source": graph.sources[graph.edge_source[edge]],
-                    "target": graph.targets[graph.edge_target[edge]],
-                    "weight": float(circuit.weights[edge]),
-                }
+        kept = np.flatnonzero(circuit.mask)
+        return pd.DataFrame(
+            {
+                "circuit": circuit.key,
+                "cell": cell.key,
+                "aggregation": circuit.aggregation,
+                "selection": circuit.selection,
+                "threshold": circuit.threshold,
+                "edge": kept,
+                "source": [graph.sources[i] for i in graph.edge_source[kept]],
+                "target": [graph.targets[i] for i in graph.edge_target[kept]],
+                "weight": circuit.weights[kept],
+            }
+        )
 
     def _block_rows(self, cell: Cell, fitted: Fitted | None) -> Iterator[Row]:
         if fitted is None:
@@ -133,7 +135,7 @@ class Tables:
         dataset = self._plan.dataset(cell)
         done = self._done[shards[0].stage]
         missing = {s.rows.member for s in shards if s.key not in done}
-        missing |= self._missing_references(dataset, condition.eval_patch)
+        missing |= self._missing_references(dataset.key, condition.eval_patch)
         fixed = self._fixed_columns(cell, circuit, condition)
         for subset, rows in _subsets(dataset, self._plan.config.data.n_eval):
             if missing & ({subset} if subset != "all" else set(dataset.members)):
@@ -146,14 +148,14 @@ class Tables:
                     **self._measured(dataset, circuit, condition, metric, rows),
                 }
 
-    def _missing_references(self, dataset: Dataset, patch: str) -> set[str]:
-        return {
+    def _find_missing_references(self, dataset: str, patch: str) -> frozenset[str]:
+        return frozenset(
             shard.rows.member
             for shard in self._plan.stages["evaluate"]
             if isinstance(shard, ReferenceShard)
-            and (shard.dataset, shard.eval_patch) == (dataset.key, patch)
+            and (shard.dataset, shard.eval_patch) == (dataset, patch)
             and shard.key not in self._done["evaluate"]
-        }
+        )
 
     def _fixed_columns(self, cell: Cell, circuit: Circuit, condition: Condition) -> Row:
         graph = self._plan.model(cell).graph
@@ -215,7 +217,7 @@ class Tables:
         patch = self._plan.config.evaluate.eval_patch[0]
         found = []
         for dataset in self._plan.resolved.datasets.values():
-            missing = self._missing_references(dataset, patch)
+            missing = self._missing_references(dataset.key, patch)
             for member, rows in _subsets(dataset, self._plan.config.data.n_eval, members=True):
                 if member in missing:
                     continue

@@ -1,19 +1,20 @@
 """A driver for the chaos test: the tiny run with workers that take their time, so that there is
-something to kill. Run as a module with the run directory as its argument."""
+something to kill. Run as a module: the run directory, and the seconds that a shard takes."""
 
 from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.blockmodel import find_interpreter
 from sweeps.cells import Shard
+from sweeps.cli import drive_and_tell
 from sweeps.config import parse_config
 from sweeps.context import WorkerSettings
-from sweeps.launch import drive, start
-from sweeps.progress import PlainProgress
+from sweeps.launch import start
 from sweeps.work import make_worker
 from tests.sweeps.helpers import BLOCKS, tiny
 
@@ -37,12 +38,12 @@ def chaos_config(executor: str) -> dict[str, Any]:
     )
 
 
-def slow_worker(settings: WorkerSettings) -> Any:
+def slow_worker(settings: WorkerSettings, seconds_a_shard: float = SECONDS_A_SHARD) -> Any:
     """The real worker, after a pause."""
     worker = make_worker(settings)
 
     def work(shard: Shard, attempt: int) -> dict[str, Any]:
-        time.sleep(SECONDS_A_SHARD)
+        time.sleep(seconds_a_shard)
         return worker(shard, attempt)
 
     return work
@@ -50,4 +51,5 @@ def slow_worker(settings: WorkerSettings) -> Any:
 
 if __name__ == "__main__":
     launch = start(parse_config(chaos_config("ray")), Path(sys.argv[1]))
-    sys.exit(drive(launch, PlainProgress(), slow_worker).exit_code)
+    pause = float(sys.argv[2]) if len(sys.argv) > 2 else SECONDS_A_SHARD
+    sys.exit(drive_and_tell(launch, partial(slow_worker, seconds_a_shard=pause)))
