@@ -20,8 +20,8 @@ def config(**execution) -> dict:
     """Every stage and every kind of patch."""
     return tiny(
         blocks=FIT,
-        evaluate={"eval_patch": ["counterfactual", "mean", "zero"], "aggregation": ["mean", "rms"]},
-        sweep={"build_patch": ["counterfactual", "mean"]},
+        evaluate={"eval_patch": ["counterfactual", "mean", "zero"], "ablation": "edge"},
+        sweep={"build_patch": ["zero", "mean"]},
         data={"mean_positions": "pooled"},
         execution=execution,
     )

@@ -25,7 +25,7 @@ from sweeps import cli
 from sweeps import driver as driver_module
 from sweeps import launch as launch_module
 from sweeps.circuits import evaluated_mask
-from sweeps.config import parse_config
+from sweeps.config import ConfigError, parse_config
 from sweeps.context import with_halving
 from sweeps.driver import Driver
 from sweeps.launch import drive, reopen, start, worker_settings
@@ -134,6 +134,54 @@ def test_completeness_is_stored_for_every_input(tmp_path):
         for name in ("residual", "metric_clean", "metric_baseline")
     )
     assert (np.abs(residual) <= 0.01 * np.abs(clean - base) + 1e-4).all()
+
+
+def write_own_task(path: Path, n: int, first: int = 3) -> None:
+    """A user's task of token ids."""
+    lines = (
+        {"clean": [first + i, 9, 11], "patch": [first + i, 8, 11], "good": [20], "bad": [21, 22]}
+        for i in range(n)
+    )
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_a_task_of_one_s_own_and_a_file_that_changes(tmp_path):
+    own, out = tmp_path / "mine.jsonl", tmp_path / "run"
+    write_own_task(own, 8)
+    raw = tiny(sweep={"task": f"ioi+{own}"}, evaluate={"threshold": 30})
+    assert run_tiny(out, raw).exit_code == 0
+    table = results(RunDirectory.open(out))
+    assert set(table["task"]) == {"ioi+mine"}
+    assert set(table["subset"]) == {"all", "ioi", "mine"}
+    write_own_task(own, 8, first=4)
+    with pytest.raises(ConfigError, match=r"holds another run .* tasks.tiny-random/ioi\+mine"):
+        reopen(out)
+
+
+def test_the_options_that_others_leave_alone(tmp_path):
+    raw = tiny(
+        sweep={"method": "ig_inputs", "steps": 2, "build_patch": "mean", "build_metric": "kl"},
+        evaluate={
+            "selection": ["value", "abs", "topk_value"],
+            "threshold": {"value": [0, "1e-3"], "abs": {"linear": [0, 1, 3]}, "topk_value": 30},
+            "eval_patch": "mean",
+            "metric": ["accuracy", "kl_reverse", "stat_dist"],
+        },
+        data={"n_build": 60, "mean_over": "clean"},
+        execution={"dtype": "float64", "shard_inputs": 30, "micro_batch": 16},
+    )
+    assert run_tiny(tmp_path / "run", raw).exit_code == 0
+    run = RunDirectory.open(tmp_path / "run")
+    table = results(run)
+    grid = set(table[["selection", "threshold"]].itertuples(index=False, name=None))
+    assert grid == {
+        ("value", 0), ("value", 0.001), ("abs", 0), ("abs", 0.5), ("abs", 1), ("topk_value", 30)
+    }  # fmt: skip
+    assert committed(tmp_path / "run")["means"]
+    whole = table.query("selection == 'abs' and threshold == 0 and ablation == 'edge'")
+    # Every edge has some score, so this circuit is the model.
+    assert (whole["n_edges"] == whole["n_edges_possible"]).all()
+    assert np.allclose(whole["value"], whole["value_full"], atol=1e-9)
 
 
 # --- resuming -----------------------------------------------------------------------------------
