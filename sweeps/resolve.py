@@ -7,10 +7,11 @@ that a tokenizer cannot spell, metrics that a method cannot use, prompts that no
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 from engine.graph import EdgeGraph
 from engine.methods import METHODS, MethodError
@@ -19,6 +20,8 @@ from engine.patches import mean_groups
 from sweeps.canonical import digest, slug
 from sweeps.config import Config, ConfigError
 from tasks import Prompt, TaskData, TaskError, build_task, check_task_name
+
+T = TypeVar("T")
 
 MEMBER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: names beside the members' groups in a run directory
@@ -101,7 +104,7 @@ def resolve(config: Config) -> Resolved:
     """
     _check_methods(config)
     for name in config.sweep.task:
-        _refuse("sweep.task", TaskError, lambda name=name: check_task_name(name))
+        _refuse("sweep.task", TaskError, partial(check_task_name, name))
     models = {m.label: m for m in map(_model, config.sweep.model)}
     if len(models) < len(config.sweep.model):
         raise ConfigError(
@@ -128,7 +131,7 @@ def _check_methods(config: Config) -> None:
                     raise ConfigError(f"sweep.build_metric: {error}") from None
 
 
-def _refuse(key: str, kind: type[Exception], action):  # type: ignore[no-untyped-def]
+def _refuse(key: str, kind: type[Exception], action: Callable[[], T]) -> T:
     """The action's result; its kind of error becomes a ConfigError that names the key."""
     try:
         return action()
@@ -144,7 +147,7 @@ def _model(name: str) -> ResolvedModel:
 
 def _dataset(config: Config, model: ResolvedModel, task: str) -> Dataset:
     n_build, n_eval = config.data.n_build, config.data.n_eval
-    data: TaskData = _refuse(
+    data = _refuse(
         "sweep.task",
         TaskError,
         lambda: build_task(
