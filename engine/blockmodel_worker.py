@@ -148,7 +148,8 @@ def refined(state: Any, options: dict[str, Any]) -> list[np.ndarray]:
 
 def result(n_nodes: int, edges: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
     """One chain: levels [n_levels][n_nodes], its length, the one-block length, versions."""
-    graph_tool.seed_rng(options["seed"])
+    # graph-tool takes 0 as "draw a seed yourself": every run would give another partition.
+    graph_tool.seed_rng(options["seed"] or 2**32 - 1)
     np.random.seed(options["seed"])  # noqa: NPY002 - graph-tool's Python side draws from it
     graph = make_graph(n_nodes, edges)
     best = refined(minimised(graph, options), options)

@@ -22,10 +22,14 @@ from tests.tiny import prompts
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
 source, work = resolve_model(sys.argv[1]), sys.argv[2]
 model, patch = load_model(source), make_patch("counterfactual")
 METHODS["eap"].attribute(model, PromptBatch.make(prompts(1, (4,))), patch, "logit_diff", 1)
-before = peak()
+before = resident()
 batch = PromptBatch.make(prompts(32, (40,)))
 footprint = Footprint(source.sizes, source.spec, 32, 40)
 if work in METHODS:
