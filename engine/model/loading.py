@@ -240,7 +240,8 @@ def _cached(key: str, write: Callable[[Path], None]) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=final.parent))
     try:
-        write(scratch)
+        with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # some bars know no switch
+            write(scratch)
         with contextlib.suppress(OSError):  # another process moved its own in first
             scratch.rename(final)
     finally:
@@ -250,15 +251,14 @@ def _cached(key: str, write: Callable[[Path], None]) -> Path:
 
 def _dequantize(file: Path, folder: Path) -> None:
     """Write a GGUF file's model as float32 safetensors."""
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # the loader's bar knows no switch
-        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        config = loaded.config
-        del config.quantization_config  # else transformers refuses to save what it de-quantized
-        plain = AutoModelForCausalLM.from_config(config).to(torch.float32)
-        plain.load_state_dict(loaded.state_dict())
-        plain.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    config = loaded.config
+    del config.quantization_config  # else transformers refuses to save what it de-quantized
+    plain = AutoModelForCausalLM.from_config(config).to(torch.float32)
+    plain.load_state_dict(loaded.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _digest(folder: Path) -> str:
