@@ -1,52 +1,60 @@
 """Faithfulness against size: the run's main figure (Dhimoïla figures 10 and 11)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.style import DASHES, SYMBOLS, colour_of, styled
+from dashboards.names import method_name, metric_name, varying
+from dashboards.style import DASHES, METHOD_COLOURS, SYMBOLS, colours, styled
 
-#: columns that tell one series from another; those that vary make its label
-SERIES = (
-    "model",
-    "task",
-    "method",
-    "steps",
-    "build_patch",
-    "build_metric",
-    "aggregation",
-    "selection",
-    "eval_patch",
-)
+#: what the page shows one value of at a time, with the label of its menu
+CHOSEN = {"metric": "metric", "subset": "inputs", "model": "model", "task": "task"}
+#: what may be shown side by side
+VARIANTS = {
+    "nodes": "nodes",
+    "build_patch": "patch, to build",
+    "build_metric": "metric, to build",
+    "aggregation": "aggregation",
+    "selection": "selection",
+    "eval_patch": "patch, to evaluate",
+    "split": "split",
+}
 #: x column -> axis title, log or linear
 AXES = {
     "n_edges": ("edges in the circuit", "log"),
     "n_nodes": ("nodes in the circuit", "linear"),
     "average_degree": ("average degree, 2 E / N", "log"),
 }
-METRIC_NAMES = {
-    "logit_diff": "logit difference",
-    "kl": "KL divergence",
-    "kl_reverse": "KL divergence, reversed",
-    "stat_dist": "statistical distance",
-    "accuracy": "accuracy",
+#: lines that one figure shows at once before its menus begin with one value each
+MAX_LINES = 8
+#: points in one figure, over all that its menus can choose
+MAX_POINTS = 50_000
+HOVER_COLUMNS = ("n_edges", "n_nodes", "average_degree", "value", "value_full", "value_empty")
+#: what all lines share, said once: a large run has thousands of them
+LOOKS = {
+    "mode": "lines+markers",
+    "line": {"width": 2},
+    "marker": {"size": 7},
+    "hovertemplate": (
+        "<b>%{fullData.name}</b><br>φ %{y:.3f}<br>%{customdata[0]:,} edges, %{customdata[1]:,} "
+        "nodes, degree %{customdata[2]:.1f}<br>value %{customdata[3]:.4g} "
+        "(model %{customdata[4]:.4g}, empty %{customdata[5]:.4g})<extra></extra>"
+    ),
 }
 
 
 def with_series(results: pd.DataFrame) -> pd.DataFrame:
-    """Results of whole circuits with a column `series`: the label made of what varies."""
-    table = results[results["blocks"] == "all"].copy()
-    varying = [c for c in SERIES if table[c].astype(str).nunique() > 1]
-    if "method" in varying and "steps" in varying:
-        varying.remove("steps")  # said with the method
-    steps = table["steps"].fillna(0).astype(int)
-    method = table["method"].where(steps <= 1, table["method"] + " ×" + steps.astype(str))
-    columns = [method if c == "method" else table[c].astype(str) for c in varying or ["method"]]
-    series = columns[0]
-    for column in columns[1:]:
-        series = series + " · " + column
-    return table.assign(series=series)
+    """Results of whole circuits with columns `method_name` (method and steps), `variant` (the rest
+    that varies, "" if nothing does) and `series` (both)."""
+    table = results[results["blocks"] == "all"]
+    methods = [method_name(m, s) for m, s in zip(table["method"], table["steps"], strict=True)]
+    told = table[varying(table, VARIANTS)].astype(str)
+    variant = [" · ".join(row) for row in told.itertuples(index=False, name=None)]
+    series = [" · ".join(filter(None, pair)) for pair in zip(methods, variant, strict=True)]
+    return table.assign(method_name=methods, variant=variant, series=series)
 
 
 def default_metric(table: pd.DataFrame) -> str:
@@ -55,92 +63,170 @@ def default_metric(table: pd.DataFrame) -> str:
     return "kl" if "kl" in metrics else metrics[0]
 
 
-def subsets(table: pd.DataFrame) -> list[str]:
-    """All inputs first, then the member tasks."""
-    found = sorted(set(table["subset"]))
-    return sorted(found, key=lambda s: s != "all")
+# --- what the page can choose ------------------------------------------------------------------
 
 
-def faithfulness_figure(results: pd.DataFrame, x: str) -> go.Figure:
-    """One line a series and ablation; the page shows one metric and subset at a time.
+@dataclass(frozen=True)
+class Menu:
+    """One menu: `options` maps values to their text, `*` standing for all; `chosen` comes first."""
 
-    Each trace's `meta` is `{metric, subset}`, by which the page's selectors choose.
+    name: str
+    label: str
+    options: Mapping[str, str]
+    chosen: str
+
+
+def menus(results: pd.DataFrame, lead: pd.Series | None = None) -> list[Menu]:
+    """Menus for what varies; metric and inputs always.
+
+    Args:
+        lead: the row that the page leads with, which the first choice of every menu shows.
     """
     table = with_series(results)
-    names = sorted(set(table["series"]))
-    metric, subset = default_metric(table), subsets(table)[0]
-    figure = go.Figure()
-    for trace_metric, trace_subset, name, ablation, rows in _lines(table, x):
-        colour = colour_of(name, names)
-        figure.add_scatter(
-            x=rows[x],
-            y=rows["faithfulness"],
-            name=f"{name}, {ablation} ablation",
-            mode="lines+markers",
-            line={"color": colour, "dash": DASHES[ablation], "width": 2},
-            marker={"symbol": SYMBOLS[ablation], "size": 7},
-            customdata=rows[
-                ["n_edges", "n_nodes", "average_degree", "value", "value_full", "value_empty"]
-            ],
-            hovertemplate=(
-                f"<b>{name}, {ablation} ablation</b><br>faithfulness %{{y:.3f}}"
-                "<br>%{customdata[0]:,} edges, %{customdata[1]:,} nodes,"
-                " degree %{customdata[2]:.1f}<br>value %{customdata[3]:.4g}"
-                " (model %{customdata[4]:.4g}, empty %{customdata[5]:.4g})<extra></extra>"
-            ),
-            meta={"metric": trace_metric, "subset": trace_subset},
-            visible=trace_metric == metric and trace_subset == subset,
-        )
-    for level, text in ((1.0, "the model"), (0.0, "the empty circuit")):
-        figure.add_hline(level, line={"color": "#999", "width": 1}, annotation_text=text)
-    title, kind = AXES[x]
-    low, high = _range(table)
-    return styled(
-        figure,
-        xaxis={"title": title, "type": kind, "dtick": 1 if kind == "log" else None},
-        yaxis={"title": "faithfulness φ", "range": [low, high]},
+    first = lead if lead is not None else table.iloc[0]
+    found = []
+    for name, label in CHOSEN.items():
+        values = _ordered(table, name)
+        if name in ("metric", "subset") or len(values) > 1:
+            text = {v: metric_name(v) if name == "metric" else v for v in values}
+            chosen = default_metric(table) if name == "metric" else str(first[name])
+            found.append(Menu(name, label, text, values[0] if name == "subset" else chosen))
+    crowded = table.groupby(["series", "ablation"]).ngroups > MAX_LINES
+    for name in varying(table, VARIANTS):
+        text = {"*": "all", **{v: v for v in _ordered(table, name)}}
+        found.append(Menu(name, VARIANTS[name], text, str(first[name]) if crowded else "*"))
+    return found
+
+
+def _ordered(table: pd.DataFrame, column: str) -> list[str]:
+    """Values in the order of the table; of subsets, all inputs come first."""
+    found = list(dict.fromkeys(table[column].astype(str)))
+    return sorted(found, key=lambda v: v != "all") if column == "subset" else found
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: what its menus choose it by, its looks, and its points."""
+
+    meta: dict[str, str]
+    method: str
+    variant: str
+    ablation: str
+    rows: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        series = " · ".join(filter(None, (self.method, self.variant)))
+        return f"{series}, {self.ablation} ablation"
+
+
+def thinned(results: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Whole circuits' results within MAX_POINTS, and a sentence saying what is not shown."""
+    table = results[results["blocks"] == "all"]
+    if len(table) <= MAX_POINTS:
+        return table, ""
+    overall = table[table["subset"] == "all"].head(MAX_POINTS)
+    return overall, (
+        f"This run measured {len(table):,} points; the figures hold {len(overall):,} of them, over "
+        "all inputs. The others are in results.parquet."
     )
 
 
-def _lines(table: pd.DataFrame, x: str) -> Iterator[tuple[str, str, str, str, pd.DataFrame]]:
-    groups = table.groupby(["metric", "subset", "series", "ablation"], sort=True)
-    for key, rows in groups:
-        metric, subset, series, ablation = map(str, key)
+def faithfulness_figure(results: pd.DataFrame, x: str, lead: pd.Series | None = None) -> go.Figure:
+    """Faithfulness against `x`, a key of AXES: one line a series and ablation.
+
+    Each trace's `meta` holds the values of the menus' columns, by which the page chooses; those
+    that the menus' first choices show are visible.
+    """
+    table = with_series(results)
+    chosen = menus(results, lead)
+    colour = colours(table["method_name"], METHOD_COLOURS)
+    variants = sorted(set(table["variant"]))
+    figure = go.Figure()
+    for line in _lines(table, x, [menu.name for menu in chosen]):
+        symbol = SYMBOLS[variants.index(line.variant) % len(SYMBOLS)]
+        figure.add_scatter(
+            x=line.rows[x].to_numpy(),
+            y=line.rows["faithfulness"].to_numpy(),
+            name=line.name,
+            line={"color": colour[line.method], "dash": DASHES.get(line.ablation, "dot")},
+            marker={"symbol": symbol + ("" if line.ablation == "edge" else "-open")},
+            customdata=line.rows[list(HOVER_COLUMNS)].to_numpy(np.float32),
+            meta=line.meta,
+            visible=all(m.chosen in ("*", line.meta[m.name]) for m in chosen),
+        )
+    _reference_lines(figure)
+    title, kind = AXES[x]
+    return styled(
+        figure,
+        height=430 if x == "n_edges" else 360,
+        xaxis={"title": {"text": title}, "type": kind, "dtick": 1 if kind == "log" else None},
+        yaxis={"title": {"text": "faithfulness φ"}, "range": _range(table), "dtick": 0.2},
+        template={"data": {"scatter": [LOOKS]}},
+    )
+
+
+def _reference_lines(figure: go.Figure) -> None:
+    for level, text, place in (
+        (1, "the model", "top left"),
+        (0, "the empty circuit", "bottom right"),
+    ):
+        figure.add_hline(
+            level,
+            line={"color": "#8a93a0", "width": 1},
+            annotation={"text": text, "font": {"size": 11}},
+            annotation_position=place,
+        )
+
+
+def _lines(table: pd.DataFrame, x: str, menu_names: list[str]) -> Iterator[Line]:
+    told = ["method_name", "variant", "ablation"]
+    for key, rows in table.groupby([*menu_names, *told], sort=True):
+        *chosen, method, variant, ablation = (str(value) for value in key)
         shown = rows[rows[x] > 0] if AXES[x][1] == "log" else rows
-        yield metric, subset, series, ablation, shown.sort_values(["threshold", x])
+        meta = dict(zip(menu_names, chosen, strict=True))
+        yield Line(meta, method, variant, ablation, shown.sort_values(["n_edges", x]))
 
 
-def _range(table: pd.DataFrame) -> tuple[float, float]:
+def _range(table: pd.DataFrame) -> list[float]:
     """The unit interval and what lies a little outside it; far outliers stay outside the view."""
     values = table["faithfulness"].dropna()
     if values.empty:
-        return -0.05, 1.1
-    return max(-0.6, min(-0.05, values.min() - 0.05)), min(1.8, max(1.1, values.max() + 0.05))
+        return [-0.1, 1.1]
+    return [max(-0.6, min(-0.1, values.min() - 0.05)), min(1.8, max(1.1, values.max() + 0.05))]
+
+
+def n_outside(results: pd.DataFrame) -> int:
+    """Points whose faithfulness lies outside the drawn range."""
+    table = results[results["blocks"] == "all"]
+    low, high = _range(table)
+    return int(((table["faithfulness"] < low) | (table["faithfulness"] > high)).sum())
+
+
+# --- the key table -----------------------------------------------------------------------------
 
 
 def smallest_faithful(results: pd.DataFrame, levels: tuple[float, ...]) -> pd.DataFrame:
     """The smallest measured circuit of each series that reaches a faithfulness, all inputs.
 
     Returns:
-        Columns series, ablation, metric, level, n_edges, share, faithfulness; `n_edges` is NaN
-        where no circuit of the grid reaches it.
+        One row a line and level: the columns that tell lines apart, `level`, and n_edges, n_nodes,
+        density and faithfulness of that circuit (NaN where no circuit of the grid reaches the
+        level), `best` (the highest faithfulness measured) and `best_n_edges`.
     """
     table = with_series(results)
     table = table[table["subset"] == "all"]
+    keys = ["metric", "model", "task", *varying(table, VARIANTS), "series", "ablation"]
     rows = []
-    for key, group in table.groupby(["series", "metric", "ablation"], sort=True):
+    for key, group in table.groupby(keys, sort=True):
+        top = group.sort_values(["faithfulness", "n_edges"], ascending=[False, True]).iloc[0]
         for level in levels:
             enough = group[group["faithfulness"] >= level].sort_values("n_edges")
-            best = enough.iloc[0] if len(enough) else None
-            rows.append(
-                {
-                    "series": key[0],
-                    "metric": key[1],
-                    "ablation": key[2],
-                    "level": level,
-                    "n_edges": float("nan") if best is None else best["n_edges"],
-                    "share": float("nan") if best is None else best["density"],
-                    "faithfulness": float("nan") if best is None else best["faithfulness"],
-                }
-            )
+            sizes = ("n_edges", "n_nodes", "density", "faithfulness")
+            found = {c: enough[c].iloc[0] if len(enough) else float("nan") for c in sizes}
+            row = {**dict(zip(keys, key, strict=True)), "level": level, **found}
+            rows.append({**row, "best": top["faithfulness"], "best_n_edges": top["n_edges"]})
     return pd.DataFrame(rows)

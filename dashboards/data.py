@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from storage import RunDirectory, readers
+from storage import CommitLog, RunDirectory, readers
 from storage.arrays import has_array, read_static
 from storage.status import status
 
@@ -37,6 +37,7 @@ class RunData:
         aggregation: the aggregation that the histograms show.
         graphs: cell -> names.
         log: events of log.jsonl.
+        quarantined: stage/shard -> the error for which it was given up.
     """
 
     path: Path
@@ -51,10 +52,7 @@ class RunData:
     histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
-
-    def cell(self, key: str) -> Mapping[str, Any]:
-        """The plan's entry of a cell."""
-        return next(c for c in self.plan["cells"] if c["key"] == key)
+    quarantined: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_run(path: Path) -> RunData:
@@ -76,7 +74,16 @@ def load_run(path: Path) -> RunData:
         histograms={cell: scores for cell, scores in found.items() if scores is not None},
         graphs={cell: graph for cell in cells if (graph := _graph(run, cell)) is not None},
         log=tuple(run.read_log()),
+        quarantined=_quarantined(CommitLog(run)),
     )
+
+
+def _quarantined(log: CommitLog) -> dict[str, str]:
+    return {
+        f"{stage}/{shard}": str(record.get("error", "no error recorded"))
+        for stage in log.stages()
+        for shard, record in log.quarantined(stage).items()
+    }
 
 
 def _graph(run: RunDirectory, cell: str) -> GraphTables | None:

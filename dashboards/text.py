@@ -1,15 +1,15 @@
-"""The words and tables of the report."""
+"""The words of the report's head: its summary, its warnings, its key table, the model's skill."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from dashboards.curves import METRIC_NAMES, default_metric, smallest_faithful, with_series
+from dashboards.curves import VARIANTS, default_metric, smallest_faithful, with_series
 from dashboards.data import RunData
-from dashboards.structure import memberships
+from dashboards.names import method_name, metric_name, varying
+from dashboards.pages import choosable
 
 LEVELS = (0.8, 0.95)
 #: a model that is right less often than this on two-way questions cannot do the task
@@ -26,6 +26,9 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequ
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f"<div class='scroll'><table><tr>{cells('th', head)}</tr>{body}</table></div>"
+
+
+# --- summary -----------------------------------------------------------------------------------
 
 
 def leading(data: RunData) -> pd.Series | None:
@@ -53,124 +56,126 @@ def summary(data: RunData) -> str:
         return (
             f"This run is not finished: {shards['committed']} of {shards['total']} shards are done."
         )
-    metric = METRIC_NAMES.get(best["metric"], best["metric"])
+    method = method_name(best["method"], best["steps"], long=True)
     return (
         f"<b>{best['n_edges']:,} of {best['n_edges_possible']:,} edges "
         f"({100 * best['density']:.2g}%)</b> keep <b>{100 * best['faithfulness']:.0f}%</b> of what "
-        f"the model does, by {escape(metric)} on {best['n_inputs']} prompts that were not used to "
-        f"find them. The edges were chosen by {escape(best['series'])}, and the circuit was run by "
-        f"{escape(best['ablation'])} ablation with {escape(best['eval_patch'])} patches."
+        f"{escape(best['model'])} does, by {escape(metric_name(best['metric']))} on "
+        f"{best['n_inputs']} prompts that were not used to find them."
+        f"{_by_other_metrics(data, best)} The edges were chosen by {escape(method)}; "
+        f"all others were cut and fed {escape(best['eval_patch'])} values "
+        f"({escape(best['ablation'])} ablation)."
     )
+
+
+def _by_other_metrics(data: RunData, best: pd.Series) -> str:
+    """The same point by the logit difference, where the page leads with another metric."""
+    same = ("circuit", "subset", "ablation", "eval_patch", "blocks", "split")
+    table = data.results[data.results["metric"] == "logit_diff"]
+    for column in same:
+        table = table[table[column] == best[column]]
+    if best["metric"] == "logit_diff" or len(table) != 1 or table["faithfulness"].isna().any():
+        return ""
+    return f" They keep {100 * table['faithfulness'].iloc[0]:.0f}% of its logit difference."
 
 
 def warnings(data: RunData) -> str:
     """What a reader must know before the figures."""
     found = [
-        f"{row['model']} cannot do {row['task']} (accuracy {row['accuracy']:.2f}): "
-        "its circuits explain little."
-        for row in _skill(data)
-        if row["accuracy"] is not None and row["accuracy"] < POOR_ACCURACY
+        f"{row['model']} cannot do {row['task']} (accuracy {_number(row['accuracy'])}, logit "
+        f"difference {_number(row['logit_diff'])}): its circuits explain little."
+        for row in skills(data)
+        if cannot(row)
     ]
-    if data.status["shards"]["quarantined"]:
+    shards = data.status["shards"]
+    if shards["quarantined"]:
         found.append(
-            f"{data.status['shards']['quarantined']} shards failed and were left out; "
-            f"edgesweep resume {data.path} tries them again."
+            f"{shards['quarantined']} shards failed and were left out; "
+            f"edgesweep resume {data.path} tries them again. They are listed under The run."
+        )
+    elif shards["committed"] < shards["total"] and not data.results.empty:
+        found.append(
+            f"This run is not finished: {shards['committed']} of {shards['total']} shards are "
+            "done, and the figures show those only."
         )
     return "".join(f"<p class='warn'>{escape(text)}</p>" for text in found)
 
 
-def key_table(data: RunData) -> str:
-    """The smallest faithful circuit of each series; rows are filtered by the page's metric."""
-    table = smallest_faithful(data.results, LEVELS)
-    rows = []
-    for key, group in table.groupby(["metric", "series", "ablation"], sort=True):
-        metric, series, ablation = map(str, key)
-        sizes = [_size(row) for _, row in group.sort_values("level").iterrows()]
-        cells = [escape(series), escape(ablation), *sizes]
-        body = "".join(f"<td{' class=n' if i > 1 else ''}>{c}</td>" for i, c in enumerate(cells))
-        rows.append(f"<tr data-metric='{escape(metric)}'>{body}</tr>")
-    heads = "".join(f"<th class=n>edges for φ ≥ {level}</th>" for level in LEVELS)
-    return (
-        "<div class='scroll'><table><tr><th>scores</th><th>ablation</th>"
-        f"{heads}</tr>{''.join(rows)}</table></div>"
-    )
+# --- the model itself --------------------------------------------------------------------------
 
 
-def _size(row: pd.Series) -> str:
-    if pd.isna(row["n_edges"]):
-        return "not reached"
-    return f"{int(row['n_edges']):,} ({100 * row['share']:.2g}%)"
-
-
-def _skill(data: RunData) -> list[dict[str, Any]]:
-    """The full model on each task, as the newest driver measured it."""
+def skills(data: RunData) -> list[dict[str, Any]]:
+    """The full model on each task, as the newest driver measured it: model, task, accuracy,
+    logit_diff."""
     rows = {(e["model"], e["task"]): e for e in data.log if e.get("event") == "skill"}
     fields = ("model", "task", "accuracy", "logit_diff")
     return [{name: event.get(name) for name in fields} for event in rows.values()]
 
 
+def cannot(skill: Mapping[str, Any]) -> bool:
+    """Whether the model cannot do a task: near chance, or the bad answers preferred."""
+    accuracy, logit_diff = skill["accuracy"], skill["logit_diff"]
+    poor = accuracy is not None and accuracy < POOR_ACCURACY
+    return bool(poor or (logit_diff is not None and logit_diff <= 0))
+
+
 def skill_table(data: RunData) -> str:
-    """The full model's accuracy and logit difference per task."""
+    """The full model's accuracy and logit difference per task; the model too if there are two."""
+    found = skills(data)
+    if not found:
+        return "<p>Not measured yet: the evaluation of the full model is a later stage.</p>"
+    several = len({r["model"] for r in found}) > 1
     rows = [
-        [escape(r["model"]), escape(r["task"]), _number(r["accuracy"]), _number(r["logit_diff"])]
-        for r in _skill(data)
+        [
+            *([escape(r["model"])] if several else []),
+            escape(r["task"]),
+            _number(r["accuracy"]),
+            _number(r["logit_diff"]),
+            "<span class='bad'>no</span>" if cannot(r) else "yes",
+        ]
+        for r in found
     ]
-    if not rows:
-        return "<p>Not measured yet.</p>"
-    return html_table(["model", "task", "accuracy", "logit difference"], rows, (2, 3))
+    names = [*(["model"] if several else []), "task"]
+    head = [*names, "accuracy", "logit difference", "can do it"]
+    return html_table(head, rows, range(len(names), len(head)))
 
 
 def _number(value: Any) -> str:
     return "not measured" if value is None or pd.isna(value) else f"{value:.2f}"
 
 
-def block_table(blocks: pd.DataFrame) -> str:
-    """Blocks of the bottom level with their labels and nodes."""
-    rows = [
-        [
-            f"<span class='swatch' style='background:{row['colour']}'></span>{row['block']}",
-            escape(row["label"]),
-            str(len(row["nodes"])),
-            f"<span class='nodes'>{escape(_shortened(row['nodes']))}</span>",
-        ]
-        for row in memberships(blocks)
-    ]
-    return html_table(["block", "label", "nodes", "members"], rows, (2,))
+# --- the key table -----------------------------------------------------------------------------
 
 
-def _shortened(nodes: Sequence[str], most: int = 24) -> str:
-    rest = len(nodes) - most
-    return ", ".join(nodes[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _listed(values: pd.Series) -> str:
-    return ", ".join(sorted(set(values.astype(str))))
-
-
-def identity(data: RunData) -> str:
-    """Run id, models, versions, shards, and the commands that make the run again."""
-    commits, status = data.commits, data.status
-    usual = data.config["execution"]["micro_batch"]
-    halved = commits[(commits["stage"] == "attribute") & (commits["micro_batch"] < usual)]
-    halved = halved[halved["rows"] > halved["micro_batch"]]
-    models = data.plan["identity"].get("models", {})
-    facts = {
-        "run id": status["run_id"],
-        "state": status["state"],
-        "shards": f"{status['shards']['committed']} of {status['shards']['total']} committed, "
-        f"{status['shards']['quarantined']} quarantined",
-        "tried again": str(int((commits["attempt"] > 1).sum())) if len(commits) else "0",
-        "micro-batch halved": ", ".join(halved["shard"]) or "none",
-        "compute": f"{commits['seconds'].sum():,.0f} s on {_listed(commits['device'])}",
-        **{f"sha256 of {name}": digest for name, digest in models.items()},
-        "versions": ", ".join(f"{k} {v}" for k, v in data.plan.get("versions", {}).items()),
-    }
-    rows = [[escape(k), f"<code>{escape(str(v))}</code>"] for k, v in facts.items()]
-    config = {k: v for k, v in data.config.items() if k != "versions"}
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+def key_table(data: RunData) -> str:
+    """The smallest faithful circuit of each line; the page's menus choose among the rows."""
+    table = smallest_faithful(data.results, LEVELS)
+    several = varying(table, ("model", "task"))
+    lines = ["metric", "model", "task", *(c for c in VARIANTS if c in table), "series", "ablation"]
+    rows = []
+    for _, group in table.groupby(lines, sort=True):
+        levels = group.sort_values("level").to_dict("records")
+        first = levels[0]
+        told = [escape(str(first[c])) for c in ("series", "ablation", *several)]
+        body = "".join(f"<td>{text}</td>" for text in told)
+        body += "".join(f"<td class=n>{_size(level)}</td>" for level in levels)
+        body += f"<td class=n>{first['best']:.2f}"
+        body += f"<small>at {int(first['best_n_edges']):,}</small></td>"
+        rows.append(f"<tr {choosable({c: first[c] for c in lines[:-2]})}>{body}</tr>")
+    heads = "".join(f"<th>{h}</th>" for h in ("scored by", "ablation", *several))
+    heads += "".join(f"<th class=n>edges for φ&nbsp;≥&nbsp;{level}</th>" for level in LEVELS)
     return (
-        html_table(["", ""], rows, ())
-        + "<p style='margin-top:16px'>Save this as <code>config.yaml</code> and run "
-        "<code>edgesweep run config.yaml</code>: the same config gives the same run id, and on the "
-        f"same kind of processor the same numbers.</p><pre>{escape(text)}</pre>"
+        f"<div class='scroll'><table><tr>{heads}<th class=n>best φ</th></tr>"
+        f"{''.join(rows)}</table></div>"
     )
+
+
+def _size(row: Mapping[Any, Any]) -> str:
+    if pd.isna(row["n_edges"]):
+        return "<span class='dim'>not reached</span>"
+    share = f"{100 * row['density']:.2g}%, "
+    return f"{int(row['n_edges']):,}{_small(row['n_nodes'], 'nodes', share)}"
+
+
+def _small(count: float, what: str, before: str) -> str:
+    return f"<small>{before}{int(count):,}&nbsp;{what}</small>"

@@ -4,17 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.curves import faithfulness_figure, smallest_faithful, with_series
+from dashboards import curves
+from dashboards.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure, on_a_path, places
+from dashboards.curves import faithfulness_figure, menus, smallest_faithful, thinned, with_series
 from dashboards.data import GraphTables
+from dashboards.names import cell_names, circuit_names
 from dashboards.structure import (
-    MAX_DRAWN_EDGES,
     block_ablation_figure,
     block_matrix,
-    circuit_figure,
+    block_matrix_figure,
     histogram_figure,
     memberships,
 )
-from engine.graph import EdgeGraph, GraphSpec
+from engine.graph import EdgeGraph, GraphSpec, prune
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=2, n_heads=2, n_kv_heads=1))
 TABLES = GraphTables(GRAPH.nodes, GRAPH.targets, GRAPH.target_nodes)
@@ -59,15 +61,15 @@ def results(**changes):
 
 
 def test_series_are_named_by_what_varies():
-    assert sorted(set(with_series(results())["series"])) == ["eap", "ig_inputs ×5"]
+    assert sorted(set(with_series(results())["series"])) == ["EAP", "IG inputs ×5"]
     two = pd.concat([results(), results(aggregation="max")])
-    assert "eap · max" in set(with_series(two)["series"])
+    assert "EAP · max" in set(with_series(two)["series"])
 
 
 @pytest.mark.parametrize("x", ["n_edges", "n_nodes", "average_degree"])
 def test_curves_hold_the_tables_values(x):
     figure = faithfulness_figure(results(), x)
-    trace = next(t for t in figure.data if t.name == "eap, edge ablation")
+    trace = next(t for t in figure.data if t.name == "EAP, edge ablation")
     rows = results().query("method == 'eap' and ablation == 'edge'")
     if x != "n_nodes":  # logarithmic axes have no place for an empty circuit
         rows = rows[rows[x] > 0]
@@ -81,16 +83,43 @@ def test_one_metric_and_subset_is_shown_and_a_method_keeps_its_colour():
     figure = faithfulness_figure(table, "n_edges")
     shown = {(t.meta["metric"], t.meta["subset"]) for t in figure.data if t.visible}
     assert shown == {("kl", "all")}
-    assert len({t.line.color for t in figure.data if t.name.startswith("eap")}) == 1
-    assert len({t.line.dash for t in figure.data if t.name == "eap, node ablation"}) == 1
+    assert len({t.line.color for t in figure.data if t.name.startswith("EAP")}) == 1
+    assert len({t.line.dash for t in figure.data if t.name == "EAP, node ablation"}) == 1
 
 
 def test_smallest_faithful_circuits():
     table = smallest_faithful(results(), (0.5, 0.95)).query("ablation == 'edge'")
     found = {(r.series, r.level): r.n_edges for r in table.itertuples()}
-    assert found["eap", 0.5] == 10
-    assert found["eap", 0.95] == 100
-    assert np.isnan(found["ig_inputs ×5", 0.95])
+    assert found["EAP", 0.5] == 10
+    assert found["EAP", 0.95] == 100
+    assert np.isnan(found["IG inputs ×5", 0.95])
+    missed = table.query("series == 'IG inputs ×5' and level == 0.95").iloc[0]
+    assert (missed["best"], missed["best_n_edges"]) == (2 / 2.2, 100)
+
+
+def test_menus_begin_with_the_leading_point_and_one_value_of_what_would_crowd():
+    two = pd.concat([results(model="a"), results(model="b")])
+    names = {m.name: (list(m.options), m.chosen) for m in menus(two, two.iloc[-1])}
+    assert names == {
+        "metric": (["kl"], "kl"),
+        "subset": (["all"], "all"),
+        "model": (["a", "b"], "b"),
+    }
+    few = pd.concat([results(), results(aggregation="max")])
+    assert menus(few)[-1].chosen == "*"  # 8 lines can be told apart
+    many = pd.concat([few, results(aggregation="rms")])
+    assert menus(many, many.iloc[-1])[-1].chosen == "rms"
+    figure = faithfulness_figure(many, "n_edges", many.iloc[-1])
+    assert {t.meta["aggregation"] for t in figure.data if t.visible} == {"rms"}
+
+
+def test_points_beyond_the_cap_are_said_to_be_left_out(monkeypatch):
+    table = pd.concat([results(), results(subset="ioi")])
+    assert thinned(table)[1] == ""
+    monkeypatch.setattr(curves, "MAX_POINTS", 15)
+    kept, said = thinned(table)
+    assert (len(kept), set(kept["subset"])) == (12, {"all"})
+    assert said.startswith("This run measured 24 points; the figures hold 12 of them")
 
 
 def test_histogram_counts_every_edge_with_a_finite_score():
@@ -98,6 +127,8 @@ def test_histogram_counts_every_edge_with_a_finite_score():
     scores = draw.normal(size=1000) * 10.0 ** draw.integers(-6, 1, 1000)
     figure = histogram_figure(np.append(scores, [0.0, np.nan]))
     assert sum(np.nansum(t.y) for t in figure.data) == 1000
+    tiny = histogram_figure(np.array([1.0, 1e-30, -1e-30]))
+    assert sum(np.nansum(t.y) for t in tiny.data) == 3  # beyond the axis, but not lost
     positive = next(t for t in figure.data if t.name == "raises the metric")
     assert np.nansum(positive.y) == (scores > 0).sum()
 
@@ -116,6 +147,25 @@ def test_a_circuit_shows_its_nodes_and_no_others():
     named = {text.split("</b>")[0][3:] for text in nodes.hovertext}
     assert named == {"embed", "a0.h0", "a0.h1", "logits"}  # a kv port belongs to its whole group
     assert any("→ logits -2" in text for text in nodes.hovertext)
+    assert set(nodes.text) == {"embed", "0", "1", "logits"}
+
+
+def test_nodes_stand_apart_and_information_flows_upwards():
+    where = places(TABLES)
+    assert len(set(where.values())) == len(GRAPH.nodes)
+    for edge in range(GRAPH.n_edges):
+        source, target = GRAPH.edge_name(edge).split("->")
+        assert all(where[source][1] < where[n][1] for n in TABLES.nodes_of_target(target))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_edges_on_a_path_are_those_that_pruning_keeps(seed):
+    mask = np.random.default_rng(seed).random(GRAPH.n_edges) < 0.3
+    names = [GRAPH.edge_name(e) for e in np.flatnonzero(mask)]
+    kept = on_a_path(circuit(*names), TABLES)
+    found = {f"{s}->{t}" for s, t in zip(kept["source"], kept["target"], strict=True)}
+    pruned = prune(GRAPH, mask, both_sides=True)
+    assert found == {GRAPH.edge_name(e) for e in np.flatnonzero(pruned)}
 
 
 def test_only_the_strongest_edges_of_a_large_circuit_are_drawn():
@@ -123,8 +173,21 @@ def test_only_the_strongest_edges_of_a_large_circuit_are_drawn():
     names = [graph.edge_name(e) for e in range(2 * MAX_DRAWN_EDGES)]
     tables = GraphTables(graph.nodes, graph.targets, graph.target_nodes)
     figure = circuit_figure(circuit(*names), tables)
-    segments = [len(t.x) // 3 for t in figure.data[:-1] if len(t.x) > 1]
-    assert sum(segments) == MAX_DRAWN_EDGES
+    lines = [t for t in figure.data if t.mode == "lines"]
+    assert sum(len(t.x) for t in lines) == MAX_DRAWN_EDGES * (CURVE_POINTS + 1)
+
+
+def test_names_tell_what_varies():
+    cells = [
+        {"key": "a", "method": "eap", "steps": None, "model": "m", "build_patch": "zero"},
+        {"key": "b", "method": "ig_inputs", "steps": 5, "model": "m", "build_patch": "mean"},
+    ]
+    assert cell_names(cells) == {"a": "EAP · zero", "b": "IG inputs ×5 · mean"}
+    row = {"circuit": "c", "cell": "a", "aggregation": "mean", "threshold": 1000.0}
+    top, low = {**row, "selection": "topk_abs"}, {**row, "circuit": "d", "selection": "value"}
+    assert circuit_names(pd.DataFrame([top]), {"a": "EAP"}) == {"c": "EAP · top 1,000"}
+    both = circuit_names(pd.DataFrame([top, low]), {"a": "EAP"})
+    assert both["d"] == "EAP · value · score > 1e+03"
 
 
 BLOCKS = pd.DataFrame(
@@ -142,6 +205,9 @@ def test_block_matrix_counts_node_pairs_once():
     counts, names = block_matrix(edges, BLOCKS, TABLES)
     assert counts.tolist() == [[0, 2], [1, 0]]
     assert names == ["0 ioi", "1 gt"]
+    heat = block_matrix_figure(counts, names).data[0]
+    assert np.square(heat.z).round().tolist() == counts.tolist()
+    assert heat.customdata[0, 1].tolist() == ["2", "0 ioi", "1 gt"]
 
 
 def test_memberships_list_the_bottom_level_in_forward_order():
@@ -154,15 +220,28 @@ def test_memberships_list_the_bottom_level_in_forward_order():
 def test_block_ablation_heatmap():
     rows = [
         {"blocks": f"{mode}:{label}", "subset": task, "metric": "kl", "faithfulness": value}
+        | {"eval_patch": "zero"}
         for mode, label, task, value in (
             ("without", "ioi", "ioi", 0.1),
             ("without", "ioi", "gt", 0.9),
             ("without", "gt", "ioi", 0.8),
             ("without", "gt", "gt", 0.2),
-            ("only", "gt", "gt", 0.7),
+            ("only", "gt", "gt", -0.001),
         )
     ]
-    figure = block_ablation_figure(pd.DataFrame(rows), "kl", "without")
-    heat = figure.data[0]
-    assert (list(heat.x), list(heat.y)) == (["gt", "ioi"], ["gt", "ioi"])
-    assert np.asarray(heat.z).tolist() == [[0.2, 0.9], [0.8, 0.1]]
+    rows.append({**rows[3], "blocks": "all", "faithfulness": 1.0})
+    rows += [{**row, "metric": "accuracy", "faithfulness": 0.5} for row in rows]
+    rows += [{**row, "eval_patch": "mean", "faithfulness": 0.3} for row in rows[:6]]
+    table = pd.DataFrame(rows)
+    heat, other, mean = block_ablation_figure(table, "without").data
+    assert (mean.meta["eval_patch"], mean.visible) == ("mean", False)
+    assert (heat.meta["metric"], heat.visible) == ("kl", True)
+    assert (other.meta["metric"], other.visible) == ("accuracy", False)
+    assert (list(heat.x), list(heat.y)) == (["all blocks", "gt", "ioi"], ["gt", "ioi"])
+    values = np.asarray(heat.z, dtype=float)
+    assert values[0].tolist() == [1.0, 0.2, 0.9]
+    assert values[1, 1:].tolist() == [0.8, 0.1]
+    assert np.isnan(values[1, 0])
+    assert list(heat.text[1]) == ["", "0.80", "0.10"]
+    only = block_ablation_figure(table, "only").data[0]
+    assert list(only.text[0]) == ["1.00", "0.00"]  # never -0.00

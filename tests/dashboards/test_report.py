@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 
 from dashboards.data import load_run
@@ -69,20 +70,54 @@ def test_the_page_opens_offline_without_a_complaint(run, browser, width):
 def test_the_page_shows_the_tables_numbers_and_follows_its_menus(run, browser):
     page, _, _ = open_page(browser, write_report(run), 1280)
     table = load_run(run).results.query("blocks == 'all'")
+    for name in ("aggregation", "eval_patch"):
+        page.select_option(f"#{name}", "*")
     for metric, subset in (("accuracy", "ioi"), ("logit_diff", "all")):
         page.select_option("#metric", metric)
         page.select_option("#subset", subset)
         drawn = page.evaluate(
             "document.getElementById('curve_n_nodes')._fullData"
-            ".filter(t => t.visible === true && t.meta).flatMap(t => Array.from(t.y))"
+            ".filter(t => t.visible === true).flatMap(t => Array.from(t.y))"
         )
         chosen = table.query("metric == @metric and subset == @subset")["faithfulness"]
         assert sorted(v for v in drawn if v == v) == pytest.approx(sorted(chosen.dropna()))
         rows = page.evaluate(
-            "[...document.querySelectorAll('tr[data-metric]')].filter(r => !r.hidden)"
-            ".map(r => r.dataset.metric)"
+            "[...document.querySelectorAll('tr[data-meta]')].filter(r => !r.hidden)"
+            ".map(r => JSON.parse(r.dataset.meta).metric)"
         )
         assert set(rows) == {metric}
+    page.close()
+
+
+def test_every_choice_draws_and_both_schemes_work(run, browser):
+    page, complaints, _ = open_page(browser, write_report(run), 390)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("style('ink') === '#e4e8ee'")
+    page.wait_for_function("curve_n_edges._fullLayout.font.color === style('ink')")
+    for select in page.query_selector_all("select"):
+        for option in select.query_selector_all("option"):
+            select.select_option(option.get_attribute("value"))
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert complaints == []
+    page.close()
+
+
+def test_the_heatmaps_follow_the_metric(run, browser):
+    page, _, _ = open_page(browser, write_report(run), 1280)
+    table = load_run(run).results
+    if not (table["blocks"] != "all").any():
+        pytest.skip("no graph-tool here: no blocks were ablated")
+    ablated = table[table["blocks"] != "all"]
+    ablated = ablated[ablated["circuit"] == min(ablated["circuit"])]
+    phi = ablated.set_index(["eval_patch", "metric", "subset", "blocks"])["faithfulness"]
+    for patch, metric in (("counterfactual", "kl"), ("zero", "logit_diff"), ("zero", "accuracy")):
+        page.select_option("#eval_patch", patch)
+        page.select_option("#metric", metric)
+        drawn = page.evaluate("(({x, y, z}) => ({x, y, z}))(without0._fullData[0])")
+        for task, row in zip(drawn["y"], drawn["z"], strict=True):
+            for label, value in zip(drawn["x"][1:], row[1:], strict=True):
+                truth = phi[patch, metric, task, f"without:{label}"]
+                assert value == (None if np.isnan(truth) else pytest.approx(truth))
     page.close()
 
 
@@ -105,10 +140,40 @@ def test_names_cannot_break_out_of_the_page(run):
         config={**data.config, "name": evil},
         results=data.results.assign(method=evil),
         blocks=data.blocks.assign(label=evil),
+        quarantined={"evaluate/x": evil},
     )
     text = render(named)
     assert evil not in text
     assert "&lt;/script&gt;" in text
+    assert "<img" not in text.split("</script>", 1)[1]  # past plotly's own code
+
+
+def test_an_evil_name_runs_nothing_in_a_browser(run, browser, tmp_path):
+    data = load_run(run)
+    evil = "'\"></script><img src=x onerror=alert(1)>"
+    results = data.results.assign(eval_patch=evil, method=evil)
+    path = tmp_path / "evil.html"
+    path.write_text(render(dataclasses.replace(data, results=results)))
+    page, complaints, requests = open_page(browser, path, 1280)
+    assert (complaints, requests) == ([], [path.as_uri()])
+    assert page.query_selector("main img") is None
+    page.close()
+
+
+def test_faults_are_listed_with_their_errors(run):
+    data = load_run(run)
+    n_bad = {"total": 9, "committed": 8, "quarantined": 1}
+    hurt = dataclasses.replace(
+        data,
+        status={**data.status, "shards": n_bad, "state": "quarantined"},
+        quarantined={"attribute/c.000": "MemoryError: <no room>"},
+        commits=data.commits.assign(micro_batch=1, rows=4, attempt=2),
+    )
+    text = render(hurt)
+    assert "1 shards failed and were left out" in text
+    assert "MemoryError: &lt;no room&gt;" in text
+    assert "<dt>shards that halved their micro-batch</dt><dd><code>" in text
+    assert "<dt>shards tried again</dt><dd><code>" in text
 
 
 def test_what_is_not_there_is_said_to_be_absent(run):

@@ -1,0 +1,90 @@
+"""The section that draws circuits, and the choice of which are drawn."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure, on_a_path
+from dashboards.data import RunData
+from dashboards.names import cell_names, circuit_names
+from dashboards.pages import Page, legend, swatch
+from dashboards.style import NEGATIVE, POSITIVE
+from dashboards.text import leading
+
+#: circuits offered in the drawing, beyond which the page would grow by megabytes
+MAX_DRAWN_CIRCUITS = 20
+#: the drawing begins with the largest circuit of at most so many edges
+READABLE_EDGES = 100
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Circuits drawn by their titles, the title to begin with, and how many are left out."""
+
+    figures: dict[str, go.Figure]
+    first: str
+    n_left_out: int
+
+
+def add_circuits(page: Page, data: RunData) -> None:
+    """Adds the section to the page."""
+    title = "The circuit by layer"
+    drawing = draw_circuits(data)
+    if not drawing.figures:
+        page.section("circuit", title, "No circuit with a path to the logits has been found yet.")
+        return
+    left = f" {drawing.n_left_out} more circuits are in circuits.parquet."
+    page.section(
+        "circuit",
+        title,
+        "Information flows upwards, from the embeddings to the logits. Circles are heads, by their "
+        "number; squares are MLPs; faint dots are nodes outside the circuit. A wider edge has a "
+        "larger score; an edge into a key or value that heads share ends at each of them. Edges on "
+        "no path from embeddings to logits are not drawn, nor more than the "
+        f"{MAX_DRAWN_EDGES} strongest. Hover over a node for its strongest neighbours."
+        f"{left if drawing.n_left_out else ''}",
+        legend(swatch(POSITIVE, "raises the metric"), swatch(NEGATIVE, "lowers it")),
+        page.chooser("drawing", "circuit", drawing.figures, drawing.first),
+    )
+
+
+def draw_circuits(data: RunData) -> Drawing:
+    """Draws the circuits worth it, those of the cell that the page leads with first."""
+    chosen = _worth_drawing(data)
+    names = circuit_names(data.circuits, cell_names(data.plan["cells"]))
+    figures: dict[str, go.Figure] = {}
+    sizes: dict[str, int] = {}
+    for circuit, cell in zip(chosen["circuit"], chosen["cell"], strict=True):
+        edges = data.circuits[data.circuits["circuit"] == circuit]
+        kept = on_a_path(edges, data.graphs[cell])
+        if kept.empty:
+            continue
+        title = f"{names[circuit]}: {len(kept):,} edges on a path"
+        figures[title], sizes[title] = circuit_figure(kept, data.graphs[cell]), len(kept)
+    total = data.circuits["circuit"].nunique()
+    return Drawing(figures, _first(sizes), total - len(chosen))
+
+
+def _worth_drawing(data: RunData) -> pd.DataFrame:
+    """Circuits small enough to be told from a carpet: columns circuit, cell, n, leading cell
+    first, small ones first, as many of each cell."""
+    table = data.circuits.groupby(["cell", "circuit"], sort=True).size().rename("n").reset_index()
+    table = table[(table["n"] <= 4 * MAX_DRAWN_EDGES) & table["cell"].isin(list(data.graphs))]
+    best = leading(data)
+    lead = "" if best is None else best["cell"]
+    cells = sorted(set(table["cell"]), key=lambda c: (c != lead, c))[:MAX_DRAWN_CIRCUITS]
+    if not cells:
+        return table
+    each = MAX_DRAWN_CIRCUITS // len(cells)
+    parts = [table[table["cell"] == c].sort_values("n").tail(each) for c in cells]
+    return pd.concat(parts)
+
+
+def _first(sizes: dict[str, int]) -> str:
+    """The largest readable circuit of the first cell, else the smallest circuit."""
+    if not sizes:
+        return ""
+    lead = next(iter(sizes)).rpartition(" · ")[0]
+    own = {t: n for t, n in sizes.items() if t.startswith(lead) and n <= READABLE_EDGES}
+    return max(own, key=lambda t: own[t]) if own else min(sizes, key=lambda t: sizes[t])
