@@ -188,14 +188,6 @@ def report(
 
 
 @app.command()
-def serve(
-    run_dir: RunDir, port: Annotated[int, typer.Option(help="Port on this machine.")] = 8050
-) -> None:
-    """Show a run live in a browser (comes later)."""
-    raise ConfigError(f"serve comes later; until then: edgesweep report {run_dir}")
-
-
-@app.command()
 def doctor() -> None:
     """What this machine has, and what each missing thing disables."""
     from sweeps.doctor import examine

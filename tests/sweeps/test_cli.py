@@ -32,7 +32,6 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
         (["run"], "Missing argument 'CONFIG'."),
         (["list", "colours"], "'models', 'tasks', 'methods', 'presets'"),
         (["bogus"], "No such command 'bogus'."),
-        (["serve", "x"], "serve comes later"),
         (["resume", "x", "--set", "sweep.steps=3"], "a run's config is fixed"),
     ],
 )
