@@ -145,19 +145,22 @@ def faithfulness_figure(results: pd.DataFrame, x: str, lead: pd.Series | None = 
     chosen = menus(results, lead)
     colour = colours(table["method_name"], METHOD_COLOURS)
     variants = sorted(set(table["variant"]))
-    figure = go.Figure()
+    traces = []
     for line in _lines(table, x, [menu.name for menu in chosen]):
         symbol = SYMBOLS[variants.index(line.variant) % len(SYMBOLS)]
-        figure.add_scatter(
-            x=line.rows[x].to_numpy(),
-            y=line.rows["faithfulness"].to_numpy(),
-            name=line.name,
-            line={"color": colour[line.method], "dash": DASHES.get(line.ablation, "dot")},
-            marker={"symbol": symbol + ("" if line.ablation == "edge" else "-open")},
-            customdata=line.rows[list(HOVER_COLUMNS)].to_numpy(np.float32),
-            meta=line.meta,
-            visible=all(m.chosen in ("*", line.meta[m.name]) for m in chosen),
-        )
+        trace = {
+            "type": "scatter",
+            "x": line.rows[x].to_numpy(),
+            "y": line.rows["faithfulness"].to_numpy(),
+            "name": line.name,
+            "line": {"color": colour[line.method], "dash": DASHES.get(line.ablation, "dot")},
+            "marker": {"symbol": symbol + ("" if line.ablation == "edge" else "-open")},
+            "customdata": line.rows[list(HOVER_COLUMNS)].to_numpy(np.float32),
+            "meta": line.meta,
+            "visible": all(m.chosen in ("*", line.meta[m.name]) for m in chosen),
+        }
+        traces.append(trace)
+    figure = go.Figure(traces)
     _reference_lines(figure)
     title, kind = AXES[x]
     return styled(
@@ -184,11 +187,12 @@ def _reference_lines(figure: go.Figure) -> None:
 
 def _lines(table: pd.DataFrame, x: str, menu_names: list[str]) -> Iterator[Line]:
     told = ["method_name", "variant", "ablation"]
+    table = table.sort_values(["n_edges", x])  # groups keep this order
     for key, rows in table.groupby([*menu_names, *told], sort=True):
         *chosen, method, variant, ablation = (str(value) for value in key)
         shown = rows[rows[x] > 0] if AXES[x][1] == "log" else rows
         meta = dict(zip(menu_names, chosen, strict=True))
-        yield Line(meta, method, variant, ablation, shown.sort_values(["n_edges", x]))
+        yield Line(meta, method, variant, ablation, shown)
 
 
 def _range(table: pd.DataFrame) -> list[float]:

@@ -34,6 +34,12 @@ def method_name(method: str, steps: Any, *, long: bool = False) -> str:
     return f"{name} in {int(steps)} steps" if long else f"{name} ×{int(steps)}"
 
 
+def share(part: float) -> str:
+    """A share in percent with two digits that matter: 0.012 is 1.2%, 1 is 100%."""
+    percent = 100 * part
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"
+
+
 def varying(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     """Columns that hold more than one value."""
     return [c for c in columns if c in rows and rows[c].astype(str).nunique() > 1]

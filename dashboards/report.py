@@ -97,7 +97,8 @@ def _curves(page: Page, data: RunData) -> None:
     notes = [left_out] if left_out else []
     if outside:
         notes.append(
-            f"{outside} points lie outside the drawn range of φ; double-click to see them."
+            f"Of all that the menus can choose, {outside:,} points lie outside the drawn range of "
+            "φ; double-click a figure to see them."
         )
     page.section(
         "curves",

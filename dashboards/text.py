@@ -8,7 +8,7 @@ import pandas as pd
 
 from dashboards.curves import VARIANTS, default_metric, smallest_faithful, with_series
 from dashboards.data import RunData
-from dashboards.names import method_name, metric_name, varying
+from dashboards.names import method_name, metric_name, share, varying
 from dashboards.pages import choosable
 
 LEVELS = (0.8, 0.95)
@@ -57,9 +57,11 @@ def summary(data: RunData) -> str:
             f"This run is not finished: {shards['committed']} of {shards['total']} shards are done."
         )
     method = method_name(best["method"], best["steps"], long=True)
+    if best["variant"]:
+        method = f"{method} ({best['variant']})"
     return (
         f"<b>{best['n_edges']:,} of {best['n_edges_possible']:,} edges "
-        f"({100 * best['density']:.2g}%)</b> keep <b>{100 * best['faithfulness']:.0f}%</b> of what "
+        f"({share(best['density'])})</b> keep <b>{100 * best['faithfulness']:.0f}%</b> of what "
         f"{escape(best['model'])} does, by {escape(metric_name(best['metric']))} on "
         f"{best['n_inputs']} prompts that were not used to find them."
         f"{_by_other_metrics(data, best)} The edges were chosen by {escape(method)}; "
@@ -76,7 +78,9 @@ def _by_other_metrics(data: RunData, best: pd.Series) -> str:
         table = table[table[column] == best[column]]
     if best["metric"] == "logit_diff" or len(table) != 1 or table["faithfulness"].isna().any():
         return ""
-    return f" They keep {100 * table['faithfulness'].iloc[0]:.0f}% of its logit difference."
+    kept = table["faithfulness"].iloc[0]
+    verb = "keep" if kept <= 1 else "reach"
+    return f" They {verb} {100 * kept:.0f}% of its logit difference."
 
 
 def warnings(data: RunData) -> str:
@@ -173,8 +177,8 @@ def key_table(data: RunData) -> str:
 def _size(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["n_edges"]):
         return "<span class='dim'>not reached</span>"
-    share = f"{100 * row['density']:.2g}%, "
-    return f"{int(row['n_edges']):,}{_small(row['n_nodes'], 'nodes', share)}"
+    part = f"{share(row['density'])}, "
+    return f"{int(row['n_edges']):,}{_small(row['n_nodes'], 'nodes', part)}"
 
 
 def _small(count: float, what: str, before: str) -> str:

@@ -8,7 +8,7 @@ from dashboards import curves
 from dashboards.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure, on_a_path, places
 from dashboards.curves import faithfulness_figure, menus, smallest_faithful, thinned, with_series
 from dashboards.data import GraphTables
-from dashboards.names import cell_names, circuit_names
+from dashboards.names import cell_names, circuit_names, share
 from dashboards.structure import (
     block_ablation_figure,
     block_matrix,
@@ -175,6 +175,10 @@ def test_only_the_strongest_edges_of_a_large_circuit_are_drawn():
     figure = circuit_figure(circuit(*names), tables)
     lines = [t for t in figure.data if t.mode == "lines"]
     assert sum(len(t.x) for t in lines) == MAX_DRAWN_EDGES * (CURVE_POINTS + 1)
+
+
+def test_shares_read_well():
+    assert [share(s) for s in (1, 0.296, 0.0296, 0.00042)] == ["100%", "30%", "3%", "0.042%"]
 
 
 def test_names_tell_what_varies():
