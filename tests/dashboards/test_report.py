@@ -64,6 +64,11 @@ def test_the_page_opens_offline_without_a_complaint(run, browser, width):
     assert complaints == []
     assert requests == [path.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    buttons = page.evaluate(
+        "[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)"
+    )
+    assert bool(buttons) == (width > 760)
+    assert not any("hare" in title for title in buttons)  # nothing is offered for upload
     page.close()
 
 
