@@ -124,12 +124,13 @@ class _AblatedRun:
         edge = np.concatenate(
             [b.first_edge + r[:, 1] * b.n_sources for b, r in zip(blocks, rows, strict=True)]
         )
-        out = base.new_empty(len(circuit), base.numel())
+        order, parts = np.argsort(circuit, kind="stable"), []
         for number in np.unique(circuit):
             mine = np.flatnonzero(circuit == number)
             kept = self.masks[number][edge[mine, None] + np.arange(n_sources)]
-            out[torch.as_tensor(mine)] = self._sums(self.circuits[number], kept, base)
-        return list(out.split([len(r) for r in rows]))
+            parts.append(self._sums(self.circuits[number], kept, base))
+        out = torch.cat([base.new_empty(0, base.numel()), *parts]) if len(parts) != 1 else parts[0]
+        return list(_rows(out, np.argsort(order)).split([len(r) for r in rows]))
 
     @staticmethod
     def _sums(state: _Circuit, kept: Bool[np.ndarray, "ports sources"], base: Tensor) -> Tensor:
@@ -224,9 +225,9 @@ class _AblatedRun:
         for number in np.unique(work.port):
             mine = np.flatnonzero(work.port == number)
             which, back = np.unique(work.stream[mine], return_inverse=True)
-            projected = layer.project_port(int(number), normed[torch.as_tensor(which)])
-            owner = torch.as_tensor(work.owner[mine])
-            table[owner, :, :, int(number)] = projected[torch.as_tensor(back)]
+            projected = layer.project_port(int(number), _rows(normed, which))
+            owner = slice(None) if len(mine) == work.n_owners else torch.as_tensor(work.owner[mine])
+            table[owner, :, :, int(number)] = _rows(projected, back)
         flat = table.flatten(0, 1)
         n_heads, n_kv = self.model.spec.n_heads, self.model.spec.n_kv_heads
         query, key, value = flat.split([n_heads, n_kv, n_kv], dim=2)
@@ -332,6 +333,13 @@ def _wanted(graph: EdgeGraph, masks: Masks) -> Bool[np.ndarray, "circuits source
     for circuit, mask in enumerate(masks):
         wanted[circuit, graph.edge_source[mask]] = True
     return wanted
+
+
+def _rows(table: Tensor, rows: np.ndarray) -> Tensor:
+    """Rows of a table; a view where they are one run, for a copy costs as much as the work."""
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return table[int(rows[0]) : int(rows[0]) + len(rows)]
+    return table[torch.as_tensor(rows, device=table.device)]
 
 
 def _distinct(keys: np.ndarray) -> tuple[Int[np.ndarray, " owners"], Int[np.ndarray, " rows"]]:
