@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from engine.graph import EdgeGraph, GraphSpec
 from engine.model import ModelSizes
 
-FLOAT_BYTES = 4
 #: interpreter, torch, transformers and Ray's worker, before any weight (measured, CPU build)
 PROCESS_BYTES = 520 * 2**20
 
@@ -25,12 +24,14 @@ class Footprint:
         spec: its graph.
         batch: inputs a forward (the micro-batch).
         length: positions.
+        number_bytes: of one number, by the model's dtype.
     """
 
     sizes: ModelSizes
     spec: GraphSpec
     batch: int
     length: int
+    number_bytes: int = 4
 
     @property
     def _stream(self) -> int:
@@ -54,14 +55,14 @@ class Footprint:
     @property
     def weights_bytes(self) -> int:
         """The model's parameters."""
-        return self.sizes.n_params * FLOAT_BYTES
+        return self.sizes.n_params * self.number_bytes
 
     def attribution_bytes(self, method: str) -> int:
         """Peak of one attribution batch, weights not included."""
         graph = EdgeGraph(self.spec)
         accumulators = (len(graph.targets) + len(graph.sources)) * self._stream
         runs = (3 if method == "ig_inputs" else 2) * self._run
-        return FLOAT_BYTES * (accumulators + runs + self._tape)
+        return self.number_bytes * (accumulators + runs + self._tape)
 
     def evaluation_bytes(self, n_edges: Sequence[int]) -> int:
         """Peak of one evaluation batch over circuits of these many selected edges, weights apart.
@@ -74,4 +75,4 @@ class Footprint:
         read = sum(n_sources * (1 - math.exp(-n / (2 * n_sources))) + 2 for n in n_edges)
         streams = 2 * len(n_edges) * (self.spec.n_attention_ports + 1)
         logits = (len(n_edges) + 12) * self.batch * self.sizes.n_vocab
-        return FLOAT_BYTES * (int(read + streams) * self._stream + 2 * self._run + logits)
+        return self.number_bytes * (int(read + streams) * self._stream + 2 * self._run + logits)

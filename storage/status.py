@@ -56,9 +56,16 @@ def _state(run: RunDirectory, log: CommitLog, shards: dict[str, int]) -> str:
     left = shards["total"] - shards["committed"]
     if left == 0 and run.results.exists():
         return "done"
-    if 0 < left <= shards["quarantined"] and run.results.exists():
+    if left and shards["quarantined"] and _ran_to_its_end(run, log):
         return "quarantined"
     return "stopped"
+
+
+def _ran_to_its_end(run: RunDirectory, log: CommitLog) -> bool:
+    """Whether the newest driver did all it could: what is left was given up, or needs what was."""
+    ended = [e for e in run.read_log() if e.get("event") == "driver_ended"]
+    newest = bool(ended) and ended[-1]["epoch"] == log.newest_epoch()
+    return newest and not ended[-1]["stopped"]
 
 
 def driver_alive(run: RunDirectory, log: CommitLog | None = None) -> bool:

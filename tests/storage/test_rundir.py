@@ -114,6 +114,8 @@ def test_status_from_new_to_done(run: RunDirectory) -> None:
     end_driver(run)
     assert status(run)["state"] == "stopped"
     run.results.touch()
+    assert status(run)["state"] == "stopped"  # the newest driver was killed: who knows
+    run.log("driver_ended", epoch=log.newest_epoch(), stopped=False)
     assert status(run)["state"] == "quarantined"
     log.epoch = log.newest_epoch()
     log.commit("attribute", "s003", RECEIPT)
