@@ -35,7 +35,7 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
         (["resume", "x", "--set", "sweep.steps=3"], "a run's config is fixed"),
         (["resume", "x", "--set", "execution=5"], "5 is not a mapping"),
         (
-            "run smoke --set data.n_build=257 --set execution.shard_inputs=16".split(),
+            ["run", "smoke", "--set", "data.n_build=257", "--set", "execution.shard_inputs=16"],
             "data.n_build: 257 prompts cannot be split evenly into shards of about 16; "
             "the nearest number that can is 256",
         ),
