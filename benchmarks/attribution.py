@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 from benchmarks.timing import median_s, report
 from engine.ablation import ablated_logits
 from engine.graph import select
-from engine.methods import METHODS
+from engine.methods import METHODS, Settings
 from engine.metrics import logit_diff
 from engine.model import Model, PromptBatch, load_model, resolve_model
 from engine.patches import make_patch
@@ -60,7 +60,7 @@ def measure(model: Model, batch: PromptBatch, repeats: int) -> None:
         torch.autograd.grad(logit_diff(logits, batch).sum(), embeds)
 
     def attribute(method: str) -> np.ndarray:
-        result = METHODS[method].attribute(model, batch, patch, "logit_diff", STEPS)
+        result = METHODS[method].attribute(model, batch, patch, "logit_diff", Settings(steps=STEPS))
         return result.scores.double().mean(0).cpu().numpy()
 
     def evaluate(masks: np.ndarray) -> None:

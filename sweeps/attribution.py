@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.methods import METHODS, Attribution
+from engine.methods import METHODS, Attribution, Settings
 from engine.model import PromptBatch
 from engine.patches import Patch, mean_groups, mean_partials
 from storage import fold
@@ -78,8 +78,8 @@ def _attributions(
     patch: Patch = context.patch(cell.build_patch, cell.dataset)
     for start in range(0, len(prompts), micro_batch):
         batch = PromptBatch.make(prompts[start : start + micro_batch])
-        steps = 1 if cell.steps is None else cell.steps
-        yield _as_arrays(method.attribute(model, batch, patch, cell.build_metric, steps))
+        settings = Settings() if cell.steps is None else Settings(steps=cell.steps)
+        yield _as_arrays(method.attribute(model, batch, patch, cell.build_metric, settings))
 
 
 def _as_arrays(found: Attribution) -> dict[str, np.ndarray]:

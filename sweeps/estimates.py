@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.memory import PROCESS_BYTES, Footprint
-from engine.methods import METHODS
+from engine.methods import METHODS, Settings
 from storage.fold import AGGREGATIONS, STATS
 from sweeps.cells import AttributeShard, Cell, EvaluateShard, MeanShard, ReferenceShard, Shard
 from sweeps.plan import Plan
@@ -35,22 +35,19 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Counted from shapes; nothing is loaded."""
-    passes: Counter[str] = Counter()
-    for shards in plan.stages.values():
-        for shard in shards:
-            forwards, backwards = _passes(plan, shard)
-            passes.update(forwards=forwards, backwards=backwards)
-    return Estimate(
-        passes["forwards"], passes["backwards"], sum(_disk_bytes(plan)), actor_bytes(plan)
-    )
+    passes = [_passes(plan, shard) for shards in plan.stages.values() for shard in shards]
+    forwards, backwards = (math.ceil(sum(kind)) for kind in zip(*passes, strict=True))
+    return Estimate(forwards, backwards, sum(_disk_bytes(plan)), actor_bytes(plan))
 
 
-def _passes(plan: Plan, shard: Shard) -> tuple[int, int]:
+def _passes(plan: Plan, shard: Shard) -> tuple[float, float]:
     """Forwards and backwards of one shard."""
     micro_batch = plan.config.execution.micro_batch
     if isinstance(shard, AttributeShard):
         cell = shard.cell
-        cost = METHODS[cell.method].passes(cell.steps or 1, cell.build_patch)
+        cost = METHODS[cell.method].passes(
+            plan.model(cell).graph, Settings(steps=cell.steps or 1), cell.build_patch
+        )
         n = _batches(shard.rows.stop - shard.rows.start, micro_batch)
         return n * cost.forwards, n * cost.backwards
     if isinstance(shard, ReferenceShard):

@@ -34,7 +34,7 @@ def methods() -> Iterator[str]:
     from engine.methods import METHODS
 
     for method in METHODS.values():
-        steps = "; takes steps" if method.takes_steps else ""
+        steps = "; takes steps" if "steps" in method.takes else ""
         yield f"{method.name:<16}{method.summary} ({method.source}{steps})"
 
 

@@ -224,7 +224,7 @@ def _cell(
     build_metric: str,
 ) -> Cell:
     """Steps of a method that takes none are None, so they make no further cells."""
-    takes = METHODS[method].takes_steps
+    takes = "steps" in METHODS[method].takes
     return Cell(
         model=dataset.model,
         task=dataset.task,

@@ -1,6 +1,6 @@
 """Attribution methods: one a file, one signature (`base.Method`)."""
 
-from engine.methods.base import Attribution, Method, MethodError, Passes
+from engine.methods.base import Attribution, Method, MethodError, Passes, Settings
 from engine.methods.eap import EdgeAttributionPatching
 from engine.methods.ig_inputs import IntegratedGradientsInputs
 
@@ -9,4 +9,4 @@ METHODS: dict[str, Method] = {
     method.name: method for method in (EdgeAttributionPatching(), IntegratedGradientsInputs())
 }
 
-__all__ = ["METHODS", "Attribution", "Method", "MethodError", "Passes"]
+__all__ = ["METHODS", "Attribution", "Method", "MethodError", "Passes", "Settings"]

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from engine.graph import EdgeGraph
 from engine.model import Model, PromptBatch
 from engine.patches import Patch
 
@@ -15,11 +17,40 @@ class MethodError(ValueError):
 
 
 @dataclass(frozen=True)
-class Passes:
-    """Cost of one batch, in forwards and in backwards to activations, patch run included."""
+class Settings:
+    """What a cell says to its method beside the patch and the metric. A method reads those fields
+    that its `takes` names; the others mean nothing to it.
 
-    forwards: int
-    backwards: int
+    Attributes:
+        steps: points of the quadrature.
+        rule: the quadrature rule.
+        tau: the threshold of a search, in units of the metric.
+        seed: of whatever is drawn.
+        n_candidates: how many edges are measured; None: all. Known when a run is planned.
+        candidates: which these are; None: all. Known when the run has come so far.
+        rows: inputs in one forward of methods that run many variants of a batch.
+    """
+
+    steps: int = 5
+    rule: str = "midpoint"
+    tau: float = 0.0
+    seed: int = 0
+    n_candidates: int | None = None
+    candidates: Bool[np.ndarray, " edges"] | None = None
+    rows: int = 256
+
+
+#: the fields of `Settings` that may change a method's scores
+TAKEN = ("steps", "rule", "tau", "seed", "candidates")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Cost of one batch, in forwards and in backwards to activations of that batch, patch run
+    included. A pass that starts part-way up the network counts by the layers it runs."""
+
+    forwards: float
+    backwards: float
 
 
 @dataclass(frozen=True)
@@ -27,15 +58,16 @@ class Attribution:
     """Scores of one batch.
 
     Attributes:
-        scores: `[inputs, edges]` float32, in units of the metric, summed over positions with sign:
-            positive where the clean value raises the oriented metric over the patch value.
+        scores: `[inputs, edges]` (`[inputs, sources]` of methods that score nodes) float32, in
+            units of the metric, summed over positions with sign: positive where the clean value
+            raises the oriented metric over the patch value. NaN where nothing was measured.
         residual: `[inputs]`, Σ scores of the edges out of `embed` − (λ(clean) − λ(baseline)): how
             far completeness is missed; NaN where the method promises none.
         metric_clean: `[inputs]`, the oriented metric λ on the clean prompt.
         metric_baseline: `[inputs]`, λ at the baseline embedding; NaN where it was not run.
     """
 
-    scores: Float[Tensor, "inputs edges"]
+    scores: Float[Tensor, "inputs scored"]
     residual: Float[Tensor, " inputs"]
     metric_clean: Float[Tensor, " inputs"]
     metric_baseline: Float[Tensor, " inputs"]
@@ -48,7 +80,9 @@ class Method(Protocol):
         name: in configs and results.
         summary: one line for `edgesweep list methods`.
         source: paper and equation.
-        takes_steps: whether `steps` changes it.
+        takes: the fields of `Settings` that change it, of `TAKEN`.
+        scores_nodes: one score a source (a node that writes) instead of one an edge.
+        whole: it decides on the mean over all inputs, so that its batch must be all of them.
     """
 
     @property
@@ -58,9 +92,13 @@ class Method(Protocol):
     @property
     def source(self) -> str: ...
     @property
-    def takes_steps(self) -> bool: ...
+    def takes(self) -> frozenset[str]: ...
+    @property
+    def scores_nodes(self) -> bool: ...
+    @property
+    def whole(self) -> bool: ...
 
-    def passes(self, steps: int, patch: str) -> Passes:
+    def passes(self, graph: EdgeGraph, settings: Settings, patch: str) -> Passes:
         """What one batch costs."""
 
     def check(self, metric: str, patch: str) -> None:
@@ -71,6 +109,6 @@ class Method(Protocol):
         """
 
     def attribute(
-        self, model: Model, batch: PromptBatch, patch: Patch, metric: str, steps: int
+        self, model: Model, batch: PromptBatch, patch: Patch, metric: str, settings: Settings
     ) -> Attribution:
-        """Scores of all edges, input by input."""
+        """Scores of all edges (or nodes), input by input."""

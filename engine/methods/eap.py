@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.methods.base import Attribution, MethodError, Passes
+from engine.graph import EdgeGraph
+from engine.methods.base import Attribution, MethodError, Passes, Settings
 from engine.methods.gradients import add_port_gradients, contract, empty_gradients
 from engine.metrics import FLAT_AT_CLEAN, ORIENTATION, oriented
 from engine.model import Model, PromptBatch, RunValues
@@ -28,9 +29,11 @@ class EdgeAttributionPatching:
     name: str = "eap"
     summary: str = "edge attribution patching: the gradient at the clean run"
     source: str = "Syed et al. 2023, equation 3"
-    takes_steps: bool = False
+    takes: frozenset[str] = frozenset()
+    scores_nodes: bool = False
+    whole: bool = False
 
-    def passes(self, steps: int, patch: str) -> Passes:
+    def passes(self, graph: EdgeGraph, settings: Settings, patch: str) -> Passes:
         return Passes(1 + (patch == "counterfactual"), 1)
 
     def check(self, metric: str, patch: str) -> None:
@@ -43,7 +46,7 @@ class EdgeAttributionPatching:
             raise MethodError(f"method 'eap' cannot use metric {metric!r}; use logit_diff")
 
     def attribute(
-        self, model: Model, batch: PromptBatch, patch: Patch, metric: str, steps: int = 1
+        self, model: Model, batch: PromptBatch, patch: Patch, metric: str, settings: Settings
     ) -> Attribution:
         self.check(metric, patch.kind)
         inputs = model.prepare(batch.clean, batch.real)

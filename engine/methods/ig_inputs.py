@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.methods.base import Attribution, MethodError, Passes
+from engine.graph import EdgeGraph
+from engine.methods.base import Attribution, MethodError, Passes, Settings
 from engine.methods.gradients import add_port_gradients, contract, empty_gradients
 from engine.metrics import ORIENTATION, oriented
 from engine.model import Inputs, Model, PromptBatch, RunValues, SourceValues
@@ -37,10 +38,12 @@ class IntegratedGradientsInputs:
     name: str = "ig_inputs"
     summary: str = f"integrated gradients, embeddings interpolated ({RULE} rule)"
     source: str = "Dhimoïla 2024, section 3.5.1; Sundararajan et al. 2017"
-    takes_steps: bool = True
+    takes: frozenset[str] = frozenset({"steps"})
+    scores_nodes: bool = False
+    whole: bool = False
 
-    def passes(self, steps: int, patch: str) -> Passes:
-        return Passes(2 + steps, steps)
+    def passes(self, graph: EdgeGraph, settings: Settings, patch: str) -> Passes:
+        return Passes(2 + settings.steps, settings.steps)
 
     def check(self, metric: str, patch: str) -> None:
         if metric not in ORIENTATION:
@@ -48,7 +51,7 @@ class IntegratedGradientsInputs:
             raise MethodError(f"method 'ig_inputs' cannot use metric {metric!r}; use {allowed}")
 
     def attribute(
-        self, model: Model, batch: PromptBatch, patch: Patch, metric: str, steps: int
+        self, model: Model, batch: PromptBatch, patch: Patch, metric: str, settings: Settings
     ) -> Attribution:
         self.check(metric, patch.kind)
         inputs = model.prepare(batch.clean, batch.real)
@@ -61,7 +64,7 @@ class IntegratedGradientsInputs:
         def objective(logits: Tensor) -> Tensor:
             return oriented(metric, logits, batch, clean_logits)
 
-        gradients = empty_gradients(model, inputs)
+        steps, gradients = settings.steps, empty_gradients(model, inputs)
         for step in range(steps):
             point = torch.lerp(values.embed, inputs.embed, (step + 0.5) / steps)
             add_port_gradients(model, inputs, point, objective, gradients, weight=1 / steps)

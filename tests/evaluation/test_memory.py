@@ -14,7 +14,7 @@ import numpy as np, torch
 torch.set_num_threads(1)
 from engine.evaluation import evaluate_circuits
 from engine.memory import Footprint
-from engine.methods import METHODS
+from engine.methods import METHODS, Settings
 from engine.model import PromptBatch, load_model, resolve_model
 from engine.patches import make_patch
 from tests.tiny import prompts
@@ -28,12 +28,12 @@ def resident():
 
 source, work = resolve_model(sys.argv[1]), sys.argv[2]
 model, patch = load_model(source), make_patch("counterfactual")
-METHODS["eap"].attribute(model, PromptBatch.make(prompts(1, (4,))), patch, "logit_diff", 1)
+METHODS["eap"].attribute(model, PromptBatch.make(prompts(1, (4,))), patch, "logit_diff", Settings())
 before = resident()
 batch = PromptBatch.make(prompts(32, (40,)))
 footprint = Footprint(source.sizes, source.spec, 32, 40)
 if work in METHODS:
-    METHODS[work].attribute(model, batch, patch, "logit_diff", 3)
+    METHODS[work].attribute(model, batch, patch, "logit_diff", Settings(steps=3))
     stated = footprint.attribution_bytes(work)
 else:
     sizes = [300, 1000, 2000]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.methods import METHODS, MethodError
+from engine.methods import METHODS, MethodError, Settings
 from engine.methods.ig_inputs import IntegratedGradientsInputs
 from engine.metrics import oriented
 from engine.patches import Mean, make_patch, mean_partials
@@ -64,7 +64,9 @@ def slow_scores(model, batch, kind, metric, points):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_eap_equals_one_autograd_call_an_edge(family):
     model, batch = model_and_batch(family, n_layers=2)
-    ours = METHODS["eap"].attribute(model, batch, make_patch("counterfactual"), "logit_diff", 1)
+    ours = METHODS["eap"].attribute(
+        model, batch, make_patch("counterfactual"), "logit_diff", Settings()
+    )
     oracle = slow_scores(model, batch, "counterfactual", "logit_diff", [(1.0, 1.0)])
     assert_agree(ours.scores, oracle, 1e-4)
 
@@ -73,7 +75,9 @@ def test_eap_equals_one_autograd_call_an_edge(family):
 @pytest.mark.parametrize("metric", ["logit_diff", "kl"])
 def test_ig_inputs_equals_one_autograd_call_an_edge(kind, metric):
     model, batch = model_and_batch("llama", n_layers=2, dtype=torch.float64)
-    ours = METHODS["ig_inputs"].attribute(model, batch, patch_of(kind, model), metric, 2)
+    ours = METHODS["ig_inputs"].attribute(
+        model, batch, patch_of(kind, model), metric, Settings(steps=2)
+    )
     oracle = slow_scores(model, batch, kind, metric, [(0.25, 0.5), (0.75, 0.5)])
     assert_agree(ours.scores, oracle, 1e-6)  # scores are kept in float32
 
@@ -81,7 +85,7 @@ def test_ig_inputs_equals_one_autograd_call_an_edge(kind, metric):
 @pytest.mark.parametrize("kind", KINDS)
 def test_eap_equals_its_oracle_under_every_patch(kind):
     model, batch = model_and_batch("gpt2", n_layers=2)
-    ours = METHODS["eap"].attribute(model, batch, patch_of(kind, model), "logit_diff", 1)
+    ours = METHODS["eap"].attribute(model, batch, patch_of(kind, model), "logit_diff", Settings())
     oracle = slow_scores(model, batch, kind, "logit_diff", [(1.0, 1.0)])
     assert_agree(ours.scores, oracle, 1e-4)
 
@@ -95,7 +99,7 @@ def test_left_padding_and_batching_change_nothing(family, method):
     def scores(batch):
         return (
             METHODS[method]
-            .attribute(model, batch, make_patch("counterfactual"), "logit_diff", 3)
+            .attribute(model, batch, make_patch("counterfactual"), "logit_diff", Settings(steps=3))
             .scores
         )
 
@@ -109,7 +113,9 @@ def test_left_padding_and_batching_change_nothing(family, method):
 def test_integrated_gradients_are_complete(kind, metric):
     model, batch = model_and_batch("llama")
     model = with_eps(model, 0.02)  # a zero baseline sits on the norm's singular point: soften it
-    result = METHODS["ig_inputs"].attribute(model, batch, patch_of(kind, model), metric, 400)
+    result = METHODS["ig_inputs"].attribute(
+        model, batch, patch_of(kind, model), metric, Settings(steps=400)
+    )
     total = result.metric_clean - result.metric_baseline
     reached = result.scores[:, model.graph.edge_source == 0].sum(-1)
     assert torch.allclose(reached, total, rtol=1e-2, atol=1e-3 * float(total.abs().max()))
@@ -127,7 +133,11 @@ def test_residual_shrinks_with_steps():
     model, batch = model_and_batch("gpt2")
     method, patch = IntegratedGradientsInputs(), make_patch("counterfactual")
     sizes = [
-        float(method.attribute(model, batch, patch, "logit_diff", n).residual.abs().max())
+        float(
+            method.attribute(model, batch, patch, "logit_diff", Settings(steps=n))
+            .residual.abs()
+            .max()
+        )
         for n in (1, 8, 64)
     ]
     assert sizes[0] > 4 * sizes[1] > 16 * sizes[2]
@@ -135,7 +145,7 @@ def test_residual_shrinks_with_steps():
 
 def test_eap_promises_no_completeness():
     model, batch = model_and_batch("llama")
-    result = METHODS["eap"].attribute(model, batch, make_patch("zero"), "logit_diff", 1)
+    result = METHODS["eap"].attribute(model, batch, make_patch("zero"), "logit_diff", Settings())
     assert all(math.isnan(x) for x in result.residual.tolist())
 
 
@@ -149,7 +159,9 @@ def test_scores_on_a_linear_model_add_up_across_every_cut():
     """With linear MLPs and no attention, any layer cut carries λ(clean) − λ(patch)."""
     model, batch = model_and_batch("gpt2", dtype=torch.float64)
     linear_model_(model)
-    result = METHODS["eap"].attribute(model, batch, make_patch("counterfactual"), "logit_diff", 1)
+    result = METHODS["eap"].attribute(
+        model, batch, make_patch("counterfactual"), "logit_diff", Settings()
+    )
     with torch.no_grad():
         clean = model.run(model.prepare(batch.clean, batch.real)).logits
         patch = model.run(model.prepare(batch.patch, batch.real)).logits

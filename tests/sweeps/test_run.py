@@ -10,7 +10,7 @@ import pytest
 
 from engine.blockmodel import find_interpreter
 from engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
-from engine.methods import METHODS
+from engine.methods import METHODS, Settings
 from engine.model import PromptBatch, load_model
 from engine.patches import make_patch, mean_partials
 from storage import RunDirectory
@@ -57,7 +57,9 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
     model = load_model(plan.model(cell).source)
 
     build = PromptBatch.make(dataset.data.build)
-    mine = METHODS["eap"].attribute(model, build, make_patch("counterfactual"), "logit_diff", 1)
+    mine = METHODS["eap"].attribute(
+        model, build, make_patch("counterfactual"), "logit_diff", Settings()
+    )
     rows, stored = scores(run, cell.key)
     assert rows.tolist() == list(range(8))
     np.testing.assert_allclose(stored, mine.scores.numpy(), rtol=1e-4, atol=1e-5)
