@@ -15,7 +15,13 @@ from storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS, RunDirectory
 from storage.tables import (
     BLOCKS_COLUMNS,
     CIRCUITS_COLUMNS,
+    INTERPOLATION_COLUMNS,
+    KNOWN_COLUMNS,
+    MEASURES_COLUMNS,
+    MINIMALITY_COLUMNS,
+    OVERLAP_COLUMNS,
     RESULTS_COLUMNS,
+    ROC_COLUMNS,
     read_table,
 )
 
@@ -33,6 +39,36 @@ def circuits(run: RunDirectory) -> pd.DataFrame:
 def blocks(run: RunDirectory) -> pd.DataFrame:
     """blocks.parquet; no rows before it is written."""
     return read_table(run.blocks, BLOCKS_COLUMNS)
+
+
+def measures(run: RunDirectory) -> pd.DataFrame:
+    """measures.parquet, what each curve and ranking comes to, with intervals; empty if there is none."""
+    return read_table(run.measures, MEASURES_COLUMNS)
+
+
+def roc(run: RunDirectory) -> pd.DataFrame:
+    """roc.parquet, how rankings find a known circuit; empty if there is none."""
+    return read_table(run.roc, ROC_COLUMNS)
+
+
+def overlap(run: RunDirectory) -> pd.DataFrame:
+    """overlap.parquet, how far two cells' scores agree; empty if there is none."""
+    return read_table(run.overlap, OVERLAP_COLUMNS)
+
+
+def minimality(run: RunDirectory) -> pd.DataFrame:
+    """minimality.parquet, what each edge of a circuit is needed for; empty if there is none."""
+    return read_table(run.minimality, MINIMALITY_COLUMNS)
+
+
+def interpolation(run: RunDirectory) -> pd.DataFrame:
+    """interpolation.parquet, single edges moved from clean to patch; empty if there is none."""
+    return read_table(run.interpolation, INTERPOLATION_COLUMNS)
+
+
+def known(run: RunDirectory) -> pd.DataFrame:
+    """known.parquet, the true edges; empty if there is none."""
+    return read_table(run.known, KNOWN_COLUMNS)
 
 
 def commits(run: RunDirectory) -> pd.DataFrame:

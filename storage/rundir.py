@@ -38,6 +38,12 @@ EVALUATIONS = "evaluations.zarr"
 CIRCUITS = "circuits.parquet"
 RESULTS = "results.parquet"
 BLOCKS = "blocks.parquet"
+MEASURES = "measures.parquet"
+ROC = "roc.parquet"
+OVERLAP = "overlap.parquet"
+MINIMALITY = "minimality.parquet"
+INTERPOLATION = "interpolation.parquet"
+KNOWN = "known.parquet"
 REPORT = "report.html"
 
 _MISSING = "(missing)"
@@ -113,6 +119,30 @@ class RunDirectory:
     @property
     def blocks(self) -> Path:
         return self.path / BLOCKS
+
+    @property
+    def measures(self) -> Path:
+        return self.path / MEASURES
+
+    @property
+    def roc(self) -> Path:
+        return self.path / ROC
+
+    @property
+    def overlap(self) -> Path:
+        return self.path / OVERLAP
+
+    @property
+    def minimality(self) -> Path:
+        return self.path / MINIMALITY
+
+    @property
+    def interpolation(self) -> Path:
+        return self.path / INTERPOLATION
+
+    @property
+    def known(self) -> Path:
+        return self.path / KNOWN
 
     @property
     def report(self) -> Path:

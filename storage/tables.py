@@ -81,6 +81,121 @@ BLOCKS_COLUMNS: Columns = {
 }
 BLOCKS_KEY = ("circuit", "fit", "degree_corrected", "level", "node")
 
+MEASURES_COLUMNS: Columns = {
+    "cell": "str",
+    "model": "str",
+    "task": "str",
+    "method": "str",
+    "steps": "int",
+    "rule": "str",
+    "build_patch": "str",
+    "build_metric": "str",
+    "aggregation": "str",
+    "selection": "str",
+    "ablation": "str",
+    "eval_patch": "str",
+    "metric": "str",
+    "subset": "str",
+    "measure": "str",
+    "value": "float",
+    "low": "float",
+    "high": "float",
+    "n_inputs": "int",
+}
+MEASURES_KEY = (
+    "cell",
+    "aggregation",
+    "selection",
+    "ablation",
+    "eval_patch",
+    "metric",
+    "subset",
+    "measure",
+)
+
+ROC_COLUMNS: Columns = {
+    "cell": "str",
+    "model": "str",
+    "task": "str",
+    "method": "str",
+    "steps": "int",
+    "build_patch": "str",
+    "build_metric": "str",
+    "aggregation": "str",
+    "selection": "str",
+    "known": "str",
+    "point": "int",
+    "threshold": "float",
+    "fpr": "float",
+    "tpr": "float",
+    "precision": "float",
+}
+ROC_KEY = ("cell", "aggregation", "selection", "point")
+
+OVERLAP_COLUMNS: Columns = {
+    "model": "str",
+    "task": "str",
+    "aggregation": "str",
+    "cell_a": "str",
+    "cell_b": "str",
+    "method_a": "str",
+    "method_b": "str",
+    "measure": "str",
+    "size": "int",
+    "value": "float",
+    "n": "int",
+}
+OVERLAP_KEY = (
+    "model",
+    "task",
+    "aggregation",
+    "cell_a",
+    "cell_b",
+    "method_a",
+    "method_b",
+    "measure",
+    "size",
+)
+
+MINIMALITY_COLUMNS: Columns = {
+    "circuit": "str",
+    "cell": "str",
+    "edge": "int",
+    "source": "str",
+    "target": "str",
+    "metric": "str",
+    "drop": "float",
+    "low": "float",
+    "high": "float",
+}
+MINIMALITY_KEY = ("circuit", "metric", "edge")
+
+INTERPOLATION_COLUMNS: Columns = {
+    "cell": "str",
+    "model": "str",
+    "task": "str",
+    "edge": "int",
+    "source": "str",
+    "target": "str",
+    "metric": "str",
+    "fraction": "float",
+    "change": "float",
+    "estimate": "float",
+    "n_inputs": "int",
+}
+INTERPOLATION_KEY = ("cell", "metric", "edge", "fraction")
+
+KNOWN_COLUMNS: Columns = {
+    "model": "str",
+    "task": "str",
+    "known": "str",
+    "level": "str",
+    "edge": "int",
+    "source": "str",
+    "target": "str",
+}
+KNOWN_KEY = ("model", "task", "edge")
+
 
 def write_table(
     path: Path,
