@@ -42,7 +42,7 @@ def blocks(run: RunDirectory) -> pd.DataFrame:
 
 
 def measures(run: RunDirectory) -> pd.DataFrame:
-    """measures.parquet, what each curve and ranking comes to, with intervals; empty if there is none."""
+    """measures.parquet, what curves and rankings come to; empty if there is none."""
     return read_table(run.measures, MEASURES_COLUMNS)
 
 
