@@ -7,6 +7,7 @@ import pandas as pd
 import yaml
 
 from dashboards.data import RunData
+from dashboards.pages import patch
 from dashboards.structure import memberships
 from dashboards.text import html_table
 
@@ -14,7 +15,7 @@ from dashboards.text import html_table
 def block_list(blocks: pd.DataFrame) -> str:
     """Blocks of the bottom level with their labels and nodes."""
     rows = [
-        f"<li><span><i class='swatch' style='background:{row['colour']}'></i> {row['block']}</span>"
+        f"<li><span>{patch(row['colour'])} {row['block']}</span>"
         f"<span>{escape(row['label'])}</span><span class='dim'>{_counted(len(row['nodes']))}</span>"
         f"<span>{escape(_shortened(row['nodes']))}</span></li>"
         for row in memberships(blocks)

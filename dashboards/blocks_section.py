@@ -5,8 +5,7 @@ from html import escape
 import pandas as pd
 
 from dashboards.about import block_list
-from dashboards.data import RunData
-from dashboards.names import cell_names, circuit_names
+from dashboards.data import RunData, named_circuits
 from dashboards.pages import Page
 from dashboards.structure import block_ablation_figure, block_matrix, block_matrix_figure
 
@@ -45,7 +44,7 @@ def _add_one(page: Page, data: RunData, circuit: str, number: int) -> None:
     blocks = data.blocks[data.blocks["circuit"] == circuit]
     edges = data.circuits[data.circuits["circuit"] == circuit]
     counts, names = block_matrix(edges, blocks, data.graphs[str(blocks["cell"].iloc[0])])
-    title = circuit_names(data.circuits, cell_names(data.plan["cells"])).get(circuit, circuit)
+    title = named_circuits(data).get(circuit, circuit)
     about = blocks.iloc[0]
     corrected = "degree-corrected" if about["degree_corrected"] else "not degree-corrected"
     page.section(
@@ -93,7 +92,9 @@ def _add_ablation(page: Page, data: RunData, circuit: str, title: str, number: i
 
 
 def _comparable(results: pd.DataFrame) -> pd.DataFrame:
-    """Rows run as the block ablations were: by edges, on one split. Empty if there are none."""
+    """Rows run as the block ablations were: by edges, on one split. Empty if there are none. What
+    was measured of the model without the circuit is no block ablation."""
+    results = results[results["blocks"] != "complement"]
     ablated = results[results["blocks"] != "all"]
     if ablated.empty:
         return ablated

@@ -6,8 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure, on_a_path
-from dashboards.data import RunData
-from dashboards.names import cell_names, circuit_names
+from dashboards.data import RunData, named_circuits
 from dashboards.pages import Page, legend, swatch
 from dashboards.style import NEGATIVE, POSITIVE
 from dashboards.text import leading
@@ -52,7 +51,7 @@ def add_circuits(page: Page, data: RunData) -> None:
 def draw_circuits(data: RunData) -> Drawing:
     """Draws the circuits worth it, those of the cell that the page leads with first."""
     chosen = _worth_drawing(data)
-    names = circuit_names(data.circuits, cell_names(data.plan["cells"]))
+    names = named_circuits(data)
     figures: dict[str, go.Figure] = {}
     sizes: dict[str, int] = {}
     for circuit, cell in zip(chosen["circuit"], chosen["cell"], strict=True):

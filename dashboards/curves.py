@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.names import method_name, metric_name, varying
-from dashboards.style import DASHES, METHOD_COLOURS, SYMBOLS, colours, styled
+from dashboards.style import DASHES, SYMBOLS, Mark, marks, styled
 
 #: what the page shows one value of at a time, with the label of its menu
 CHOSEN = {"metric": "metric", "subset": "inputs", "model": "model", "task": "task"}
@@ -47,14 +47,32 @@ LOOKS = {
 
 
 def with_series(results: pd.DataFrame) -> pd.DataFrame:
-    """Results of whole circuits with columns `method_name` (method and steps), `variant` (the rest
-    that varies, "" if nothing does) and `series` (both)."""
+    """Results of whole circuits with columns `method_name` (method and steps, if it is not there),
+    `variant` (the rest that varies, "" if nothing does) and `series` (both)."""
     table = results[results["blocks"] == "all"]
-    methods = [method_name(m, s) for m, s in zip(table["method"], table["steps"], strict=True)]
+    if "method_name" not in table:
+        names = [method_name(m, s) for m, s in zip(table["method"], table["steps"], strict=True)]
+        table = table.assign(method_name=names)
+    return named(table)
+
+
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """A table that has `method_name`, with `variant` and `series` as above."""
     told = table[varying(table, VARIANTS)].astype(str)
-    variant = [" · ".join(row) for row in told.itertuples(index=False, name=None)]
-    series = [" · ".join(filter(None, pair)) for pair in zip(methods, variant, strict=True)]
-    return table.assign(method_name=methods, variant=variant, series=series)
+    variant = [" · ".join(filter(None, row)) for row in told.itertuples(index=False, name=None)]
+    pairs = zip(table["method_name"], variant, strict=True)
+    return table.assign(variant=variant, series=[" · ".join(filter(None, p)) for p in pairs])
+
+
+def complements(results: pd.DataFrame) -> pd.DataFrame:
+    """What was measured of the model without a circuit, in the form of rows of whole circuits: with
+    the sizes of the circuits that were taken out."""
+    sizes = ["n_nodes", "n_edges", "average_degree", "density"]
+    same = ("circuit", "split", "ablation", "eval_patch", "metric", "subset")
+    keys = [c for c in same if c in results]
+    rows = results[results["blocks"] == "complement"].drop(columns=sizes)
+    whole = results.loc[results["blocks"] == "all", [*keys, *sizes]]
+    return rows.merge(whole, on=keys).assign(blocks="all")
 
 
 def default_metric(table: pd.DataFrame) -> str:
@@ -92,15 +110,23 @@ def menus(results: pd.DataFrame, lead: pd.Series | None = None) -> list[Menu]:
             chosen = default_metric(table) if name == "metric" else str(first[name])
             found.append(Menu(name, label, text, values[0] if name == "subset" else chosen))
     crowded = table.groupby(["series", "ablation"]).ngroups > MAX_LINES
-    for name in varying(table, VARIANTS):
-        text = {"*": "all", **{v: v for v in _ordered(table, name)}}
-        found.append(Menu(name, VARIANTS[name], text, str(first[name]) if crowded else "*"))
+    for name, label in _side_by_side(table).items():
+        values = _ordered(table, name)
+        chosen = (str(first[name]) or values[0]) if crowded else "*"
+        found.append(Menu(name, label, {"*": "all", **{v: v for v in values}}, chosen))
     return found
+
+
+def _side_by_side(table: pd.DataFrame) -> dict[str, str]:
+    """What varies of VARIANTS; where the methods alone make a crowd, the ablation too."""
+    found = {name: VARIANTS[name] for name in varying(table, VARIANTS)}
+    crowd = table.groupby(["method_name", "ablation"]).ngroups > MAX_LINES
+    return {"ablation": "ablation", **found} if crowd and varying(table, ["ablation"]) else found
 
 
 def _ordered(table: pd.DataFrame, column: str) -> list[str]:
     """Values in the order of the table; of subsets, all inputs come first."""
-    found = list(dict.fromkeys(table[column].astype(str)))
+    found = [v for v in dict.fromkeys(table[column].astype(str)) if v]
     return sorted(found, key=lambda v: v != "all") if column == "subset" else found
 
 
@@ -135,29 +161,40 @@ def thinned(results: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     )
 
 
-def faithfulness_figure(results: pd.DataFrame, x: str, lead: pd.Series | None = None) -> go.Figure:
-    """Faithfulness against `x`, a key of AXES: one line a series and ablation.
+def faithfulness_figure(
+    results: pd.DataFrame,
+    x: str,
+    lead: pd.Series | None = None,
+    looks: Mapping[str, Mark] | None = None,
+) -> go.Figure:
+    """Faithfulness against `x`, a key of AXES: one line a series and ablation. Where nothing but
+    the method varies, symbols tell methods too.
 
     Each trace's `meta` holds the values of the menus' columns, by which the page chooses; those
     that the menus' first choices show are visible.
+
+    Args:
+        looks: the mark of each method_name; those of the table alone if None.
     """
     table = with_series(results)
     chosen = menus(results, lead)
-    colour = colours(table["method_name"], METHOD_COLOURS)
+    looks = looks or marks(dict(zip(table["method_name"], table["method"], strict=True)))
     variants = sorted(set(table["variant"]))
     traces = []
     for line in _lines(table, x, [menu.name for menu in chosen]):
-        symbol = SYMBOLS[variants.index(line.variant) % len(SYMBOLS)]
+        colour, symbol = looks[line.method]
+        if len(variants) > 1:
+            symbol = SYMBOLS[variants.index(line.variant) % len(SYMBOLS)]
         trace = {
             "type": "scatter",
             "x": line.rows[x].to_numpy(),
             "y": line.rows["faithfulness"].to_numpy(),
             "name": line.name,
-            "line": {"color": colour[line.method], "dash": DASHES.get(line.ablation, "dot")},
+            "line": {"color": colour, "dash": DASHES.get(line.ablation, "dot")},
             "marker": {"symbol": symbol + ("" if line.ablation == "edge" else "-open")},
             "customdata": line.rows[list(HOVER_COLUMNS)].to_numpy(np.float32),
             "meta": line.meta,
-            "visible": all(m.chosen in ("*", line.meta[m.name]) for m in chosen),
+            "visible": all(m.chosen in ("*", line.meta.get(m.name, m.chosen)) for m in chosen),
         }
         traces.append(trace)
     figure = go.Figure(traces)
@@ -188,10 +225,10 @@ def _reference_lines(figure: go.Figure) -> None:
 def _lines(table: pd.DataFrame, x: str, menu_names: list[str]) -> Iterator[Line]:
     told = ["method_name", "variant", "ablation"]
     table = table.sort_values(["n_edges", x])  # groups keep this order
-    for key, rows in table.groupby([*menu_names, *told], sort=True):
+    for key, rows in table.groupby([*(table[c] for c in (*menu_names, *told))], sort=True):
         *chosen, method, variant, ablation = (str(value) for value in key)
         shown = rows[rows[x] > 0] if AXES[x][1] == "log" else rows
-        meta = dict(zip(menu_names, chosen, strict=True))
+        meta = {name: v for name, v in zip(menu_names, chosen, strict=True) if v}
         yield Line(meta, method, variant, ablation, shown)
 
 

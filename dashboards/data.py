@@ -2,15 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from dashboards.names import (
+    NODE_METHODS,
+    cell_names,
+    circuit_names,
+    is_search,
+    method_names,
+    node_cells,
+)
+from dashboards.style import Mark, marks
 from storage import CommitLog, RunDirectory, readers
 from storage.arrays import has_array, read_static
 from storage.status import status
+
+#: how a ranking of edges becomes circuits
+RANKED_BY = ("aggregation", "selection")
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,17 @@ class GraphTables:
     nodes: tuple[str, ...]
     targets: tuple[str, ...]
     target_nodes: np.ndarray
+    sources: tuple[str, ...] = ()
+    edge_source: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    edge_target: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+    @property
+    def n_edges(self) -> int:
+        return len(self.edge_target)
+
+    def edge_name(self, edge: int) -> str:
+        """`source → target` of an edge by its place in the graph's order."""
+        return f"{self.sources[self.edge_source[edge]]} → {self.targets[self.edge_target[edge]]}"
 
     def nodes_of_target(self, target: str) -> list[str]:
         """A port's nodes: one head, or under grouped-query attention all heads of its group."""
@@ -32,8 +56,11 @@ class RunData:
     """Everything that the report shows.
 
     Attributes:
-        results, circuits, blocks, commits: the run's tables; empty where not yet written.
-        histograms: cell -> aggregated edge scores of all inputs.
+        results, circuits, blocks, commits: the run's tables; empty where not yet written. Rows of
+            results have their cell's `method_name`, and those of a search no selection.
+        measures, roc, overlap, minimality, interpolation, known: the derived tables, in the same
+            way; empty in a run that has none.
+        histograms: cell -> aggregated scores of all inputs, of edges or of nodes.
         aggregation: the aggregation that the histograms show.
         graphs: cell -> names.
         log: events of log.jsonl.
@@ -49,10 +76,45 @@ class RunData:
     blocks: pd.DataFrame
     commits: pd.DataFrame
     aggregation: str
+    measures: pd.DataFrame = field(default_factory=pd.DataFrame)
+    roc: pd.DataFrame = field(default_factory=pd.DataFrame)
+    overlap: pd.DataFrame = field(default_factory=pd.DataFrame)
+    minimality: pd.DataFrame = field(default_factory=pd.DataFrame)
+    interpolation: pd.DataFrame = field(default_factory=pd.DataFrame)
+    known: pd.DataFrame = field(default_factory=pd.DataFrame)
     histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def cells(self) -> dict[str, Mapping[str, Any]]:
+        """The plan's cells by key."""
+        return {str(cell["key"]): cell for cell in self.plan["cells"]}
+
+    @cached_property
+    def marks(self) -> dict[str, Mark]:
+        """Colour and symbol of every method_name of the run."""
+        names = method_names(self.plan["cells"])
+        return marks({name: self.cells[cell]["method"] for cell, name in names.items()})
+
+    def scores_nodes(self, cell: str) -> bool:
+        """Whether a cell's scores are of nodes."""
+        return self.cells[cell]["method"] in NODE_METHODS
+
+    def true(self, cell: str) -> np.ndarray:
+        """Which of a cell's scores belong to the known circuit: its edges, or the nodes that they
+        start from. Bool, as long as the scores; empty if no circuit is known or nothing scored."""
+        scores, about = self.histograms.get(cell), self.cells[cell]
+        if scores is None or self.known.empty or cell not in self.graphs:
+            return np.zeros(0, bool)
+        of_task = (self.known["model"] == about["model"]) & (self.known["task"] == about["task"])
+        known = self.known[of_task]
+        if known.empty:
+            return np.zeros(0, bool)
+        if self.scores_nodes(cell):
+            return np.isin(self.graphs[cell].sources, known["source"])
+        return np.isin(np.arange(len(scores)), known["edge"])
 
 
 def load_run(path: Path) -> RunData:
@@ -66,16 +128,42 @@ def load_run(path: Path) -> RunData:
         plan=run.plan,
         config=run.config,
         status=status(run),
-        results=readers.results(run),
-        circuits=readers.circuits(run),
+        results=_told(readers.results(run), run.plan),
+        circuits=_told(readers.circuits(run), run.plan),
         blocks=readers.blocks(run),
         commits=readers.commits(run),
         aggregation=aggregation,
+        measures=_told(readers.measures(run), run.plan),
+        roc=_told(readers.roc(run), run.plan),
+        overlap=readers.overlap(run),
+        minimality=readers.minimality(run),
+        interpolation=readers.interpolation(run),
+        known=readers.known(run),
         histograms={cell: scores for cell, scores in found.items() if scores is not None},
         graphs={cell: graph for cell in cells if (graph := _graph(run, cell)) is not None},
         log=tuple(run.read_log()),
         quarantined=_quarantined(CommitLog(run)),
     )
+
+
+def named_circuits(data: RunData) -> dict[str, str]:
+    """Names of a run's circuits by key."""
+    cells = data.plan["cells"]
+    return circuit_names(data.circuits, cell_names(cells), node_cells(cells))
+
+
+def _told(table: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows with the name of their cell's method. A search has no ranking that could be aggregated
+    or selected from in another way, so what the table says of that is left out, or the menus would
+    offer it as a choice."""
+    cells = plan["cells"]
+    searches = {str(cell["key"]) for cell in cells if is_search(cell)}
+    nodes = {str(cell["key"]): cell["nodes"] for cell in cells if "nodes" in cell}
+    table = table.assign(method_name=table["cell"].map(method_names(cells)).astype(str))
+    if "nodes" not in table and nodes:
+        table = table.assign(nodes=table["cell"].map(nodes).astype(str))
+    blank = {c: table[c].mask(table["cell"].isin(searches), "") for c in RANKED_BY if c in table}
+    return table.assign(**blank)
 
 
 def _quarantined(log: CommitLog) -> dict[str, str]:
@@ -90,5 +178,7 @@ def _graph(run: RunDirectory, cell: str) -> GraphTables | None:
     if not has_array(run.attributions, f"{cell}/graph/target_nodes"):
         return None
     table, about = read_static(run.attributions, f"{cell}/graph/target_nodes")
-    _, targets = read_static(run.attributions, f"{cell}/graph/edge_target")
-    return GraphTables(tuple(about["nodes"]), tuple(targets["names"]), table)
+    into, targets = read_static(run.attributions, f"{cell}/graph/edge_target")
+    out_of, sources = read_static(run.attributions, f"{cell}/graph/edge_source")
+    names = tuple(about["nodes"]), tuple(targets["names"])
+    return GraphTables(*names, table, tuple(sources["names"]), out_of, into)

@@ -9,10 +9,14 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.io import to_json
 
+from dashboards.style import GLYPHS, Mark
+
 
 def choosable(meta: Mapping[str, Any]) -> str:
-    """The attribute by which the page's menus choose an element, as they choose a trace."""
-    return f"data-meta='{escape(json.dumps({k: str(v) for k, v in meta.items()}))}'"
+    """The attribute by which the page's menus choose an element, as they choose a trace. What has
+    no value ("") is shown whatever a menu chooses."""
+    told = {k: str(v) for k, v in meta.items() if str(v)}
+    return f"data-meta='{escape(json.dumps(told))}'"
 
 
 def select(options: Mapping[str, str], chosen: str, attributes: str) -> str:
@@ -26,7 +30,24 @@ def select(options: Mapping[str, str], chosen: str, attributes: str) -> str:
 
 def swatch(colour: str, text: str) -> str:
     """One entry of a legend: a patch of colour."""
-    return f"<li><i class='swatch' style='background:{colour}'></i>{escape(text)}</li>"
+    return f"<li>{patch(colour)}{escape(text)}</li>"
+
+
+def patch(colour: str) -> str:
+    """A patch of colour, which the page lightens in the dark."""
+    return f"<i class='swatch' style='background:{colour}' data-colour='{colour}'></i>"
+
+
+def marker(mark: Mark) -> str:
+    """A method's symbol in its colour."""
+    shown = GLYPHS[mark.symbol]
+    style = f"style='color:{mark.colour}' data-ink='{mark.colour}'"
+    return f"<span class='marker' aria-hidden='true' {style}>{shown}</span>"
+
+
+def entry(mark: Mark, text: str, meta: Mapping[str, Any] | None = None) -> str:
+    """One entry of a legend: a method's symbol; `meta` if the menus choose it."""
+    return f"<li {choosable(meta or {})}>{marker(mark)}{escape(text)}</li>"
 
 
 def stroke(dash: str, text: str) -> str:

@@ -17,11 +17,12 @@ from dashboards.style import HEAT, NEGATIVE, POSITIVE, TASK_COLOURS, colours, st
 DECADES = 12
 
 
-def histogram_figure(scores: np.ndarray) -> go.Figure:
-    """How the aggregated scores of a cell's edges are spread, by sign; both axes logarithmic.
+def histogram_figure(scores: np.ndarray, what: str = "edges") -> go.Figure:
+    """How the aggregated scores of a cell are spread, by sign; both axes logarithmic.
 
     Args:
-        scores: [n_edges]; zeros and what is not finite are not counted.
+        scores: [n_edges or n_sources]; zeros and what is not finite are not counted.
+        what: "edges" or "nodes".
     """
     finite = scores[np.isfinite(scores) & (scores != 0)]
     figure = go.Figure()
@@ -40,24 +41,19 @@ def histogram_figure(scores: np.ndarray) -> go.Figure:
             name=name,
             mode="lines",
             line={"color": colour, "shape": "hvh", "width": 2},
-            hovertemplate=f"{name}<br>|score| ≈ %{{x:.2g}}: %{{y:,}} edges<extra></extra>",
+            hovertemplate=f"{name}<br>|score| ≈ %{{x:.2g}}: %{{y:,}} {what}<extra></extra>",
         )
     return styled(
         figure,
         height=300,
         xaxis={
-            "title": {"text": "|score| of an edge"},
+            "title": {"text": "|score|"},
             "type": "log",
             "exponentformat": "power",
             "dtick": 2,
         },
-        yaxis={"title": {"text": "number of edges"}, "type": "log", "dtick": 1},
+        yaxis={"title": {"text": f"number of {what}"}, "type": "log", "dtick": 1},
     )
-
-
-def uncounted(scores: np.ndarray) -> tuple[int, int]:
-    """Edges whose score is exactly zero, and not finite."""
-    return int((scores == 0).sum()), int((~np.isfinite(scores)).sum())
 
 
 # --- block models ------------------------------------------------------------------------------

@@ -5,28 +5,79 @@ what must differ between the two (text, grid, the low end of a heatmap) the page
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-#: for methods: Okabe and Ito's palette, without its yellow, which is too light for lines on white
-METHOD_COLOURS = ("#0072B2", "#D55E00", "#8A5CC2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+
+class Mark(NamedTuple):
+    """How a method is drawn."""
+
+    colour: str
+    symbol: str
+
+
+#: method -> colour and symbol. Colours of one family are near each other and its symbols are not:
+#: who cannot tell the colours has the symbols. The random order, which shows nothing, is grey.
+METHOD_MARKS = {
+    "eap": Mark("#0072B2", "circle"),
+    "eap_patch": Mark("#2FA4DC", "square"),
+    "eap_both": Mark("#2B3A9E", "diamond"),
+    "ig_inputs": Mark("#D55E00", "circle"),
+    "ig_activations": Mark("#DE9400", "square"),
+    "ig_activations_joint": Mark("#A01F35", "diamond"),
+    "exact": Mark("#2A2F36", "star"),
+    "acdc": Mark("#8A5CC2", "triangle-up"),
+    "eap_acdc": Mark("#C9599C", "triangle-down"),
+    "node_ap": Mark("#009E73", "cross"),
+    "node_ig": Mark("#6FA21C", "x"),
+    "node_exact": Mark("#0B6157", "pentagon"),
+    "hisp": Mark("#8C7A00", "hexagon"),
+    "random": Mark("#8A8F96", "circle"),
+}
+#: for further steps or rules of a method, and methods that have none above
+SPARE_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#5B8A72", "#A0522D", "#6A5ACD", "#B03060")
 #: for tasks, in an order of its own so that no task is taken for a method
 TASK_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#009E73", "#8A5CC2", "#888888")
 #: for the sign of a score
 POSITIVE, NEGATIVE = "#1B958A", "#B9702A"
 DASHES = {"edge": "solid", "node": "dash"}
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
-#: the same symbols in a legend of text
-GLYPHS = ("●", "■", "◆", "▲", "✚", "✖", "★", "⬟")
+#: what a reference is compared with: in the known circuit, and outside it
+KNOWN, OTHER = "#C2255C", "#7A8594"
+#: symbols of figures, and the same in a legend of text
+GLYPHS = {
+    "circle": "●",
+    "square": "■",
+    "diamond": "◆",
+    "triangle-up": "▲",
+    "cross": "✚",
+    "x": "✖",
+    "star": "★",
+    "pentagon": "⬟",
+    "triangle-down": "▼",
+    "hexagon": "⬢",
+}
+SYMBOLS = tuple(GLYPHS)
 #: what takes the place of a colour under a dark scheme, where it is too dim
 IN_THE_DARK = {
-    "#0072B2": "#4BA6E8",
+    "#0072B2": "#3D9BE0",
     "#D55E00": "#F58A4B",
-    "#8A5CC2": "#B493E6",
+    "#8A5CC2": "#C9A5F7",
     "#009E73": "#2CC79B",
     "#1B958A": "#40C4B7",
     "#B9702A": "#E0A05E",
+    "#2FA4DC": "#8CD0F5",
+    "#2B3A9E": "#7D84FF",
+    "#DE9400": "#F2BC4B",
+    "#A01F35": "#FF6B70",
+    "#2A2F36": "#F2F4F7",
+    "#C9599C": "#EE8FC6",
+    "#6FA21C": "#A6D854",
+    "#0B6157": "#3E9C8F",
+    "#8C7A00": "#B0A12E",
+    "#8A8F96": "#9AA1AB",
+    "#C2255C": "#FF7BA5",
+    "#7A8594": "#8E99A8",
 }
 #: light end first; the page swaps in one that starts dark under a dark scheme
 HEAT = [[0, "#f3f7fb"], [0.5, "#6aaed6"], [1, "#08468b"]]
@@ -42,6 +93,26 @@ LAYOUT: dict[str, Any] = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
+
+
+def marks(methods: Mapping[str, str]) -> dict[str, Mark]:
+    """A mark a name, the same in every figure of a page: the method's own for its first name, then
+    spare colours for its further steps and rules.
+
+    Args:
+        methods: name of a line's method, as people read it -> the method.
+    """
+    found: dict[str, Mark] = {}
+    seen: set[str] = set()
+    spare = 0
+    for name, method in sorted(methods.items()):
+        mark = METHOD_MARKS.get(method, Mark(SPARE_COLOURS[-1], "circle"))
+        if method in seen or method not in METHOD_MARKS:
+            mark = Mark(SPARE_COLOURS[spare % len(SPARE_COLOURS)], mark.symbol)
+            spare += 1
+        seen.add(method)
+        found[name] = mark
+    return found
 
 
 def colours(names: Iterable[str], palette: tuple[str, ...]) -> dict[str, str]:

@@ -165,7 +165,8 @@ def key_table(data: RunData) -> str:
         body += "".join(f"<td class=n>{_size(level)}</td>" for level in levels)
         body += f"<td class=n>{first['best']:.2f}"
         body += f"<small>at {int(first['best_n_edges']):,}</small></td>"
-        rows.append(f"<tr {choosable({c: first[c] for c in lines[:-2]})}>{body}</tr>")
+        meta = {c: first[c] for c in lines if c != "series"}
+        rows.append(f"<tr {choosable(meta)}>{body}</tr>")
     heads = "".join(f"<th>{h}</th>" for h in ("scored by", "ablation", *several))
     heads += "".join(f"<th class=n>edges for φ&nbsp;≥&nbsp;{level}</th>" for level in LEVELS)
     return (

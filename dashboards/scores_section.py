@@ -1,0 +1,71 @@
+"""The section of how scores are spread."""
+
+from html import escape
+
+import numpy as np
+
+from dashboards.data import RunData
+from dashboards.names import cell_names
+from dashboards.pages import Page, legend, swatch
+from dashboards.structure import histogram_figure
+from dashboards.style import NEGATIVE, POSITIVE
+
+#: cells whose histograms stand side by side; more are chosen by a menu
+MAX_SIDE_BY_SIDE = 2
+
+
+def add_histograms(page: Page, data: RunData) -> None:
+    """Adds the section to the page."""
+    title = "Sizes of the scores"
+    if not data.histograms:
+        page.section("scores", title, "No cell has been reduced yet.")
+        return
+    names = cell_names(data.plan["cells"])
+    figures = {
+        names[cell]: histogram_figure(scores, "nodes" if data.scores_nodes(cell) else "edges")
+        for cell, scores in data.histograms.items()
+    }
+    if len(figures) <= MAX_SIDE_BY_SIDE:
+        places = [
+            f"<div><h3>{escape(name)}</h3>{page.figure(f'scores{i}', figure, name)}</div>"
+            for i, (name, figure) in enumerate(figures.items())
+        ]
+        body = f"<div class='two'>{''.join(places)}</div>"
+    else:
+        body = page.chooser("scores", "cell", figures, next(iter(figures)))
+    page.section(
+        "scores",
+        title,
+        "How many edges, or nodes of a method that scores nodes, have a score of which size: the "
+        f"{escape(data.aggregation)} over inputs, split by sign, both axes logarithmic. A few "
+        f"carry most of the effect. Not drawn, of all cells together: {_left_out(data)}.",
+        legend(swatch(POSITIVE, "raises the metric"), swatch(NEGATIVE, "lowers it")),
+        body,
+    )
+
+
+def uncounted(scores: np.ndarray, *, some: bool) -> tuple[int, int, int]:
+    """Scores that are exactly zero, not measured, and not finite.
+
+    Args:
+        some: whether the cell looked at some edges only, and left the others NaN.
+    """
+    missing = int(np.isnan(scores).sum()) if some else 0
+    bad = int((~np.isfinite(scores)).sum()) - missing
+    return int((scores == 0).sum()), missing, bad
+
+
+def _left_out(data: RunData) -> str:
+    found = [
+        uncounted(scores, some=_looks_at_some(data, cell))
+        for cell, scores in data.histograms.items()
+    ]
+    zero, missing, bad = map(sum, zip(*found, strict=True))
+    unmeasured = f"{missing:,} of edges that were not measured, " if missing else ""
+    return f"{zero:,} scores of exactly zero, {unmeasured}and {bad:,} that are not finite"
+
+
+def _looks_at_some(data: RunData, cell: str) -> bool:
+    """Whether a cell leaves edges out: it looks at candidates only, or stops at what it dropped."""
+    about = data.cells[cell]
+    return about.get("candidates", "all") != "all" or about.get("tau") is not None
