@@ -18,7 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from engine.graph import EdgeGraph, PortBlock
-from engine.model import Inputs, Model, Run
+from engine.methods.base import MethodError
+from engine.metrics import FLAT_AT_CLEAN, ORIENTATION
+from engine.model import Inputs, Model, Run, RunValues, SourceValues
 from engine.model.layers import Layer, Stream
 
 Objective = Callable[[Float[Tensor, "inputs vocab"]], Float[Tensor, " inputs"]]
@@ -26,6 +28,48 @@ PortGradients = Float[Tensor, "targets inputs positions d_model"]
 
 #: rows of the product of step 3 (ports taken together) from which it is no longer memory-bound
 PORTS_A_PRODUCT = 96
+
+#: patches whose values are those of one run, which is a forward
+OF_ONE_RUN = frozenset({"counterfactual", "resample"})
+#: patches whose values cost a forward
+RUN_FOR = OF_ONE_RUN | {"noise"}
+
+
+def patch_forwards(patch: str) -> int:
+    """Forwards that the patch values of a batch cost."""
+    return int(patch in RUN_FOR)
+
+
+def baseline_forwards(patch: str) -> int:
+    """Forwards that λ at the patch value of `embed` costs beside the patch values."""
+    return int(patch not in OF_ONE_RUN)
+
+
+def refuse_without_gradient(method: str, metric: str) -> None:
+    """Refuse metrics that have no gradient anywhere.
+
+    Raises:
+        MethodError: it is one of those.
+    """
+    if metric not in ORIENTATION:
+        raise MethodError(
+            f"method {method!r} cannot use metric {metric!r}; use logit_diff or another that has a "
+            "gradient, or a method that patches (exact, node_exact, acdc)"
+        )
+
+
+def refuse_flat_at_clean(method: str, metric: str, instead: str) -> None:
+    """Refuse metrics whose gradient at the clean run is zero or absent.
+
+    Raises:
+        MethodError: it is one of those; `instead` is a method that can use it.
+    """
+    if metric in FLAT_AT_CLEAN:
+        raise MethodError(
+            f"method {method!r} cannot use metric {metric!r}: its gradient is zero at the clean "
+            f"run; use {instead}, or metric logit_diff"
+        )
+    refuse_without_gradient(method, metric)
 
 
 def empty_gradients(model: Model, inputs: Inputs) -> PortGradients:
@@ -49,55 +93,92 @@ def add_port_gradients(
     Returns:
         The run (detached values are safe to keep), and λ of each input in it.
     """
-    run, value = _differentiable_run(model, inputs, embed, objective)
-    flat = [tensor for ports in run.ports for tensor in ports]
-    reads = [mlp for _, mlp in run.streams]
-    assert run.final is not None
-    grads = torch.autograd.grad(value.sum() * weight, [*flat, *reads, run.final])
-    with torch.no_grad():
-        for block in model.graph.blocks:
-            into = gradients[block.first_target : block.first_target + block.n_targets]
-            if block.kind == "attention":
-                at = 3 * block.layer
-                _pull_back(model.layers[block.layer], run, block.layer, grads[at : at + 3], into)
-            elif block.kind == "mlp":
-                into += grads[len(flat) + block.layer]
-            else:
-                _add_at_read(into[0], inputs, grads[-1])
+    with torch.enable_grad():
+        run = differentiable_run(model, inputs, embed)
+        assert run.logits is not None
+        value = objective(run.logits)
+    add_gradients_of(model, inputs, run, value.sum() * weight, gradients)
     return run, value.detach()
 
 
-def _differentiable_run(
-    model: Model, inputs: Inputs, embed: Stream, objective: Objective
-) -> tuple[Run, Float[Tensor, " inputs"]]:
-    with torch.enable_grad():
-        root = embed.detach().requires_grad_()
-        run = model.run(inputs, root, keep_ports=True)
-        assert run.logits is not None
-        return run, objective(run.logits)
+@torch.enable_grad()
+def differentiable_run(model: Model, inputs: Inputs, embed: Stream) -> Run:
+    """A run rooted at `embed` that keeps what `add_gradients_of` needs."""
+    return model.run(inputs, embed.detach().requires_grad_(), keep_ports=True)
 
 
-def _add_at_read(into: Stream, inputs: Inputs, gradient: Tensor) -> None:
+def add_gradients_of(
+    model: Model, inputs: Inputs, run: Run, total: Float[Tensor, ""], gradients: PortGradients
+) -> None:
+    """Add ∂total/∂(stream read by each port) in a differentiable run; zero where it has none."""
+    flat = [tensor for ports in run.ports for tensor in ports]
+    reads = [mlp for _, mlp in run.streams]
+    assert run.final is not None
+    wanted = [*flat, *reads, run.final]
+    grads = torch.autograd.grad(total, wanted, materialize_grads=True)
+    with torch.no_grad():
+        for block in model.graph.blocks:
+            into, layer = gradients[targets_of(block)], block.layer
+            if block.kind == "attention":
+                of_ports = grads[3 * layer : 3 * layer + 3]
+                stream, ports = run.streams[layer][0], run.ports[layer]
+                pull_back(model.layers[layer], stream, ports, of_ports, into)
+            elif block.kind == "mlp":
+                into += grads[len(flat) + layer]
+            else:
+                add_at_read(into[0], inputs, grads[-1])
+
+
+def targets_of(block: PortBlock) -> slice:
+    """The targets of a block among all targets."""
+    return slice(block.first_target, block.first_target + block.n_targets)
+
+
+def add_at_read(into: Stream, inputs: Inputs, gradient: Tensor) -> None:
+    """Add what the final stream's gradient is at each input's read position."""
     into[torch.arange(len(inputs.read), device=into.device), inputs.read] += gradient
 
 
-def _pull_back(
-    layer: Layer, run: Run, index: int, grads: tuple[Tensor, ...], into: PortGradients
+def pull_back(
+    layer: Layer,
+    stream: Float[Tensor, "rows positions d_model"],
+    ports: tuple[Tensor, ...],
+    grads: tuple[Tensor, ...],
+    into: Float[Tensor, "ports inputs positions d_model"],
 ) -> None:
-    """Step 2 for all attention ports of one layer, accumulated into `into`."""
-    unit, r = layer.norm_attention.unit(run.streams[index][0].detach())
+    """Step 2 for all attention ports of one layer, added to `into`.
+
+    The rows of `stream`, `ports` and `grads` are one or more variants of the inputs, one after the
+    other, whose gradients are summed: before the product with Wᵀ, which they share.
+    """
+    unit, r = layer.norm_attention.unit(stream.detach())
     folded = layer.ports.folded(layer.norm_attention)
     cotangent = _ports_first(grads) * r.reshape(1, -1, 1)
-    value = _ports_first(run.ports[index]) - folded.bias[:, None]
+    value = _ports_first(ports) - folded.bias[:, None]
     along = (value * cotangent).sum(-1, keepdim=True) / unit.shape[-1]
     flat = into.flatten(1, 2)
-    flat.baddbmm_(cotangent, folded.weight)
-    flat.addcmul_(unit.flatten(0, 1), along, value=-1.0)
+    n = flat.shape[1]
+    for rows in cotangent.split(n, dim=1)[1:]:
+        cotangent[:, :n] += rows
+    flat.baddbmm_(cotangent[:, :n], folded.weight)
+    for x, part in zip(unit.flatten(0, 1).split(n), along.split(n, dim=1), strict=True):
+        flat.addcmul_(x, part, value=-1.0)
 
 
 def _ports_first(heads: tuple[Tensor, ...]) -> Float[Tensor, "ports rows d_head"]:
     """Queries, keys, values `[inputs, positions, heads, d_head]` as one table of ports."""
     return torch.cat([h.detach().flatten(0, 1).transpose(0, 1) for h in heads])
+
+
+@torch.no_grad()
+def baseline_logits(
+    model: Model, inputs: Inputs, values: SourceValues
+) -> Float[Tensor, "inputs vocab"]:
+    """Logits at the patch value of `embed`: known where the patch is a run, else one forward."""
+    known = isinstance(values, RunValues)
+    run = values.run if known else model.run(inputs, values.embed)  # type: ignore[attr-defined]
+    assert run.logits is not None
+    return run.logits
 
 
 @torch.no_grad()
