@@ -1,7 +1,8 @@
 """Faithfulness against size: the run's main figure (Dhimoïla figures 10 and 11)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -130,6 +131,19 @@ def _ordered(table: pd.DataFrame, column: str) -> list[str]:
     return sorted(found, key=lambda v: v != "all") if column == "subset" else found
 
 
+def told_to_menus(table: pd.DataFrame, results: pd.DataFrame) -> list[str]:
+    """Columns of a table by which the page's menus, which are made of the results, can choose its
+    rows: those whose values the results have too. By others no row would ever be chosen."""
+    known = (*CHOSEN, *VARIANTS, "ablation")
+    shared = [c for c in known if c in table and c in results]
+    return [c for c in shared if set(table[c].astype(str)) - {""} <= set(results[c].astype(str))]
+
+
+def meta(row: Mapping[Any, Any], columns: Iterable[str]) -> dict[str, str]:
+    """What the menus choose a row, a line or a heatmap by; what has no value is always shown."""
+    return {c: str(row[c]) for c in columns if str(row[c])}
+
+
 # --- figures -----------------------------------------------------------------------------------
 
 
@@ -228,8 +242,8 @@ def _lines(table: pd.DataFrame, x: str, menu_names: list[str]) -> Iterator[Line]
     for key, rows in table.groupby([*(table[c] for c in (*menu_names, *told))], sort=True):
         *chosen, method, variant, ablation = (str(value) for value in key)
         shown = rows[rows[x] > 0] if AXES[x][1] == "log" else rows
-        meta = {name: v for name, v in zip(menu_names, chosen, strict=True) if v}
-        yield Line(meta, method, variant, ablation, shown)
+        own = meta(dict(zip(menu_names, chosen, strict=True)), menu_names)
+        yield Line(own, method, variant, ablation, shown)
 
 
 def _range(table: pd.DataFrame) -> list[float]:

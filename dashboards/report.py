@@ -12,7 +12,13 @@ from dashboards.blocks_section import add_blocks
 from dashboards.circuits_section import add_circuits
 from dashboards.curves_section import add_completeness, add_curves, add_skill, add_smallest
 from dashboards.data import RunData, load_run
+from dashboards.estimate_section import add_estimates
+from dashboards.interpolation_section import add_interpolation
+from dashboards.methods_section import add_methods
+from dashboards.minimality_section import add_minimality
+from dashboards.overlap_section import add_overlap
 from dashboards.pages import Page
+from dashboards.roc_section import add_known
 from dashboards.scores_section import add_histograms
 from dashboards.style import IN_THE_DARK
 from dashboards.text import summary, warnings
@@ -24,7 +30,13 @@ SECTIONS = (
     add_completeness,
     add_smallest,
     add_skill,
+    add_methods,
+    add_overlap,
+    add_known,
+    add_estimates,
+    add_interpolation,
     add_circuits,
+    add_minimality,
     add_histograms,
     add_blocks,
 )

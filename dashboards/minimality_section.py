@@ -1,0 +1,111 @@
+"""The section of which edges a circuit needs."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboards.data import RunData, named_circuits
+from dashboards.names import metric_name
+from dashboards.pages import Page, legend, swatch
+from dashboards.style import NEGATIVE, OTHER, POSITIVE, styled
+
+#: edges of one circuit that are drawn
+MAX_EDGES = 300
+#: metrics of which less is better: to lose one is to see it rise
+LESS_IS_BETTER = frozenset({"kl", "kl_reverse", "js", "stat_dist", "nll"})
+#: kind of edge -> its colour and its words
+KINDS = {
+    "needed": (POSITIVE, "needed: the circuit is worse without it"),
+    "unclear": (OTHER, "no clear effect: the interval holds zero, or there is none"),
+    "harmful": (NEGATIVE, "harmful: the circuit is better without it"),
+}
+
+
+def add_minimality(page: Page, data: RunData) -> None:
+    """Adds the section to the page; nothing where no edge was taken out."""
+    if data.minimality.empty:
+        return
+    circuits = named_circuits(data)
+    figures = {
+        f"{circuits.get(str(circuit), str(circuit))}, {metric_name(str(metric))}": needed_figure(
+            rows, str(metric)
+        )
+        for (circuit, metric), rows in data.minimality.groupby(["circuit", "metric"], sort=True)
+    }
+    page.section(
+        "minimality",
+        "Which edges a circuit needs",
+        "Each edge is taken out of its circuit alone, and the circuit is run again; the height is "
+        "what it loses, with a bootstrap interval over prompts. A minimal circuit has no edge that "
+        "could be spared. An edge of no effect here may still matter together with another.",
+        legend(*(swatch(colour, words) for colour, words in KINDS.values())),
+        page.chooser("minimality", "circuit", figures, next(iter(figures))),
+        link="Edges it needs",
+    )
+
+
+def kinds(rows: pd.DataFrame) -> np.ndarray:
+    """A key of KINDS for each edge, by the interval of what is lost without it."""
+    return np.select([rows["low"] > 0, rows["high"] < 0], ["needed", "harmful"], "unclear")
+
+
+def needed_figure(rows: pd.DataFrame, metric: str) -> go.Figure:
+    """What a circuit loses without each of its edges, the most needed first.
+
+    Args:
+        rows: rows of minimality.parquet of one circuit and metric.
+    """
+    rows = rows.sort_values(["drop", "edge"], ascending=[False, True], ignore_index=True)
+    kind = kinds(rows)
+    figure = go.Figure()
+    for name, (colour, _) in KINDS.items():
+        mine = rows[kind == name].head(MAX_EDGES)
+        figure.add_scatter(
+            x=mine.index + 1,
+            y=mine["drop"],
+            mode="markers",
+            name=name,
+            marker={"color": colour, "size": 6},
+            error_y=_bars(mine, colour),
+            hovertext=[f"{s} → {t}" for s, t in zip(mine["source"], mine["target"], strict=True)],
+            customdata=mine[["low", "high"]].to_numpy(),
+            hovertemplate="<b>%{hovertext}</b><br>%{y:.3g} (%{customdata[0]:.3g} to "
+            "%{customdata[1]:.3g})<extra></extra>",
+        )
+    figure.add_hline(0, line={"color": "#8a93a0", "width": 1})
+    direction = "rise in" if metric in LESS_IS_BETTER else "fall in"
+    return styled(
+        figure,
+        height=380,
+        xaxis={"title": {"text": "edges of the circuit, the most needed first"}},
+        yaxis={"title": {"text": f"{direction} {metric_name(metric)}"}},
+        annotations=[_counted(kind)],
+    )
+
+
+def _bars(rows: pd.DataFrame, colour: str) -> dict[str, object]:
+    drop = rows["drop"].to_numpy()
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": np.nan_to_num(rows["high"].to_numpy() - drop),
+        "arrayminus": np.nan_to_num(drop - rows["low"].to_numpy()),
+        "color": colour,
+        "thickness": 1,
+        "width": 0,
+    }
+
+
+def _counted(kind: np.ndarray) -> dict[str, object]:
+    needed, harmful = (int((kind == k).sum()) for k in ("needed", "harmful"))
+    return {
+        "text": f"{needed:,} of {len(kind):,} edges needed, {harmful:,} harmful",
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0.99,
+        "y": 0.99,
+        "xanchor": "right",
+        "yanchor": "top",
+        "showarrow": False,
+        "font": {"size": 13},
+    }
