@@ -56,12 +56,13 @@ def add_estimates(page: Page, data: RunData) -> None:
         "does it. Each point is an edge, or a node of methods that score nodes, that both "
         "measured: the estimate to the right, what patching gives upwards. On the dashed line the "
         "estimate is exact; the solid line is the best fit. A slope below 1 means that the "
-        "estimate is too large, and R² is the share of the differences between edges that it explains."
+        "estimate is too large, and R² is the share of the differences between edges that the "
+        "estimate explains."
         f"{thinned if cut else ''}{left}",
         legend(swatch(OTHER, "an edge"), swatch(KNOWN, "in the known circuit"))
         if any(p.true.any() for p in found)
         else "",
-        page.chooser("estimate", "estimate", figures, next(iter(figures))),
+        page.chooser("estimates", "estimate", figures, next(iter(figures))),
         link="Estimates",
     )
 

@@ -168,8 +168,8 @@ def area_figure(table: pd.DataFrame, columns: list[str], marks: Mapping[str, Mar
     return styled(
         figure,
         height=96 + 30 * table["series"].nunique(),
-        xaxis={"title": {"text": "area under φ against log size"}},
-        yaxis={"categoryorder": "max ascending", "gridwidth": 1},
+        xaxis={"title": {"text": "area"}},
+        yaxis={"type": "category", "categoryorder": "max ascending", "gridwidth": 1},
     )
 
 

@@ -39,7 +39,7 @@ def add_minimality(page: Page, data: RunData) -> None:
         "what it loses, with a bootstrap interval over prompts. A minimal circuit has no edge that "
         "could be spared. An edge of no effect here may still matter together with another.",
         legend(*(swatch(colour, words) for colour, words in KINDS.values())),
-        page.chooser("minimality", "circuit", figures, next(iter(figures))),
+        page.chooser("needed", "circuit", figures, next(iter(figures))),
         link="Edges it needs",
     )
 

@@ -26,7 +26,7 @@ def add_overlap(page: Page, data: RunData) -> None:
         "the edges that both measured (1: the same order, 0: unrelated). The overlap takes as many "
         "of each method's strongest edges: what both have, of what either has (Jaccard; 1: the "
         "same). Methods that score nodes are compared among themselves, by nodes.",
-        page.chooser("overlap", "compare", figures, next(iter(figures))),
+        page.chooser("overlaps", "compare", figures, next(iter(figures))),
     )
 
 
@@ -46,8 +46,8 @@ def overlap_figures(data: RunData) -> dict[str, go.Figure]:
         found[title] = styled(
             figure,
             height=140 + max(28 * n_methods, 120),
-            xaxis={"showgrid": False, "tickangle": -35},
-            yaxis={"autorange": "reversed", "showgrid": False},
+            xaxis={"type": "category", "showgrid": False, "tickangle": -35},
+            yaxis={"type": "category", "autorange": "reversed", "showgrid": False},
         )
     return dict(sorted(found.items(), key=lambda item: item[0] != RANKS))
 

@@ -43,17 +43,26 @@ def add_known(page: Page, data: RunData) -> None:
     page.section(
         "known",
         "Against a known circuit",
-        f"The edges that people found by hand ({circuits}) are taken as the truth, and each "
-        "method's ranking is read from its strongest edge down. True positive rate, or recall: the "
-        "share of the true edges found so far; false positive rate: the share of all others taken "
-        "with them; precision: the share of what was taken that is true. The dotted line is a "
-        "random order. Circuits found by hand are not complete, so a method may be right where "
-        "this calls it wrong.",
+        f"The edges of a circuit that people found by hand, {circuits}, are taken as the truth, "
+        "and each method's ranking is read from its strongest edge down. True positive rate, or "
+        "recall: the share of the true edges found so far; false positive rate: the share of all "
+        "others taken with them; precision: the share of what was taken that is true. The dotted "
+        "line is a random order. Circuits found by hand are not complete, so a method may be right "
+        f"where this calls it wrong.{_of_nodes(table, data)}",
         _legend(table, columns, data),
         f"<div class='two'>{''.join(places)}</div>",
         _table(table, columns, data),
     )
     _add_histograms(page, data)
+
+
+def _of_nodes(table: pd.DataFrame, data: RunData) -> str:
+    if not any(data.scores_nodes(cell) for cell in table["cell"].unique()):
+        return ""
+    return (
+        " Methods that score nodes are held against the circuit's nodes: their numbers compare "
+        "with each other, not with those of edges."
+    )
 
 
 def with_measures(data: RunData) -> pd.DataFrame:
@@ -183,7 +192,8 @@ def _table(table: pd.DataFrame, columns: list[str], data: RunData) -> str:
     body = []
     for row in _lines_of(table):
         mark = marker(data.marks[str(row["method_name"])])
-        cells = f"<td>{mark}{escape(str(row['method_name']))}</td>"
+        nodes = "<small>by nodes</small>" if data.scores_nodes(str(row["cell"])) else ""
+        cells = f"<td>{mark}{escape(str(row['method_name']))}{nodes}</td>"
         cells += "".join(f"<td>{escape(str(row[c]))}</td>" for c in told)
         cells += "".join(f"<td class=n>{_number(row[m])}</td>" for m in shown)
         body.append(f"<tr {choosable(meta(row, columns))}>{cells}</tr>")

@@ -32,7 +32,7 @@ def add_histograms(page: Page, data: RunData) -> None:
         ]
         body = f"<div class='two'>{''.join(places)}</div>"
     else:
-        body = page.chooser("scores", "cell", figures, next(iter(figures)))
+        body = page.chooser("histograms", "cell", figures, next(iter(figures)))
     page.section(
         "scores",
         title,

@@ -97,7 +97,7 @@ LAYOUT: dict[str, Any] = {
 
 def marks(methods: Mapping[str, str]) -> dict[str, Mark]:
     """A mark a name, the same in every figure of a page: the method's own for its first name, then
-    spare colours for its further steps and rules.
+    spare colours, in the order given, for its further steps and rules.
 
     Args:
         methods: name of a line's method, as people read it -> the method.
@@ -105,7 +105,7 @@ def marks(methods: Mapping[str, str]) -> dict[str, Mark]:
     found: dict[str, Mark] = {}
     seen: set[str] = set()
     spare = 0
-    for name, method in sorted(methods.items()):
+    for name, method in methods.items():
         mark = METHOD_MARKS.get(method, Mark(SPARE_COLOURS[-1], "circle"))
         if method in seen or method not in METHOD_MARKS:
             mark = Mark(SPARE_COLOURS[spare % len(SPARE_COLOURS)], mark.symbol)

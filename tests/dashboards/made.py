@@ -76,6 +76,9 @@ def scores() -> dict[str, np.ndarray]:
     found = {}
     for key, cell in CELLS.items():
         exact = of_nodes if cell["method"] in OF_NODES else truth
+        if cell["method"] == "random":
+            found[key] = draw.random(len(exact))
+            continue
         noise = draw.normal(size=len(exact)) * NOISE[key] * (0.01 + np.abs(exact))
         found[key] = exact * (1 + 0.3 * NOISE[key]) + noise
         if cell["candidates"] != "all":
@@ -219,7 +222,7 @@ def truth(key: str) -> np.ndarray:
 
 def rank(key: str) -> dict[str, Any]:
     """The curve of a ranking by |score|, and what it comes to."""
-    sizes = np.nan_to_num(np.abs(SCORES[key]), nan=-1.0, posinf=-1.0)
+    sizes = _sizes(key)
     order = np.argsort(-sizes, kind="stable")
     true = truth(key)[order]
     tpr = np.concatenate([[0], np.cumsum(true) / true.sum()])
@@ -288,11 +291,12 @@ def spearman(a: str, b: str) -> float:
 
 
 def jaccard(a: str, b: str, size: int) -> float:
-    tops = [
-        set(np.argsort(-np.nan_to_num(np.abs(SCORES[k]), nan=-1.0, posinf=-1.0))[:size].tolist())
-        for k in (a, b)
-    ]
-    return len(tops[0] & tops[1]) / len(tops[0] | tops[1])
+    first, second = (set(np.argsort(-_sizes(k), kind="stable")[:size].tolist()) for k in (a, b))
+    return len(first & second) / len(first | second)
+
+
+def _sizes(key: str) -> np.ndarray:
+    return np.nan_to_num(np.abs(SCORES[key]), nan=-1.0, posinf=-1.0)
 
 
 def minimality() -> Iterator[dict[str, Any]]:
