@@ -6,6 +6,10 @@ from engine.methods.eap import (
     EdgeAttributionAtPatch,
     EdgeAttributionPatching,
 )
+from engine.methods.ig_activations import (
+    IntegratedGradientsActivations,
+    IntegratedGradientsActivationsJoint,
+)
 from engine.methods.ig_inputs import IntegratedGradientsInputs
 
 #: name -> method, in the order in which they are listed
@@ -16,6 +20,8 @@ METHODS: dict[str, Method] = {
         EdgeAttributionAtPatch(),
         EdgeAttributionAtBoth(),
         IntegratedGradientsInputs(),
+        IntegratedGradientsActivations(),
+        IntegratedGradientsActivationsJoint(),
     )
 }
 

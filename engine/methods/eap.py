@@ -23,8 +23,8 @@ from torch import Tensor
 from engine.graph import EdgeGraph
 from engine.methods.base import Attribution, Passes, Settings
 from engine.methods.gradients import (
-    Objective,
     add_port_gradients,
+    against_clean,
     contract,
     empty_gradients,
     patch_forwards,
@@ -32,7 +32,7 @@ from engine.methods.gradients import (
     refuse_without_gradient,
 )
 from engine.metrics import oriented
-from engine.model import Model, PromptBatch, Run, RunValues
+from engine.model import Model, PromptBatch, RunValues
 from engine.model.values import difference
 from engine.patches import Patch
 
@@ -94,7 +94,7 @@ class EdgeAttributionAtPatch:
         values = patch.values(model, batch, inputs)
         with torch.no_grad():
             run = model.run(inputs)
-        objective, clean = _compared_with(metric, batch, run)
+        objective, clean = against_clean(metric, batch, run)
         gradients = empty_gradients(model, inputs)
         _, baseline = add_port_gradients(model, inputs, values.embed, objective, gradients)
         delta = difference(model, RunValues(model, run), values)
@@ -132,14 +132,7 @@ class EdgeAttributionAtBoth:
 
         run, _ = add_port_gradients(model, inputs, inputs.embed, at_clean, gradients, weight=0.5)
         delta = difference(model, RunValues(model, run), values)
-        objective, clean = _compared_with(metric, batch, run)
+        objective, clean = against_clean(metric, batch, run)
         _, baseline = add_port_gradients(model, inputs, values.embed, objective, gradients, 0.5)
         unknown = torch.full_like(clean, torch.nan)
         return Attribution(contract(model.graph, delta, gradients), unknown, clean, baseline)
-
-
-def _compared_with(metric: str, batch: PromptBatch, run: Run) -> tuple[Objective, Tensor]:
-    """λ of any logits against those of the clean run, and λ of the clean run itself."""
-    assert run.logits is not None
-    logits = run.logits.detach()
-    return lambda x: oriented(metric, x, batch, logits), oriented(metric, logits, batch, logits)

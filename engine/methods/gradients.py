@@ -19,8 +19,8 @@ from torch import Tensor
 
 from engine.graph import EdgeGraph, PortBlock
 from engine.methods.base import MethodError
-from engine.metrics import FLAT_AT_CLEAN, ORIENTATION
-from engine.model import Inputs, Model, Run, RunValues, SourceValues
+from engine.metrics import FLAT_AT_CLEAN, ORIENTATION, oriented
+from engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
 from engine.model.layers import Layer, Stream
 
 Objective = Callable[[Float[Tensor, "inputs vocab"]], Float[Tensor, " inputs"]]
@@ -168,6 +168,15 @@ def pull_back(
 def _ports_first(heads: tuple[Tensor, ...]) -> Float[Tensor, "ports rows d_head"]:
     """Queries, keys, values `[inputs, positions, heads, d_head]` as one table of ports."""
     return torch.cat([h.detach().flatten(0, 1).transpose(0, 1) for h in heads])
+
+
+def against_clean(
+    metric: str, batch: PromptBatch, run: Run
+) -> tuple[Objective, Float[Tensor, " inputs"]]:
+    """λ of any logits, compared with those of the clean run, and λ of the clean run itself."""
+    assert run.logits is not None
+    logits = run.logits.detach()
+    return lambda x: oriented(metric, x, batch, logits), oriented(metric, logits, batch, logits)
 
 
 @torch.no_grad()

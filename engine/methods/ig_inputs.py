@@ -17,12 +17,12 @@ baseline embedding where the patch is not a run. Pinned by tests/methods.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from engine.graph import EdgeGraph
 from engine.methods.base import Attribution, Passes, Settings
 from engine.methods.gradients import (
     add_port_gradients,
+    against_clean,
     baseline_forwards,
     baseline_logits,
     contract,
@@ -31,7 +31,6 @@ from engine.methods.gradients import (
     refuse_without_gradient,
 )
 from engine.methods.quadrature import points
-from engine.metrics import oriented
 from engine.model import Model, PromptBatch, RunValues
 from engine.model.values import difference
 from engine.patches import Patch
@@ -63,19 +62,13 @@ class IntegratedGradientsInputs:
         values = patch.values(model, batch, inputs)
         with torch.no_grad():
             clean_run = model.run(inputs)
-        clean_logits = clean_run.logits
-        assert clean_logits is not None
-
-        def objective(logits: Tensor) -> Tensor:
-            return oriented(metric, logits, batch, clean_logits)
-
+        objective, clean = against_clean(metric, batch, clean_run)
         gradients = empty_gradients(model, inputs)
         for t, weight in points(settings.rule, settings.steps):
             point = torch.lerp(values.embed, inputs.embed, t)
             add_port_gradients(model, inputs, point, objective, gradients, weight)
         delta = difference(model, RunValues(model, clean_run), values)
         scores = contract(model.graph, delta, gradients)
-        clean = objective(clean_logits)
         baseline = objective(baseline_logits(model, inputs, values))
         reached = scores[:, model.graph.edge_source == 0].double().sum(-1)
         return Attribution(scores, reached - (clean - baseline), clean, baseline)
