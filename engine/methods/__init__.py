@@ -6,11 +6,14 @@ from engine.methods.eap import (
     EdgeAttributionAtPatch,
     EdgeAttributionPatching,
 )
+from engine.methods.hisp import HeadImportance
 from engine.methods.ig_activations import (
     IntegratedGradientsActivations,
     IntegratedGradientsActivationsJoint,
 )
 from engine.methods.ig_inputs import IntegratedGradientsInputs
+from engine.methods.nodes import NodeAttributionPatching, NodeIntegratedGradients
+from engine.methods.random_order import RandomOrder
 
 #: name -> method, in the order in which they are listed
 METHODS: dict[str, Method] = {
@@ -22,6 +25,10 @@ METHODS: dict[str, Method] = {
         IntegratedGradientsInputs(),
         IntegratedGradientsActivations(),
         IntegratedGradientsActivationsJoint(),
+        NodeAttributionPatching(),
+        NodeIntegratedGradients(),
+        HeadImportance(),
+        RandomOrder(),
     )
 }
 

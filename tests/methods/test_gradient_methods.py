@@ -7,101 +7,79 @@ import pytest
 import torch
 
 from engine.methods import METHODS, MethodError, Settings
-from engine.methods.ig_inputs import IntegratedGradientsInputs
+from engine.methods.quadrature import RULES, points
 from engine.metrics import oriented
-from engine.patches import Mean, make_patch, mean_partials
-from tests.oracles.slow_model import SlowModel
-from tests.tiny import FAMILIES, assert_agree, model_and_batch, prompts
-
-KINDS = ("counterfactual", "zero", "mean")
+from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
+from tests.tiny import FAMILIES, assert_agree, model_and_batch
 
 
-def patch_of(kind, model):
-    if kind != "mean":
-        return make_patch(kind)
-    partials = mean_partials(model, prompts(6), pooled=True, over="patch", micro_batch=4)
-    return Mean({g: p.mean() for g, p in partials.items()}, pooled=True)
+def attribute(method, model, batch, kind="counterfactual", metric="logit_diff", **settings):
+    patch = patch_of(kind, model)
+    return METHODS[method].attribute(model, batch, patch, metric, Settings(**settings))
 
 
-def patch_values(kind, model, batch, slow):
-    """What every source writes under the patch, by the slow model alone."""
-    if kind == "counterfactual":
-        other = SlowModel(model.hf, model.graph, batch.patch, batch.real)
-        return other.forward(other.plain)[1]
-    _, clean = slow.forward(slow.plain)
-    if kind == "zero":
-        return {name: torch.zeros_like(value) for name, value in clean.items()}
-    totals, count = dict.fromkeys(clean, 0.0), 0
-    for prompt in prompts(6):
-        tokens = torch.tensor([prompt.patch])
-        one = SlowModel(model.hf, model.graph, tokens, torch.ones_like(tokens).bool())
-        written = one.forward(one.plain)[1]
-        totals = {name: totals[name] + written[name].sum((0, 1)) for name in clean}
-        count += tokens.shape[1]
-    return {name: (totals[name] / count).expand_as(clean[name]) for name in clean}
+def oracle(model, batch, kind, metric, line):
+    """Every edge by itself, expanded at (t, weight) of the line from embed's patch value."""
+    ends = Ends.of(model, batch, kind)
+    expanded = [(ends.at(["embed"], t), weight) for t, weight in line]
+    return slow_edges(model, batch, ends, metric, lambda source: expanded)
 
 
-def slow_scores(model, batch, kind, metric, points):
-    """Σ over points of weight × one autograd call an edge, edge by edge."""
-    slow = SlowModel(model.hf, model.graph, batch.clean, batch.real)
-    with torch.no_grad():
-        clean_logits, clean = slow.forward(slow.plain)
-        patch = patch_values(kind, model, batch, slow)
-    scores = torch.zeros(len(batch), model.graph.n_edges, dtype=torch.float64)
-    for edge in range(model.graph.n_edges):
-        name = model.graph.edge_name(edge)
-        source = name.partition("->")[0]
-        for at, weight in points:
-            embed = torch.lerp(patch["embed"], clean["embed"], at)
-            size = torch.zeros(len(batch), 1, 1, dtype=embed.dtype, requires_grad=True)
-            by = size * (clean[source] - patch[source])
-            logits, _ = slow.forward(slow.disturbed(name, by), embed)
-            value = oriented(metric, logits, batch, clean_logits).sum()
-            scores[:, edge] += weight * torch.autograd.grad(value, size)[0].flatten()
-    return scores
+#: method -> the points of the line of embeddings at which it takes its gradient, and their weights
+LINES = {
+    "eap": [(1.0, 1.0)],
+    "eap_patch": [(0.0, 1.0)],
+    "eap_both": [(0.0, 0.5), (1.0, 0.5)],
+    "ig_inputs": [(0.25, 0.5), (0.75, 0.5)],
+}
 
 
+@pytest.mark.parametrize("method", LINES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_eap_equals_one_autograd_call_an_edge(family):
+def test_every_family_equals_one_autograd_call_an_edge(family, method):
     model, batch = model_and_batch(family, n_layers=2)
-    ours = METHODS["eap"].attribute(
-        model, batch, make_patch("counterfactual"), "logit_diff", Settings()
+    ours = attribute(method, model, batch, steps=2)
+    assert_agree(
+        ours.scores, oracle(model, batch, "counterfactual", "logit_diff", LINES[method]), 1e-4
     )
-    oracle = slow_scores(model, batch, "counterfactual", "logit_diff", [(1.0, 1.0)])
-    assert_agree(ours.scores, oracle, 1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("metric", ["logit_diff", "kl"])
-def test_ig_inputs_equals_one_autograd_call_an_edge(kind, metric):
-    model, batch = model_and_batch("llama", n_layers=2, dtype=torch.float64)
-    ours = METHODS["ig_inputs"].attribute(
-        model, batch, patch_of(kind, model), metric, Settings(steps=2)
-    )
-    oracle = slow_scores(model, batch, kind, metric, [(0.25, 0.5), (0.75, 0.5)])
-    assert_agree(ours.scores, oracle, 1e-6)  # scores are kept in float32
+@pytest.mark.parametrize(
+    ("method", "metric"),
+    [(m, "logit_diff") for m in LINES] + [(m, "kl") for m in LINES if m != "eap"],
+)
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_every_patch_equals_one_autograd_call_an_edge(family, method, metric, kind):
+    model, batch = model_and_batch(family, n_layers=2, dtype=torch.float64)
+    ours = attribute(method, model, batch, kind, metric, steps=2)
+    slow = oracle(model, batch, kind, metric, LINES[method])
+    assert_agree(ours.scores, slow, 1e-6)  # scores are kept in float32
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_eap_equals_its_oracle_under_every_patch(kind):
-    model, batch = model_and_batch("gpt2", n_layers=2)
-    ours = METHODS["eap"].attribute(model, batch, patch_of(kind, model), "logit_diff", Settings())
-    oracle = slow_scores(model, batch, kind, "logit_diff", [(1.0, 1.0)])
-    assert_agree(ours.scores, oracle, 1e-4)
+@pytest.mark.parametrize("rule", RULES)
+def test_integrated_gradients_take_the_points_of_their_rule(rule):
+    model, batch = model_and_batch("gpt2", n_layers=2, dtype=torch.float64)
+    ours = attribute("ig_inputs", model, batch, steps=3, rule=rule)
+    slow = oracle(model, batch, "counterfactual", "logit_diff", points(rule, 3))
+    assert_agree(ours.scores, slow, 1e-6)
+
+
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if "rule" in m.takes])
+def test_one_point_is_too_few_for_a_rule_of_both_ends(method):
+    model, batch = model_and_batch("gpt2", n_layers=1)
+    with pytest.raises(MethodError, match="use steps >= 2, or rule midpoint"):
+        attribute(method, model, batch, steps=1, rule="trapezoid")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not m.whole])
 def test_left_padding_and_batching_change_nothing(family, method):
     model, right = model_and_batch(family)
     _, left = model_and_batch(family, side="left")
 
     def scores(batch):
-        return (
-            METHODS[method]
-            .attribute(model, batch, make_patch("counterfactual"), "logit_diff", Settings(steps=3))
-            .scores
-        )
+        return attribute(method, model, batch, steps=3).scores
 
     alone = torch.cat([scores(type(right).make([p])) for p in right.prompts])
     assert_agree(scores(right), alone, 1e-5)
@@ -113,9 +91,7 @@ def test_left_padding_and_batching_change_nothing(family, method):
 def test_integrated_gradients_are_complete(kind, metric):
     model, batch = model_and_batch("llama")
     model = with_eps(model, 0.02)  # a zero baseline sits on the norm's singular point: soften it
-    result = METHODS["ig_inputs"].attribute(
-        model, batch, patch_of(kind, model), metric, Settings(steps=400)
-    )
+    result = attribute("ig_inputs", model, batch, kind, metric, steps=400)
     total = result.metric_clean - result.metric_baseline
     reached = result.scores[:, model.graph.edge_source == 0].sum(-1)
     assert torch.allclose(reached, total, rtol=1e-2, atol=1e-3 * float(total.abs().max()))
@@ -131,22 +107,33 @@ def with_eps(model, eps):
 
 def test_residual_shrinks_with_steps():
     model, batch = model_and_batch("gpt2")
-    method, patch = IntegratedGradientsInputs(), make_patch("counterfactual")
     sizes = [
-        float(
-            method.attribute(model, batch, patch, "logit_diff", Settings(steps=n))
-            .residual.abs()
-            .max()
-        )
+        float(attribute("ig_inputs", model, batch, steps=n).residual.abs().max())
         for n in (1, 8, 64)
     ]
     assert sizes[0] > 4 * sizes[1] > 16 * sizes[2]
 
 
-def test_eap_promises_no_completeness():
+@pytest.mark.parametrize("method", ["eap", "eap_patch", "eap_both"])
+def test_eap_promises_no_completeness(method):
     model, batch = model_and_batch("llama")
-    result = METHODS["eap"].attribute(model, batch, make_patch("zero"), "logit_diff", Settings())
+    result = attribute(method, model, batch, "zero")
     assert all(math.isnan(x) for x in result.residual.tolist())
+
+
+def test_eap_at_both_ends_is_the_mean_of_the_two():
+    model, batch = model_and_batch("gpt_neox", dtype=torch.float64)
+    ends = [attribute(m, model, batch, "mean").scores.double() for m in ("eap", "eap_patch")]
+    both = attribute("eap_both", model, batch, "mean")
+    assert_agree(both.scores, sum(ends) / 2, 1e-6)
+    assert bool(both.metric_baseline.isfinite().all())
+
+
+def test_metrics_without_any_gradient_are_refused():
+    for name, method in METHODS.items():
+        if name in LINES or "steps" in method.takes:
+            with pytest.raises(MethodError, match=rf"'{name}' cannot use metric 'accuracy'.*use "):
+                method.check("accuracy", "counterfactual")
 
 
 @pytest.mark.parametrize("metric", ["kl", "kl_reverse", "stat_dist", "accuracy"])
@@ -159,9 +146,7 @@ def test_scores_on_a_linear_model_add_up_across_every_cut():
     """With linear MLPs and no attention, any layer cut carries λ(clean) − λ(patch)."""
     model, batch = model_and_batch("gpt2", dtype=torch.float64)
     linear_model_(model)
-    result = METHODS["eap"].attribute(
-        model, batch, make_patch("counterfactual"), "logit_diff", Settings()
-    )
+    result = attribute("eap", model, batch)
     with torch.no_grad():
         clean = model.run(model.prepare(batch.clean, batch.real)).logits
         patch = model.run(model.prepare(batch.patch, batch.real)).logits
