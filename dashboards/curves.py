@@ -1,6 +1,6 @@
 """Faithfulness against size: the run's main figure (Dhimoïla figures 10 and 11)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +180,7 @@ def faithfulness_figure(
     x: str,
     lead: pd.Series | None = None,
     looks: Mapping[str, Mark] | None = None,
+    chosen: Sequence[Menu] | None = None,
 ) -> go.Figure:
     """Faithfulness against `x`, a key of AXES: one line a series and ablation. Where nothing but
     the method varies, symbols tell methods too.
@@ -189,9 +190,10 @@ def faithfulness_figure(
 
     Args:
         looks: the mark of each method_name; those of the table alone if None.
+        chosen: the page's menus; those of the table alone if None.
     """
     table = with_series(results)
-    chosen = menus(results, lead)
+    chosen = menus(results, lead) if chosen is None else chosen
     looks = looks or marks(dict(zip(table["method_name"], table["method"], strict=True)))
     variants = sorted(set(table["variant"]))
     traces = []

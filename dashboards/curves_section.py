@@ -88,7 +88,8 @@ def add_completeness(page: Page, data: RunData) -> None:
     if data.results.empty or (table := complements(data.results)).empty:
         return
     title = "What is left without the circuit"
-    figure = faithfulness_figure(table, "n_edges", leading(data), data.marks)
+    chosen = menus(data.results, leading(data))
+    figure = faithfulness_figure(table, "n_edges", None, data.marks, chosen)
     page.section(
         "completeness",
         title,

@@ -20,6 +20,7 @@ from dashboards.names import (
 from dashboards.style import Mark, marks
 from storage import CommitLog, RunDirectory, readers
 from storage.arrays import has_array, read_static
+from storage.rundir import AGGREGATES
 from storage.status import status
 
 #: how a ranking of edges becomes circuits
@@ -122,7 +123,9 @@ def load_run(path: Path) -> RunData:
     run = RunDirectory.open(path)
     cells = [cell["key"] for cell in run.plan["cells"]]
     aggregation = str(run.config["evaluate"]["aggregation"][0])
-    found = {cell: readers.aggregate(run, cell, aggregation) for cell in cells}
+    written = readers.committed_arrays(run, AGGREGATES)
+    reduced = [cell for cell in cells if f"{cell}/{aggregation}" in written]
+    found = {cell: readers.aggregate(run, cell, aggregation) for cell in reduced}
     return RunData(
         path=Path(path),
         plan=run.plan,

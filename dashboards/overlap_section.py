@@ -46,7 +46,7 @@ def overlap_figures(data: RunData) -> dict[str, go.Figure]:
         found[title] = styled(
             figure,
             height=140 + max(28 * n_methods, 120),
-            xaxis={"type": "category", "showgrid": False, "tickangle": -35},
+            xaxis={"type": "category", "dtick": 1, "showgrid": False, "tickangle": -35},
             yaxis={"type": "category", "autorange": "reversed", "showgrid": False},
         )
     return dict(sorted(found.items(), key=lambda item: item[0] != RANKS))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from dashboards.curves import VARIANTS, default_metric, smallest_faithful, with_series
 from dashboards.data import RunData
-from dashboards.names import method_name, metric_name, share, varying
+from dashboards.names import NODE_METHODS, method_name, metric_name, share, varying
 from dashboards.pages import choosable
 
 LEVELS = (0.8, 0.95)
@@ -59,12 +59,13 @@ def summary(data: RunData) -> str:
     method = method_name(best["method"], best["steps"], long=True)
     if best["variant"]:
         method = f"{method} ({best['variant']})"
+    chosen = "nodes, and all edges among them," if best["method"] in NODE_METHODS else "edges"
     return (
         f"<b>{best['n_edges']:,} of {best['n_edges_possible']:,} edges "
         f"({share(best['density'])})</b> keep <b>{100 * best['faithfulness']:.0f}%</b> of what "
         f"{escape(best['model'])} does, by {escape(metric_name(best['metric']))} on "
         f"{best['n_inputs']} prompts that were not used to find them."
-        f"{_by_other_metrics(data, best)} The edges were chosen by {escape(method)}; "
+        f"{_by_other_metrics(data, best)} The {chosen} were chosen by {escape(method)}; "
         f"all others were cut and fed {escape(best['eval_patch'])} values "
         f"({escape(best['ablation'])} ablation)."
     )

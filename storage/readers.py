@@ -92,6 +92,18 @@ def committed_writes(run: RunDirectory, store: str, array: str) -> list[dict[str
     return sorted(found, key=lambda write: write["start"])
 
 
+def committed_arrays(run: RunDirectory, store: str) -> set[str]:
+    """Arrays of a store with at least one committed block, by one reading of the log."""
+    log = CommitLog(run)
+    return {
+        str(write["array"])
+        for stage in log.stages()
+        for record in log.committed(stage).values()
+        for write in record.get("writes", ())
+        if write.get("store") == store
+    }
+
+
 def committed_rows(run: RunDirectory, store: str, array: str) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (first row, rows) of each committed block, a block at a time, each checked against its
     crc. Raises StorageError for one that is damaged."""
@@ -124,8 +136,8 @@ def _stacked(run: RunDirectory, store: str, array: str) -> tuple[np.ndarray, np.
 
 
 def aggregate(run: RunDirectory, group: str, aggregation: str) -> np.ndarray | None:
-    """A folded array [E] of aggregates.zarr (`group` is the cell, or cell/subset); None if the
-    reducers have not written it."""
+    """A folded array [E] of aggregates.zarr (`group` is the cell, or cell/subset); None if
+    there is none. Raises StorageError if it is there and not yet written."""
     name = f"{group}/{aggregation}"
     if not has_array(run.path / AGGREGATES, name):
         return None

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from engine.graph import EdgeGraph, GraphSpec
-from storage import RunDirectory, tables
-from storage.arrays import create_array, make_store, open_array, write_rows, write_static
+from storage import CommitLog, RunDirectory, tables
+from storage.arrays import create_array, make_store, write_static
+from storage.blocks import write_block
+from storage.rundir import AGGREGATES
 from storage.tables import write_table
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=4, n_heads=4, n_kv_heads=2))
@@ -353,6 +355,7 @@ TABLES = {
     "interpolation": interpolation,
     "known": known,
 }
+RECEIPT = {"attempt": 1, "crc": 0, "rows": 1, "micro_batch": 4, "device": "cpu", "seconds": 0.1}
 CONFIG: dict[str, Any] = {
     "name": "made",
     "seed": 0,
@@ -363,8 +366,8 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def make_run(path: Path, *, without: tuple[str, ...] = ()) -> RunDirectory:
-    """The run, with all of TABLES but those left out."""
+def make_run(path: Path, *, without: tuple[str, ...] = (), unreduced: str = "") -> RunDirectory:
+    """The run, with all of TABLES but those left out, and with a cell that is not reduced yet."""
     plan = {
         "run_id": "made-0123456789ab",
         "identity": {"models": {"toy-lm": "aa"}},
@@ -381,16 +384,20 @@ def make_run(path: Path, *, without: tuple[str, ...] = ()) -> RunDirectory:
                 getattr(tables, f"{name.upper()}_{part}") for part in ("COLUMNS", "KEY")
             )
             write_table(getattr(run, name), frame, columns, key)
-    _write_arrays(run)
+    _write_arrays(run, unreduced)
     return run
 
 
-def _write_arrays(run: RunDirectory) -> None:
+def _write_arrays(run: RunDirectory, unreduced: str) -> None:
+    log = CommitLog(run)
+    log.claim_epoch()
     for store in (run.attributions, run.aggregates):
         make_store(store)
     for key, values in SCORES.items():
         create_array(run.aggregates, f"{key}/mean", values.shape, values.shape, "float64")
-        write_rows(open_array(run.aggregates, f"{key}/mean", "r+"), 0, values)
+        if key != unreduced:
+            write = write_block(run, AGGREGATES, f"{key}/mean", 0, values)
+            log.commit("reduce", f"{key}.all", {**RECEIPT, "writes": [write]})
         for name, table, names in (
             ("edge_source", GRAPH.edge_source, {"names": list(GRAPH.sources)}),
             ("edge_target", GRAPH.edge_target, {"names": list(GRAPH.targets)}),

@@ -1,7 +1,6 @@
 """The page of a real run, read and opened in a real browser."""
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
@@ -12,16 +11,7 @@ from dashboards.text import leading
 from sweeps.config import load_config
 from sweeps.launch import drive, start
 from sweeps.progress import Silence
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SWITCHES = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.dashboards.browsing import open_page
 
 
 @pytest.fixture(scope="module")
@@ -32,29 +22,6 @@ def run(tmp_path_factory):
         drive(start(load_config("smoke", ["execution.executor=serial"]), out), Silence()).left == 0
     )
     return out
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: the page is not opened")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield opened
-        opened.close()
-
-
-def open_page(browser, path, width):
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    complaints, requests = [], []
-    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: complaints.append(str(e)))
-    page.on("request", lambda r: requests.append(r.url))
-    page.goto(path.as_uri())
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length > 4")
-    return page, complaints, requests
 
 
 @pytest.mark.parametrize("width", [1280, 390])
