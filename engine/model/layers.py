@@ -43,6 +43,28 @@ class Norm:
         return centred * r, r
 
 
+class NoNorm(Norm):
+    """The norm of an architecture without norms: x -> x.
+
+    x̂ = 0 and r = 1 make the pull-back of `Norm` the identity's: what is left of it is g.
+    """
+
+    def __init__(self) -> None:
+        self.centred, self.eps = False, 0.0
+        self.weight, self.bias = torch.ones(()), None
+
+    def __call__(self, x: Stream) -> Stream:
+        return x
+
+    def unit(self, x: Stream) -> tuple[Stream, Float[Tensor, "*rows 1"]]:
+        return torch.zeros_like(x), torch.ones_like(x[..., :1])
+
+
+def norm_of(module: nn.Module, unit_offset: bool) -> Norm:
+    """The norm that a module is; an identity stands for none."""
+    return NoNorm() if isinstance(module, nn.Identity) else Norm(module, unit_offset)
+
+
 @dataclass(frozen=True)
 class PortWeights:
     """The projections of all attention ports of a layer: queries, then keys, then values.
@@ -82,8 +104,8 @@ class Layer:
         attention = part(arch.attention)
         self.spec = spec
         self.core = AttentionCore(attention, arch)
-        self.norm_attention = Norm(part(arch.norm_attention), arch.unit_offset)
-        self.norm_mlp = Norm(part(arch.norm_mlp), arch.unit_offset)
+        self.norm_attention = norm_of(part(arch.norm_attention), arch.unit_offset)
+        self.norm_mlp = norm_of(part(arch.norm_mlp), arch.unit_offset)
         self._mlp = part(arch.mlp)
         self._post_mlp = part(arch.post_mlp) if arch.post_mlp else None
         self._post = Norm(part(arch.post_attention), True) if arch.post_attention else None

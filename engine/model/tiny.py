@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from engine.model.architectures import ARCHITECTURES
+from engine.model.plain import PlainConfig
 from engine.model.transformer import Model
 from tasks import WORD_PATTERN, vocabulary
 
@@ -25,8 +26,19 @@ _IDS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 _GROUPED: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 
 
-def tiny_config(model_type: str, *, n_layers: int = 3, n_vocab: int = 64, width: int = 32) -> Any:
-    """A configuration of the family with every feature that it can have switched on."""
+def tiny_config(
+    model_type: str,
+    *,
+    n_layers: int = 3,
+    n_vocab: int = 64,
+    width: int = 32,
+    causal: bool = True,
+) -> Any:
+    """A configuration of the family with every feature that it can have switched on.
+
+    Args:
+        causal: False for the one family that can also see ahead (plain).
+    """
     plain: dict[str, Any] = {
         "hidden_size": width,
         "intermediate_size": 2 * width,
@@ -48,21 +60,28 @@ def tiny_config(model_type: str, *, n_layers: int = 3, n_vocab: int = 64, width:
         "qwen3": lambda: Qwen3Config(**grouped),
         "gemma2": lambda: Gemma2Config(**grouped, **windows, layer_types=kinds),
         "gemma3_text": lambda: Gemma3TextConfig(**grouped, **windows, layer_types=kinds),
+        "plain": lambda: PlainConfig(**plain, causal=causal),
     }
     return rows[model_type]()
 
 
 def tiny_model(
-    model_type: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, **sizes: int
+    model_type: str = "llama",
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    causal: bool = True,
+    **sizes: int,
 ) -> Model:
     """A random model whose activations are of order one, so that no path is negligible.
 
     Args:
         model_type: a key of `ARCHITECTURES`.
         seed: of the weights; the caller's random state is left as it was.
+        causal: as in `tiny_config`.
         sizes: `n_layers`, `n_vocab`, `width` of `tiny_config`.
     """
-    hf = _random_hf(tiny_config(model_type, **sizes), seed)
+    hf = _random_hf(tiny_config(model_type, causal=causal, **sizes), seed)
     return Model(hf.to(dtype), f"tiny-{model_type}")
 
 

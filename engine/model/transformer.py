@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from engine.graph import EdgeGraph, GraphSpec
 from engine.model.architectures import ARCHITECTURES, Heads, LayerRecorder, skeleton
-from engine.model.layers import Layer, Norm, Stream
+from engine.model.layers import Layer, Stream, norm_of
 
 Logits = Float[Tensor, "inputs vocab"]
 
@@ -100,7 +100,7 @@ class Model:
         stack = hf.get_submodule(arch.stack)
         self.layers = [Layer(m, arch, self.spec) for m in getattr(stack, arch.layers)]
         self._shell, self._recorders = skeleton(stack, arch)
-        self._final_norm = Norm(stack.get_submodule(arch.final_norm), arch.unit_offset)
+        self._final_norm = norm_of(stack.get_submodule(arch.final_norm), arch.unit_offset)
         self._unembed: nn.Module = hf.get_output_embeddings()  # type: ignore[operator]
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
 

@@ -7,7 +7,7 @@ import torch
 from engine.ablation import ablated_logits
 from engine.graph import node_circuit, prune, touched_nodes
 from engine.patches import make_patch
-from tests.methods.test_gradient_methods import KINDS, patch_of, patch_values
+from tests.oracles.slow_gradients import KINDS, patch_of, patch_values
 from tests.oracles.slow_model import SlowModel
 from tests.tiny import FAMILIES, FLOAT32_NORMS, assert_agree, model_and_batch
 

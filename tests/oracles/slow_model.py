@@ -61,6 +61,7 @@ NAMES = {
     "qwen3": LLAMA,
     "gemma2": GEMMA,
     "gemma3_text": GEMMA,
+    "plain": LLAMA,
 }
 
 
