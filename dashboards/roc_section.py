@@ -66,9 +66,11 @@ def _of_nodes(table: pd.DataFrame, data: RunData) -> str:
 
 
 def with_measures(data: RunData) -> pd.DataFrame:
-    """The points, with names of lines and a column a measure of HEADS (NaN if not measured)."""
-    table = named(data.roc)
+    """The points that are drawn, with names of lines and a column a measure of HEADS (NaN if not
+    measured)."""
     keys = ["cell", "aggregation", "selection"]
+    curves = data.roc.sort_values([*keys, "point"]).groupby(keys, sort=True)
+    table = named(pd.concat([thinned_curve(rows) for _, rows in curves]))
     for measure in HEADS:
         if data.measures.empty:
             table[measure] = np.nan
@@ -129,8 +131,8 @@ def _add_lines(
     figure: go.Figure, table: pd.DataFrame, columns: list[str], data: RunData, *, x: str, y: str
 ) -> None:
     variants = sorted(set(table["variant"]))
-    for _, whole in table.groupby(["cell", "aggregation", "selection"], sort=True):
-        rows, first = thinned_curve(whole.sort_values("point")), whole.iloc[0]
+    for _, rows in table.groupby(["cell", "aggregation", "selection"], sort=True):
+        first = rows.iloc[0]
         mark = data.marks[first["method_name"]]
         dash = DASHES[variants.index(first["variant"]) % len(DASHES)]
         figure.add_scatter(
