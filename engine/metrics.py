@@ -4,12 +4,16 @@ Attribution scores an *oriented* metric, for which more is better; results keep 
 not oriented. G is the run at hand, M the clean full model, good and bad the answer ids.
 
     logit_diff   mean logit over good − mean logit over bad
+    prob_diff    probability of good − probability of bad, each summed over its ids
     kl           KL[G‖M], nats (Dhimoïla section 5.1)
     kl_reverse   KL[M‖G], nats
+    js           Jensen–Shannon divergence of G and M, nats
     stat_dist    ½ Σ |G_i − M_i| over probabilities
+    nll          −log of the summed probability of good, nats
     accuracy     1 if the best-ranked of good ∪ bad is good
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -36,6 +40,24 @@ def kl(logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
 def kl_reverse(logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
     """KL[M‖G] in nats."""
     return kl(clean, batch, logits)
+
+
+def prob_diff(logits: Logits, batch: PromptBatch, clean: Logits | None = None) -> Values:
+    """Summed probability of good ids less that of bad ids, in [−1, 1]."""
+    given = logits.log_softmax(-1)
+    return _answers(given, batch.good).exp().sum(-1) - _answers(given, batch.bad).exp().sum(-1)
+
+
+def nll(logits: Logits, batch: PromptBatch, clean: Logits | None = None) -> Values:
+    """Negative log of the summed probability of good ids, nats."""
+    return -_answers(logits.log_softmax(-1), batch.good).logsumexp(-1)
+
+
+def js(logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
+    """Jensen–Shannon divergence, the mean KL of G and M to their midpoint, in [0, log 2]."""
+    ours, model = torch.broadcast_tensors(logits.log_softmax(-1), clean.log_softmax(-1))
+    middle = torch.logaddexp(ours, model) - math.log(2)
+    return 0.5 * sum((p.exp() * (p - middle)).sum(-1) for p in (ours, model))
 
 
 def stat_dist(logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
@@ -66,17 +88,28 @@ Metric = Callable[[Logits, PromptBatch, Logits], Values]
 #: name -> function, in the order in which results list them
 METRICS: dict[str, Metric] = {
     "logit_diff": logit_diff,
+    "prob_diff": prob_diff,
     "kl": kl,
     "kl_reverse": kl_reverse,
+    "js": js,
     "stat_dist": stat_dist,
+    "nll": nll,
     "accuracy": accuracy,
 }
 
 #: metrics with a gradient somewhere on the path from patch to clean, by the sign that orients them
-ORIENTATION: dict[str, float] = {"logit_diff": 1.0, "kl": -1.0}
+ORIENTATION: dict[str, float] = {
+    "logit_diff": 1.0,
+    "prob_diff": 1.0,
+    "kl": -1.0,
+    "kl_reverse": -1.0,
+    "js": -1.0,
+    "stat_dist": -1.0,
+    "nll": -1.0,
+}
 
 #: metrics that compare with the full model, whose gradient at the clean point is therefore zero
-FLAT_AT_CLEAN = frozenset({"kl", "kl_reverse", "stat_dist"})
+FLAT_AT_CLEAN = frozenset({"kl", "kl_reverse", "js", "stat_dist"})
 
 
 def oriented(metric: str, logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
