@@ -1,13 +1,19 @@
 """Patch values: what a source is taken to write where an edge from it is dropped.
 
     counterfactual   what it writes on the input's patch prompt (one forward)
+    resample         what it writes on another clean prompt of the same task, template and length,
+                     drawn from the same split with a seed
     zero             nothing
     mean             its mean over patch prompts of the build split, per position within a group of
                      equal task, template and length, or pooled over a task's real positions
+    noise            its clean value plus Gaussian noise, `scale` times as large: its root mean
+                     square over the prompt's real positions is the unit
 
 Means are sums and counts until the end, so that shards fold exactly.
 """
 
+import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,6 +55,96 @@ class Counterfactual:
     @torch.no_grad()
     def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
         return RunValues(model, model.run(model.prepare(batch.patch, batch.real)))
+
+
+class Resample:
+    """Values of the run on each prompt's partner.
+
+    Args:
+        partners: clean tokens of a prompt -> clean tokens of its partner (`resample_partners`).
+    """
+
+    kind, n_forwards = "resample", 1
+
+    def __init__(self, partners: Mapping[tuple[int, ...], tuple[int, ...]]) -> None:
+        self._partners = partners
+
+    @torch.no_grad()
+    def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
+        tokens = batch.clean.clone()
+        for row, prompt in enumerate(batch.prompts):
+            if prompt.clean not in self._partners:
+                raise PatchError(
+                    f"patch 'resample' has no partner for a prompt of group {_group(prompt)!r}; "
+                    "make partners of all prompts of the split"
+                )
+            tokens[row, batch.real[row]] = torch.tensor(self._partners[prompt.clean])
+        return RunValues(model, model.run(model.prepare(tokens, batch.real)))
+
+
+def resample_partners(
+    prompts: Sequence[Prompt], seed: int
+) -> dict[tuple[int, ...], tuple[int, ...]]:
+    """A partner for each prompt: the next one round a circle drawn with the seed, among the
+    prompts of equal task, template and length with other tokens. Whom a prompt gets depends on the
+    whole split and on no batch.
+
+    Raises:
+        PatchError: a prompt is alone in its group.
+    """
+    groups: dict[str, list[tuple[int, ...]]] = {}
+    for prompt in prompts:
+        groups.setdefault(_group(prompt), []).append(prompt.clean)
+    partners: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for group, members in groups.items():
+        circle = sorted(set(members))
+        if len(circle) < 2:
+            raise PatchError(
+                f"patch 'resample' needs two different prompts of group {group!r} "
+                "(task/template/length) and has one; raise data.n_build and data.n_eval"
+            )
+        random.Random(f"{seed}/{group}").shuffle(circle)
+        partners |= zip(circle, [*circle[1:], circle[0]], strict=True)
+    return partners
+
+
+def _group(prompt: Prompt) -> str:
+    return mean_groups([prompt], pooled=False)[0]
+
+
+class Noise:
+    """Clean values plus noise. What a prompt gets depends on its tokens and the seed alone, not on
+    the batch, its padding or the processor.
+
+    Args:
+        scale: root mean square of the noise, in units of the value's own.
+        seed: of the draws.
+    """
+
+    kind, n_forwards = "noise", 1
+
+    def __init__(self, seed: int, scale: float) -> None:
+        self._seed, self._scale = seed, scale
+
+    @torch.no_grad()
+    def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
+        clean = stack_sources(model, RunValues(model, model.run(inputs))).transpose(0, 1)
+        rows = [
+            self._disturbed(table, prompt, real.to(table.device))
+            for table, prompt, real in zip(clean, batch.prompts, batch.real, strict=True)
+        ]
+        return table_values(model, rows)
+
+    def _disturbed(self, clean: Tensor, prompt: Prompt, real: Tensor) -> Tensor:
+        """`[sources, positions, d_model]` of one prompt; padding stays as it is."""
+        key = hashlib.sha256(f"{self._seed}/{prompt.clean}".encode()).digest()[:8]
+        draw = torch.Generator().manual_seed(int.from_bytes(key, "big") % 2**63)
+        values = clean[:, real]
+        noise = torch.randn(values.shape, generator=draw, dtype=torch.float32).to(clean)
+        size = values.square().mean((1, 2), keepdim=True).sqrt()
+        out = clean.clone()
+        out[:, real] = values + self._scale * size * noise
+        return out
 
 
 class Zero:
@@ -142,22 +238,35 @@ def mean_partials(
     return partials
 
 
-#: kinds that need no data beyond the batch; `mean` is made from its tables
-PATCHES = ("counterfactual", "zero", "mean")
+PATCHES = ("counterfactual", "resample", "mean", "zero", "noise")
+#: patches whose values are all those of one run
+ONE_RUN = frozenset({"counterfactual", "resample"})
 
 
 def make_patch(
-    kind: str, means: Mapping[str, np.ndarray] | None = None, *, pooled: bool = False
+    kind: str,
+    means: Mapping[str, np.ndarray] | None = None,
+    *,
+    pooled: bool = False,
+    partners: Mapping[tuple[int, ...], tuple[int, ...]] | None = None,
+    seed: int = 0,
+    noise_scale: float = 1.0,
 ) -> Patch:
     """The patch of that kind.
 
     Raises:
-        PatchError: an unknown kind, or `mean` without its tables.
+        PatchError: an unknown kind, `mean` without its tables, `resample` without its partners.
     """
+    if kind == "noise":
+        return Noise(seed, noise_scale)
+    if kind == "resample" and partners is not None:
+        return Resample(partners)
     if kind == "counterfactual":
         return Counterfactual()
     if kind == "zero":
         return Zero()
     if kind == "mean" and means is not None:
         return Mean(means, pooled=pooled)
-    raise PatchError(f"patch {kind!r} is none of {', '.join(PATCHES)}, or lacks its means")
+    raise PatchError(
+        f"patch {kind!r} is none of {', '.join(PATCHES)}, or lacks its means or partners"
+    )
