@@ -1,0 +1,260 @@
+"""Measures of circuits and rankings, from numbers alone: no model, no run directory.
+
+    areas       under faithfulness φ against size: over log size (`area_log`), and the circuit
+                performance and model distance areas of MIB (`cpr`, `cmd`; Mueller et al. 2025)
+    bootstrap   what any of it would be with other inputs: inputs are drawn with replacement, within
+                their member task, the same draw for everything that is compared
+    ranking     ROC and precision–recall of a full ranking, ties as ties; overlap of rankings
+
+Everything is summed in float64. Pinned by tests/evaluation/test_measures.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.stats import spearmanr
+from sklearn.metrics import (
+    average_precision_score,
+    roc_auc_score,
+    roc_curve,
+)
+
+Array = Float[np.ndarray, "..."]
+Groups = Int[np.ndarray, " inputs"]
+
+#: numbers that a bootstrap holds at once
+CHUNK_NUMBERS = 2**23
+
+
+# --- areas -------------------------------------------------------------------------------------
+
+
+def area_log(
+    n_edges: Int[np.ndarray, " sizes"], faithfulness: Array, n_possible: int
+) -> Float[np.ndarray, "*lead"]:
+    """Mean of φ over the logarithm of size, from one edge to all: 1 for a ranking whose first edge
+    already does everything, about ½ for one that grows evenly with log size.
+
+    Args:
+        n_edges: edges of each circuit as it was run; circuits of one size are averaged.
+        faithfulness: `[*lead, sizes]`. Not clipped: φ may be below 0 or above 1.
+
+    Between the points φ is linear in log size; it is 0 at one edge unless a circuit of one edge was
+    measured, and 1 at all edges.
+    """
+    sizes, phi = _points(n_edges, faithfulness, n_possible, first=1)
+    x = np.log(sizes) / np.log(n_possible)
+    return np.trapezoid(phi, x, axis=-1)
+
+
+def cpr(n_edges: Int[np.ndarray, " sizes"], faithfulness: Array, n_possible: int) -> Array:
+    """Circuit performance ratio: ∫ φ dk over the share k of edges, from (0, 0) to (1, 1), by the
+    trapezoid on a linear axis (MIB). May exceed 1."""
+    sizes, phi = _points(n_edges, faithfulness, n_possible, first=0)
+    return np.trapezoid(phi, sizes / n_possible, axis=-1)
+
+
+def cmd(n_edges: Int[np.ndarray, " sizes"], faithfulness: Array, n_possible: int) -> Array:
+    """Circuit model distance: ∫ |1 − φ| dk, as `cpr`; 0 is best (MIB)."""
+    sizes, phi = _points(n_edges, faithfulness, n_possible, first=0)
+    return np.trapezoid(np.abs(1 - phi), sizes / n_possible, axis=-1)
+
+
+def _points(
+    n_edges: np.ndarray, faithfulness: Array, n_possible: int, first: int
+) -> tuple[Float[np.ndarray, " points"], Array]:
+    """Sizes ascending, each once, with the empty circuit (at `first`) and the full one."""
+    phi = np.asarray(faithfulness, dtype=np.float64)
+    sizes, place = np.unique(np.maximum(n_edges, first), return_inverse=True)
+    one_hot = (place[:, None] == np.arange(len(sizes))).astype(np.float64)
+    mean = phi @ (one_hot / one_hot.sum(0))
+    lead = np.ones((*phi.shape[:-1], 1))
+    if not len(sizes) or sizes[0] > first:
+        sizes, mean = np.append(first, sizes), np.concatenate([0 * lead, mean], axis=-1)
+    if sizes[-1] < n_possible:
+        sizes, mean = np.append(sizes, n_possible), np.concatenate([mean, lead], axis=-1)
+    return sizes.astype(np.float64), mean
+
+
+def edges_for(
+    n_edges: Int[np.ndarray, " sizes"], faithfulness: Float[np.ndarray, " sizes"], level: float
+) -> float:
+    """Edges of the smallest circuit measured with φ ≥ level; NaN if none is."""
+    reached = np.asarray(n_edges)[np.asarray(faithfulness) >= level]
+    return float(reached.min()) if len(reached) else float("nan")
+
+
+# --- bootstrap ---------------------------------------------------------------------------------
+
+
+def resamples(n_inputs: int, n: int, seed: int, groups: Groups | None = None) -> Array:
+    """Weights `[n, inputs]` of `n` draws with replacement; each row sums to 1. Inputs of a group
+    are drawn for inputs of that group, so that every member of a mixture keeps its share."""
+    draw = np.random.default_rng(seed)
+    groups = np.zeros(n_inputs, dtype=int) if groups is None else np.asarray(groups)
+    weights = np.zeros((n, n_inputs))
+    for group in np.unique(groups):
+        mine = np.flatnonzero(groups == group)
+        weights[:, mine] = draw.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=n)
+    return weights / n_inputs
+
+
+def interval(samples: Array, level: float, axis: int = 0) -> tuple[Array, Array]:
+    """The central `level` of the samples along an axis; NaN where none is finite."""
+    tails = [50 * (1 - level), 50 * (1 + level)]
+    finite = np.where(np.isfinite(samples), samples, np.nan)
+    empty = np.isnan(finite).all(axis=axis, keepdims=True)
+    low, high = np.nanpercentile(np.where(empty, 0.0, finite), tails, axis=axis)
+    empty = np.isnan(finite).all(axis=axis)
+    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+
+
+def score_intervals(
+    scores: Float[np.ndarray, "inputs scored"],
+    *,
+    n: int,
+    level: float,
+    seed: int,
+    groups: Groups | None = None,
+) -> tuple[Float[np.ndarray, " scored"], Float[np.ndarray, " scored"]]:
+    """Interval of the mean over inputs, score by score; NaN where an input has no finite score."""
+    weights = resamples(len(scores), n, seed, groups)
+    parts = []
+    for start, stop in _spans(scores.shape[1], max(n, len(scores))):
+        part = scores[:, start:stop].astype(np.float64)
+        parts.append(interval(_mean(weights, part), level))
+    low, high = (np.concatenate(ends) for ends in zip(*parts, strict=True))
+    return low, high
+
+
+def ranking_stability(
+    scores: Float[np.ndarray, "inputs scored"], *, n: int, seed: int, groups: Groups | None = None
+) -> Float[np.ndarray, " n"]:
+    """Spearman's correlation of |mean score| in each resample with that over all inputs. Columns
+    with a score that is not finite are left out."""
+    kept = scores[:, np.isfinite(scores).all(axis=0)]
+    whole = np.abs(kept.mean(axis=0, dtype=np.float64))
+    weights = resamples(len(scores), n, seed, groups)
+    return np.array([rank_correlation(np.abs(_mean(row[None], kept)[0]), whole) for row in weights])
+
+
+def faithfulness_samples(
+    values: Float[np.ndarray, "inputs circuits"],
+    full: Float[np.ndarray, " inputs"],
+    empty: Float[np.ndarray, " inputs"],
+    *,
+    n: int,
+    seed: int,
+    groups: Groups | None = None,
+) -> Float[np.ndarray, "n circuits"]:
+    """φ of every circuit in each resample: a ratio of means, the same draw above and below; NaN
+    where the model and the empty circuit do not differ."""
+    weights = resamples(len(values), n, seed, groups)
+    means = _mean(weights, np.column_stack([values, full, empty]))
+    bottom = means[:, -1:]
+    span = means[:, -2:-1] - bottom
+    return (means[:, :-2] - bottom) / np.where(span == 0, np.nan, span)
+
+
+def _mean(weights: Array, values: Array) -> Array:
+    """weights @ values; a column that holds what is not finite is NaN."""
+    bad = ~np.isfinite(values).all(axis=0)
+    out: Array = weights @ np.where(bad, 0.0, values)
+    out[:, bad] = np.nan
+    return out
+
+
+def _spans(width: int, rows: int) -> Iterator[tuple[int, int]]:
+    step = max(1, CHUNK_NUMBERS // max(rows, 1))
+    yield from ((start, min(start + step, width)) for start in range(0, width, step))
+
+
+# --- rankings ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Roc:
+    """A ranking against the truth, every distinct score a threshold, first to last.
+
+    Attributes:
+        thresholds: scores from which on an edge counts as found; the first finds nothing.
+        fpr, tpr, precision: false and true positive rates and the precision there.
+        roc_auc, average_precision, youden_j: areas, and the largest tpr − fpr. NaN where the truth
+            holds nothing or everything.
+    """
+
+    thresholds: Float[np.ndarray, " points"]
+    fpr: Float[np.ndarray, " points"]
+    tpr: Float[np.ndarray, " points"]
+    precision: Float[np.ndarray, " points"]
+    roc_auc: float
+    average_precision: float
+    youden_j: float
+
+
+def roc(scores: Float[np.ndarray, " scored"], truth: Bool[np.ndarray, " scored"]) -> Roc:
+    """The whole ranking, high to low; equal scores are found together, and those that are not
+    finite come last, together."""
+    truth = np.asarray(truth, dtype=bool)
+    if not 0 < truth.sum() < len(truth):
+        nothing = np.zeros(0)
+        return Roc(nothing, nothing, nothing, nothing, np.nan, np.nan, np.nan)
+    ranked = _ranks(scores)
+    fpr, tpr, _ = roc_curve(truth, ranked, drop_intermediate=False)
+    found = tpr * truth.sum()
+    wrong = fpr * (~truth).sum()
+    precision = np.divide(found, found + wrong, out=np.ones(len(found)), where=found + wrong > 0)
+    values = np.append(np.inf, np.unique(np.where(np.isfinite(scores), scores, -np.inf))[::-1])
+    return Roc(
+        values,
+        fpr,
+        tpr,
+        precision,
+        float(roc_auc_score(truth, ranked)),
+        float(average_precision_score(truth, ranked)),
+        float(np.max(tpr - fpr)),
+    )
+
+
+def _ranks(scores: Array) -> Int[np.ndarray, " scored"]:
+    """Dense ranks, the highest for the highest; not finite is lowest."""
+    values = np.where(np.isfinite(scores), scores, -np.inf)
+    return np.unique(values, return_inverse=True)[1]
+
+
+def jaccard(a: Bool[np.ndarray, " edges"], b: Bool[np.ndarray, " edges"]) -> float:
+    """Shared edges over all edges of both; 1 for two empty circuits."""
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 1.0
+
+
+def rank_correlation(a: Array, b: Array) -> float:
+    """Spearman's over entries that are finite in both, ties averaged; NaN where one is constant."""
+    both = np.isfinite(a) & np.isfinite(b)
+    if both.sum() < 2 or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
+        return float("nan")
+    return float(spearmanr(a[both], b[both]).statistic)
+
+
+@dataclass(frozen=True)
+class Line:
+    """y = slope · x + intercept by least squares, and the share of y's variance that it tells."""
+
+    slope: float
+    intercept: float
+    r2: float
+
+
+def fit(x: Array, y: Array) -> Line:
+    """The line of y on x over entries that are finite in both; NaN where x is constant."""
+    both = np.isfinite(x) & np.isfinite(y)
+    x, y = np.asarray(x, np.float64)[both], np.asarray(y, np.float64)[both]
+    if len(x) < 2 or np.ptp(x) == 0:
+        return Line(float("nan"), float("nan"), float("nan"))
+    dx, dy = x - x.mean(), y - y.mean()
+    slope = float(dx @ dy / (dx @ dx))
+    spread = float(dy @ dy)
+    r2 = float((dx @ dy) ** 2 / ((dx @ dx) * spread)) if spread else float("nan")
+    return Line(slope, float(y.mean() - slope * x.mean()), r2)
