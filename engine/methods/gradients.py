@@ -22,6 +22,7 @@ from engine.methods.base import MethodError
 from engine.metrics import FLAT_AT_CLEAN, ORIENTATION, oriented
 from engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
 from engine.model.layers import Layer, Stream
+from engine.patches import ONE_RUN
 
 Objective = Callable[[Float[Tensor, "inputs vocab"]], Float[Tensor, " inputs"]]
 PortGradients = Float[Tensor, "targets inputs positions d_model"]
@@ -29,10 +30,8 @@ PortGradients = Float[Tensor, "targets inputs positions d_model"]
 #: rows of the product of step 3 (ports taken together) from which it is no longer memory-bound
 PORTS_A_PRODUCT = 96
 
-#: patches whose values are those of one run, which is a forward
-OF_ONE_RUN = frozenset({"counterfactual", "resample"})
-#: patches whose values cost a forward
-RUN_FOR = OF_ONE_RUN | {"noise"}
+#: patches whose values cost a forward: the run they are of, or the clean one that is disturbed
+RUN_FOR = ONE_RUN | {"noise"}
 
 
 def patch_forwards(patch: str) -> int:
@@ -42,7 +41,7 @@ def patch_forwards(patch: str) -> int:
 
 def baseline_forwards(patch: str) -> int:
     """Forwards that λ at the patch value of `embed` costs beside the patch values."""
-    return int(patch not in OF_ONE_RUN)
+    return int(patch not in ONE_RUN)
 
 
 def refuse_without_gradient(method: str, metric: str) -> None:
@@ -97,7 +96,8 @@ def add_port_gradients(
         run = differentiable_run(model, inputs, embed)
         assert run.logits is not None
         value = objective(run.logits)
-    add_gradients_of(model, inputs, run, value.sum() * weight, gradients)
+        total = value.sum() * weight
+    add_gradients_of(model, inputs, run, total, gradients)
     return run, value.detach()
 
 

@@ -131,8 +131,9 @@ def first_order(
         run = model.run(inputs, inputs.embed.detach().requires_grad_())
         assert run.logits is not None
         clean = oriented(metric, run.logits, batch, run.logits)
+        total = clean.sum()
     writes = [w for pair in zip(run.attention, run.mlps, strict=True) for w in pair]
-    grads = torch.autograd.grad(clean.sum(), [run.embed, *writes])
+    grads = torch.autograd.grad(total, [run.embed, *writes])
     delta = difference(model, RunValues(model, run), values)
     scores = delta.new_empty(delta.shape[:2])
     for module, gradient in zip(modules(model.graph), grads, strict=True):

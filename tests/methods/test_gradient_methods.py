@@ -9,6 +9,7 @@ import torch
 from engine.methods import METHODS, MethodError, Settings
 from engine.methods.quadrature import RULES, points
 from engine.metrics import oriented
+from engine.patches import Noise, make_patch
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
 from tests.tiny import FAMILIES, assert_agree, model_and_batch
 
@@ -55,6 +56,27 @@ def test_every_patch_equals_one_autograd_call_an_edge(family, method, metric, ki
     ours = attribute(method, model, batch, kind, metric, steps=2)
     slow = oracle(model, batch, kind, metric, LINES[method])
     assert_agree(ours.scores, slow, 1e-6)  # scores are kept in float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_eap_is_the_gradient_of_a_mask_over_the_edges(family, kind):
+    """∂λ/∂m at m = 1, where a port reads Σ m_e u + (1 − m_e) u_patch, in one autograd call."""
+    model, batch = model_and_batch(family, n_layers=2, dtype=torch.float64)
+    ends, graph = Ends.of(model, batch, kind), model.graph
+    mask = torch.ones(len(batch), graph.n_edges, dtype=torch.float64, requires_grad=True)
+
+    def stream_of(target, values, constant):
+        total = constant
+        for source in ends.slow.sources_of(target):
+            kept = mask[:, graph.edge_index(f"{source}->{target}"), None, None]
+            total = total + kept * values[source] + (1 - kept) * ends.patch[source]
+        return total
+
+    logits, _ = ends.slow.forward(stream_of)
+    value = oriented("logit_diff", logits, batch, ends.logits).sum()
+    ours = attribute("eap", model, batch, kind)
+    assert_agree(ours.scores, torch.autograd.grad(value, mask)[0], 1e-6)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -127,6 +149,18 @@ def test_eap_at_both_ends_is_the_mean_of_the_two():
     both = attribute("eap_both", model, batch, "mean")
     assert_agree(both.scores, sum(ends) / 2, 1e-6)
     assert bool(both.metric_baseline.isfinite().all())
+
+
+@pytest.mark.parametrize("patch", [make_patch("counterfactual"), make_patch("zero"), Noise(0, 1.0)])
+@pytest.mark.parametrize("method", [*LINES, "node_ap", "hisp"])
+def test_passes_count_the_forwards_and_backwards_that_are_run(method, patch, monkeypatch):
+    model, batch = model_and_batch("llama")
+    runs, pulls, plain, grad = [], [], model.run, torch.autograd.grad
+    monkeypatch.setattr(model, "run", lambda *a, **k: runs.append(1) or plain(*a, **k))
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: pulls.append(1) or grad(*a, **k))
+    METHODS[method].attribute(model, batch, patch, "logit_diff", Settings(steps=3))
+    passes = METHODS[method].passes(model.graph, Settings(steps=3), patch.kind)
+    assert (len(runs), len(pulls)) == (passes.forwards, passes.backwards)
 
 
 def test_metrics_without_any_gradient_are_refused():
