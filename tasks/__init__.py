@@ -5,9 +5,19 @@ A leaf: it imports nothing else of this project, and no model. Read ``prompt`` f
 """
 
 from tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
-from tasks.registry import WORD_PATTERN, build_task, check_task_name, list_tasks, vocabulary
+from tasks.registry import (
+    OWN_PROMPTS,
+    OWN_TASK,
+    WORD_PATTERN,
+    build_task,
+    check_task_name,
+    list_tasks,
+    vocabulary,
+)
 
 __all__ = [
+    "OWN_PROMPTS",
+    "OWN_TASK",
     "WORD_PATTERN",
     "Prompt",
     "TaskData",

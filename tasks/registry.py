@@ -1,9 +1,11 @@
-"""Names to prompts: the built-in tasks, mixtures ``a+b+c`` of tasks, and users' JSONL files."""
+"""Names to prompts: the built-in tasks, mixtures ``a+b+c`` of tasks, users' JSONL files, and the
+prompts that a model brings in its own folder (``own``)."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,19 @@ GENERATORS: dict[str, Generator] = {g.info.name: g for g in (IOI, GREATER_THAN, 
 # one by one after a space of their own.
 WORD_PATTERN = r" ?[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]| "
 
+# The task of a model that brings its prompts, and the file they are in, in the model's folder.
+OWN_TASK = "own"
+OWN_PROMPTS = "prompts.jsonl"
+
 Splits = tuple[list[Prompt], list[Prompt]]
+
+
+@dataclass(frozen=True)
+class _File:
+    """A member task in a JSONL file; ``path`` is None where no model has said which."""
+
+    name: str
+    path: Path | None
 
 
 def list_tasks() -> list[TaskInfo]:
@@ -53,8 +67,8 @@ def check_task_name(name: str, base: Path | None = None) -> None:
             that is not there or has a line that no tokenizer could make right.
     """
     for member in _members(name, base):
-        if isinstance(member, Path):
-            userfile.read(member)
+        if isinstance(member, _File) and member.path is not None:
+            userfile.read(member.path)
 
 
 def build_task(
@@ -66,23 +80,25 @@ def build_task(
     *,
     base: Path | None = None,
     n_vocab: int | None = None,
+    own: Path | None = None,
 ) -> TaskData:
     """Makes the prompts of a task.
 
     Args:
-        name: a built-in task, several joined by ``+``, or the path of a JSONL file (relative to
-            ``base``). In a mixture each member's prompts are those it has alone.
+        name: a built-in task, several joined by ``+``, the path of a JSONL file (relative to
+            ``base``), or ``own``. In a mixture each member's prompts are those it has alone.
         tokenizer: a fast tokenizer; None for a model without one, for JSONL tasks of token ids.
         n_build, n_eval: prompts per member in each split.
         seed: the same seed gives the same prompts, on every machine.
         n_vocab: the model's number of token ids; ids in a JSONL file are checked against it.
+        own: the model's folder, whose prompts the task ``own`` is.
 
     Raises:
         TaskError: one line, on anything that keeps the prompts from being made.
     """
     if n_build < 0 or n_eval < 0:
         raise TaskError(f"n_build is {n_build} and n_eval {n_eval}; allowed: 0 or more")
-    members = _members(name, base)
+    members = _members(name, base, own)
     encoder = None if tokenizer is None else Encoder(tokenizer)
     build: list[Prompt] = []
     evaluation: list[Prompt] = []
@@ -90,21 +106,22 @@ def build_task(
         splits = _member_splits(member, encoder, n_build, n_eval, seed, n_vocab)
         build += splits[0]
         evaluation += splits[1]
-    names = tuple(_member_name(member) for member in members)
+    names = tuple(_name(member) for member in members)
     return TaskData("+".join(names), names, tuple(build), tuple(evaluation))
 
 
 def _member_splits(
-    member: Generator | Path,
+    member: Generator | _File,
     encoder: Encoder | None,
     n_build: int,
     n_eval: int,
     seed: int,
     n_vocab: int | None,
 ) -> Splits:
-    if isinstance(member, Path):
-        prompts = userfile.load(member, encoder, n_vocab)
-        return userfile.split(member, prompts, n_build, n_eval, seed)
+    if isinstance(member, _File):
+        path = _own_prompts(member.path)
+        prompts = [replace(p, task=member.name) for p in userfile.load(path, encoder, n_vocab)]
+        return userfile.split(path, prompts, n_build, n_eval, seed)
     if encoder is None:
         raise TaskError(
             f"task {member.info.name} needs a tokenizer and this model has none; "
@@ -116,38 +133,50 @@ def _member_splits(
     )
 
 
-def _members(name: str, base: Path | None) -> list[Generator | Path]:
+def _members(name: str, base: Path | None, own: Path | None = None) -> list[Generator | _File]:
     """The members of a task name. A file whose own name holds a + is one member."""
-    whole = _file(name, base)
+    whole = _path(name, base)
     if whole is not None and whole.is_file():
-        return [whole]
-    members = [_member(part.strip(), base) for part in name.split("+")]
-    names = [_member_name(member) for member in members]
+        return [_File(whole.stem, whole)]
+    members = [_member(part.strip(), base, own) for part in name.split("+")]
+    names = [_name(member) for member in members]
     for twice in names:
         if names.count(twice) > 1:
             raise TaskError(f"task {name!r} has the member {twice!r} twice; name each once")
     return members
 
 
-def _member(name: str, base: Path | None) -> Generator | Path:
-    path = _file(name, base)
+def _member(name: str, base: Path | None, own: Path | None) -> Generator | _File:
+    if name == OWN_TASK:
+        return _File(OWN_TASK, None if own is None else own / OWN_PROMPTS)
+    path = _path(name, base)
     if path is not None:
         if not path.is_file():
             raise TaskError(f"task file {path} is not there; give the path of a JSONL file")
-        return path
+        return _File(path.stem, path)
     if name not in GENERATORS:
-        near = difflib.get_close_matches(name.lower(), GENERATORS, n=1)
+        known = (*GENERATORS, OWN_TASK)
+        near = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise TaskError(
-            f"unknown task {name!r}; {hint}allowed: {', '.join(GENERATORS)}, several joined by +, "
+            f"unknown task {name!r}; {hint}allowed: {', '.join(known)}, several joined by +, "
             "or a path ending in .jsonl"
         )
     return GENERATORS[name]
 
 
-def _file(name: str, base: Path | None) -> Path | None:
+def _own_prompts(path: Path | None) -> Path:
+    if path is None or not path.is_file():
+        raise TaskError(
+            f"task {OWN_TASK} is the prompts in the model's folder and this model has no "
+            f"{OWN_PROMPTS}; use one that has (wired-induction, a tracr folder) or another task"
+        )
+    return path
+
+
+def _path(name: str, base: Path | None) -> Path | None:
     return (base or Path()) / name if name.endswith(".jsonl") else None
 
 
-def _member_name(member: Generator | Path) -> str:
-    return member.stem if isinstance(member, Path) else member.info.name
+def _name(member: Generator | _File) -> str:
+    return member.name if isinstance(member, _File) else member.info.name

@@ -26,9 +26,9 @@ import yaml
 from jaxtyping import Bool
 
 from engine.graph.edges import EdgeGraph
+from tasks import OWN_TASK
 
-#: the task whose prompts and circuit are in the model's own folder
-OWN_TASK = "own"
+#: what holds the circuit of the task `own`, beside the prompts
 OWN_CIRCUIT = "circuit.json"
 
 _TABLES = Path(__file__).with_name("known")

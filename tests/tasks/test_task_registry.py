@@ -39,7 +39,7 @@ def test_a_plus_in_the_name_of_a_file_does_not_split_it(words, tmp_path):
         (
             "greater-than",
             "unknown task 'greater-than'; did you mean 'greater_than'? allowed: ioi, greater_than, "
-            "agreement, several joined by +, or a path ending in .jsonl",
+            "agreement, own, several joined by +, or a path ending in .jsonl",
         ),
         ("IOI", "unknown task 'IOI'; did you mean 'ioi'? allowed"),
         ("docstring", "unknown task 'docstring'; allowed: ioi"),
@@ -66,6 +66,24 @@ def test_checking_a_name_reads_the_file_without_a_tokenizer(tmp_path):
     file.write_text(LINE + '{"clean": "The war"}\n')
     with pytest.raises(TaskError, match="line 2: key 'patch' is missing"):
         check_task_name("ioi+mine.jsonl", tmp_path)
+
+
+def test_own_is_the_prompts_in_the_models_folder(words, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text(LINE + LINE.replace("war", "crisis"))
+    check_task_name("own")
+    check_task_name("ioi+own")
+    data = build_task("own", words, 1, 1, seed=0, own=tmp_path)
+    assert (data.name, data.members) == ("own", ("own",))
+    assert {prompt.task for prompt in (*data.build, *data.evaluation)} == {"own"}
+    mixture = build_task("ioi+own", words, 1, 1, seed=0, own=tmp_path)
+    assert mixture.build[1:] == data.build
+
+
+def test_own_of_a_model_that_brings_none_is_one_clear_line(words, tmp_path):
+    for own in (None, tmp_path):
+        with pytest.raises(TaskError, match=r"this model has no prompts\.jsonl; use") as caught:
+            build_task("own", words, 1, 1, seed=0, own=own)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_file_may_not_take_a_members_name(tmp_path):
