@@ -128,6 +128,13 @@ def node_circuit(graph: EdgeGraph, mask: EdgeMask) -> EdgeMask:
     return kept[graph.edge_source]
 
 
+def induced_edges(graph: EdgeGraph, kept: Bool[np.ndarray, " sources"]) -> EdgeMask:
+    """All edges among the kept nodes and into `logits`: a circuit that is given by its nodes
+    (Dhimoïla section 5.1, E|V_C). An edge into a kv port needs a kept head of its group."""
+    live = graph.target_nodes @ np.append(kept, True)
+    return kept[graph.edge_source] & live[graph.edge_target]
+
+
 def without_nodes(graph: EdgeGraph, mask: EdgeMask, nodes: Iterable[str]) -> EdgeMask:
     """The circuit without every edge that touches one of `nodes`."""
     return mask & ~_touches(graph, nodes, of="any")

@@ -1,11 +1,13 @@
 """Attribution methods: one a file, one signature (`base.Method`)."""
 
+from engine.methods.acdc import ACDC, EAP_ACDC
 from engine.methods.base import Attribution, Method, MethodError, Passes, Settings
 from engine.methods.eap import (
     EdgeAttributionAtBoth,
     EdgeAttributionAtPatch,
     EdgeAttributionPatching,
 )
+from engine.methods.exact import EXACT, NODE_EXACT
 from engine.methods.hisp import HeadImportance
 from engine.methods.ig_activations import (
     IntegratedGradientsActivations,
@@ -25,8 +27,12 @@ METHODS: dict[str, Method] = {
         IntegratedGradientsInputs(),
         IntegratedGradientsActivations(),
         IntegratedGradientsActivationsJoint(),
+        EXACT,
+        ACDC,
+        EAP_ACDC,
         NodeAttributionPatching(),
         NodeIntegratedGradients(),
+        NODE_EXACT,
         HeadImportance(),
         RandomOrder(),
     )

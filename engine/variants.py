@@ -1,0 +1,299 @@
+"""Many variants of one run, as rows of one forward: edges taken out one by one, nodes patched.
+
+A base run is the edge-ablated run of a circuit H (all edges: the model itself). A variant differs
+from it in what one port reads, or in what one source writes for all that keep it.
+
+1. The base is had once: what every port reads, x_p = x_patch + Σ_{kept u} δ_u with
+   δ_u = u_base − u_patch, and what every module writes.
+2. A variant starts at the block where it differs; below it is the base. K variants of one block are
+   K blocks of rows.
+3. Only changes Δ_u = u_variant − u_base are carried on: a port reads x_p + Σ_{kept u} Δ_u. Sources
+   that every later port keeps (in the full model: all) are summed once, as one stream; the others
+   stay apart in a table. Ports that read the same are normed together; a port that keeps no changed
+   source keeps its base value; what no kept path leads from to the logits is not computed.
+
+A variant whose difference is zero, or ends at a dead node, has the base's logits to the bit. Pinned
+by tests/methods/test_exact.py against one port at a time, and against `ablated_logits`.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from engine.baserun import BaseRun, Streams
+from engine.graph import PortBlock
+
+Logits = Float[Tensor, "variants inputs vocab"]
+
+#: bytes that the changes of sources which are kept apart may take
+TABLE_BYTES = 2**30
+
+
+# --- variants ----------------------------------------------------------------------------------
+
+
+class _Variants:
+    """One forward of K variants; see the module's docstring."""
+
+    def __init__(self, base: BaseRun, n: int) -> None:
+        self.base, self.n = base, n
+        self.model, self.graph = base.model, base.graph
+        self.shape = (n, *base.inputs.embed.shape)
+        self.dense: Streams | None = None
+        self.late: Streams | None = None  # of heads beside whose MLP reads the stream before them
+        self.apart: dict[int, Streams] = {}
+
+    @torch.no_grad()
+    def from_ports(self, index: int, ports: Int[np.ndarray, " variants"], shift: Streams) -> Logits:
+        """Variant k reads `shift[k]` more at port `ports[k]` of a block."""
+        block = self.graph.blocks[index]
+        if block.kind == "logits":
+            return self._unembed(self.base.inputs.at_read(self.base.streams[index][0] + shift))
+        if block.kind == "mlp":
+            self._write_mlp(block, self.base.streams[index] + shift)
+        else:
+            self._attend(
+                block, self._moved_ports(index, ports, shift), self._heads_of(block, ports)
+            )
+        return self._onward(index + 1)
+
+    @torch.no_grad()
+    def from_sources(
+        self, index: int, sources: Int[np.ndarray, " variants"], changes: Streams
+    ) -> Logits:
+        """Variant k has source `sources[k]` changed by `changes[k]`; `index` is the first block
+        that reads any of them."""
+        for source in np.unique(sources):
+            change = changes.clone()
+            change[torch.as_tensor(sources != source)] = 0.0
+            self._publish(int(source), change)
+        return self._onward(index)
+
+    # --- block by block ------------------------------------------------------------------------
+    def _onward(self, first: int) -> Logits:
+        for index in range(first, len(self.graph.blocks) - 1):
+            block = self.graph.blocks[index]
+            live = self.base.live_ports(block)
+            if not live.any():
+                continue
+            groups = self._groups(index, live)
+            if block.kind == "mlp" and groups:
+                self._write_mlp(block, self.base.streams[index] + self._change(groups[0][1]))
+            elif groups:
+                moved, changed = self._read(index, groups)
+                self._attend(block, moved, changed)
+        index = len(self.graph.blocks) - 1
+        groups = self._groups(index, np.ones(1, dtype=bool))
+        if not groups:
+            return self.base.logits.expand(self.n, *self.base.logits.shape)
+        read = self.base.inputs.at_read
+        return self._unembed(read(self.base.streams[index]) + read(self._change(groups[0][1])))
+
+    def _groups(
+        self, index: int, live: Bool[np.ndarray, " targets"]
+    ) -> list[tuple[Int[np.ndarray, " ports"], tuple[int, ...]]]:
+        """Live ports that read something changed, together where they read the same; each group
+        with the sources, of those that are kept apart, that it keeps."""
+        block = self.graph.blocks[index]
+        kept = self.base.kept(block)
+        if block.kind != "mlp" and self.late is not None:
+            late, self.late = self.late, None
+            self._add(late)
+        known = [s for s in self.apart if s < block.n_sources]
+        groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for port in np.flatnonzero(live):
+            mine = tuple(s for s in known if kept[port, s])
+            if mine or self.dense is not None:
+                groups.setdefault((int(self.base.which[index][port]), mine), []).append(int(port))
+        return [(np.array(ports), mine) for (_, mine), ports in groups.items()]
+
+    def _change(self, sources: tuple[int, ...]) -> Streams:
+        """Σ Δ_u over the shared stream and the given sources; not to be written to."""
+        total = self.dense
+        for source in sources:
+            total = self.apart[source] if total is None else total + self.apart[source]
+        assert total is not None
+        return total
+
+    def _read(
+        self, index: int, groups: list[tuple[Int[np.ndarray, " ports"], tuple[int, ...]]]
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Bool[np.ndarray, " heads"]]:
+        """Queries, keys and values after the changes, and which heads they reach."""
+        block = self.graph.blocks[index]
+        layer, base = self.model.layers[block.layer], self.base
+        if len(groups) == 1 and len(groups[0][0]) == block.n_targets:
+            stream = base.streams[index][base.which[index][0]] + self._change(groups[0][1])
+            every = np.ones(self.model.spec.n_heads, dtype=bool)
+            return layer.project(stream), every
+        table = self._port_table(block.layer)
+        for ports, sources in groups:
+            stream = base.streams[index][base.which[index][ports[0]]] + self._change(sources)
+            normed = layer.norm_attention(stream)
+            for port in ports:
+                table[..., int(port), :] = layer.project_port(int(port), normed)
+        reached = self._heads_of(block, np.concatenate([ports for ports, _ in groups]))
+        return self._split(table), reached
+
+    def _moved_ports(
+        self, index: int, ports: Int[np.ndarray, " variants"], shift: Streams
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values where each variant has one port that reads `shift` more."""
+        block = self.graph.blocks[index]
+        layer, base, table = (
+            self.model.layers[block.layer],
+            self.base,
+            self._port_table(block.layer),
+        )
+        for port in np.unique(ports):
+            mine = torch.as_tensor(np.flatnonzero(ports == port))
+            stream = base.streams[index][base.which[index][port]] + shift[mine]
+            table[mine, ..., int(port), :] = layer.project_port(
+                int(port), layer.norm_attention(stream)
+            )
+        return self._split(table)
+
+    def _port_table(self, layer: int) -> Float[Tensor, "variants inputs positions ports d_head"]:
+        """The base's queries, keys and values, a copy a variant."""
+        return torch.cat(self.base.ports[layer], dim=-2).repeat(self.n, 1, 1, 1, 1)
+
+    def _split(self, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n_heads, n_kv = self.model.spec.n_heads, self.model.spec.n_kv_heads
+        query, key, value = table.split([n_heads, n_kv, n_kv], dim=-2)
+        return query, key, value
+
+    def _heads_of(self, block: PortBlock, ports: np.ndarray) -> Bool[np.ndarray, " heads"]:
+        """Heads that read any of the ports; with coupled heads, all."""
+        first = self.graph.head_source(block.layer, 0)
+        rows = self.graph.target_nodes[block.first_target + np.unique(ports)]
+        reached = rows[:, first : first + self.model.spec.n_heads].any(0)
+        return reached | bool(self.model.spec.coupled and reached.any())
+
+    # --- what modules write ----------------------------------------------------------------------
+    def _attend(
+        self,
+        block: PortBlock,
+        ports: tuple[Tensor, Tensor, Tensor],
+        changed: Bool[np.ndarray, " heads"],
+    ) -> None:
+        layer, number = self.model.layers[block.layer], block.layer
+        rows = torch.arange(self.shape[1], device=ports[0].device).repeat(self.n)
+        context = self.base.inputs.context(number, rows)
+        query, key, value = (port.flatten(0, 1) for port in ports)
+        z = layer.attend(query, key, value, context).unflatten(0, self.shape[:2])
+        first, n_heads = self.graph.head_source(number, 0), self.model.spec.n_heads
+        heads = np.flatnonzero(changed & self.base.live[first : first + n_heads])
+        late = self.model.spec.parallel
+        if self.base.is_dense[first : first + n_heads].all():
+            self._add(layer.write(z)[0] - self.base.attention[number], late)
+        elif self.model.spec.coupled:
+            writes = layer.head_writes(z, layer.write(z)[1])
+            for head in heads:
+                source = first + int(head)
+                base = self.base.delta[source] + self.base.patch.heads(number)[int(head)]
+                self._publish(source, writes[int(head)] - base, late)
+        else:
+            moved = z - self.base.z[number]
+            for head in heads:
+                change = moved[..., int(head), :] @ layer.w_out[int(head)]
+                self._publish(first + int(head), change, late)
+
+    def _write_mlp(self, block: PortBlock, streams: Streams) -> None:
+        written = self.model.layers[block.layer].mlp(streams)
+        self._publish(self.graph.mlp_source(block.layer), written - self.base.mlps[block.layer])
+
+    def _publish(self, source: int, change: Streams, late: bool = False) -> None:
+        if self.base.is_dense[source]:
+            self._add(change, late)
+        elif self.base.live[source]:
+            self.apart[source] = change
+
+    def _add(self, change: Streams, late: bool = False) -> None:
+        """To the shared stream; `late`: once the MLP that reads beside these heads has read it."""
+        if late:
+            self.late = change if self.late is None else self.late + change
+        else:
+            self.dense = change if self.dense is None else self.dense + change
+
+    def _unembed(self, streams: Tensor) -> Logits:
+        logits: Tensor = self.model.unembed(streams)
+        return logits
+
+
+# --- the variants that methods ask for -----------------------------------------------------------
+
+
+def variants_a_forward(base: BaseRun, rows: int) -> int:
+    """How many variants fit in a forward of so many rows, and in the memory for their changes."""
+    n_apart = int((base.live[:-1] & ~base.is_dense).sum())
+    by_memory = TABLE_BYTES // max(n_apart * base.delta[0].numel() * base.delta.element_size(), 1)
+    return max(1, min(rows // len(base.inputs.embed), by_memory))
+
+
+def port_variants(base: BaseRun, index: int, ports: np.ndarray, shift: Streams) -> Logits:
+    """Logits of variants that each read `shift[k]` more at one port of block `index`."""
+    live = base.live_ports(base.graph.blocks[index])[ports]
+    acts = live & (shift != 0).flatten(1).any(1).cpu().numpy()
+
+    def run(some: np.ndarray) -> Logits:
+        moved = shift[torch.as_tensor(some)]
+        return _Variants(base, len(some)).from_ports(index, ports[some], moved)
+
+    return _where(base, acts, run)
+
+
+def drop_edges(
+    base: BaseRun, edges: Int[np.ndarray, " dropped"], rows: int, amount: float = 1.0
+) -> Iterator[tuple[Int[np.ndarray, " variants"], Logits]]:
+    """Each edge alone moved from its value in the base towards its patch value by `amount` (1: it
+    is taken out). Yields places in `edges` and the logits of these variants; every place once. An
+    edge that the circuit does not keep changes nothing."""
+    step = variants_a_forward(base, rows)
+    for index, block in enumerate(base.graph.blocks):
+        inside = (edges >= block.edges.start) & (edges < block.edges.stop)
+        places = np.flatnonzero(inside)
+        places = places[np.argsort(edges[places], kind="stable")]
+        for start in range(0, len(places), step):
+            mine = places[start : start + step]
+            ports, sources = np.divmod(edges[mine] - block.first_edge, block.n_sources)
+            kept = torch.as_tensor(base.mask[edges[mine]], device=base.delta.device)
+            shift = -amount * base.delta[torch.as_tensor(sources)] * kept[:, None, None, None]
+            yield mine, port_variants(base, index, ports, shift)
+
+
+def drop_nodes(
+    base: BaseRun, sources: Int[np.ndarray, " dropped"], rows: int
+) -> Iterator[tuple[Int[np.ndarray, " variants"], Logits]]:
+    """Each source alone at its patch value for all that keep it; as `drop_edges`."""
+    graph, step = base.graph, variants_a_forward(base, rows)
+    for index, block in enumerate(graph.blocks):
+        before = graph.blocks[index - 1].n_sources if index else 0
+        places = np.flatnonzero((sources >= before) & (sources < block.n_sources))
+        for start in range(0, len(places), step):
+            mine = places[start : start + step]
+            changes = -base.delta[torch.as_tensor(sources[mine])]
+            acts = base.live[sources[mine]]
+
+            run = partial(_run_sources, base, index, sources[mine], changes)
+            yield mine, _where(base, acts, run)
+
+
+def _run_sources(
+    base: BaseRun, index: int, sources: np.ndarray, changes: Streams, some: np.ndarray
+) -> Logits:
+    moved = changes[torch.as_tensor(some)]
+    return _Variants(base, len(some)).from_sources(index, sources[some], moved)
+
+
+def _where(
+    base: BaseRun, acts: Bool[np.ndarray, " variants"], run: Callable[[np.ndarray], Logits]
+) -> Logits:
+    """The base's logits, and for variants that act those of their run."""
+    out = base.logits.repeat(len(acts), 1, 1)
+    some = np.flatnonzero(acts)
+    if len(some):
+        out[torch.as_tensor(some, device=out.device)] = run(some)
+    return out
