@@ -14,12 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import spearmanr
-from sklearn.metrics import (
-    average_precision_score,
-    roc_auc_score,
-    roc_curve,
-)
+from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 Array = Float[np.ndarray, "..."]
 Groups = Int[np.ndarray, " inputs"]
@@ -38,13 +34,17 @@ def area_log(
     already does everything, about ½ for one that grows evenly with log size.
 
     Args:
-        n_edges: edges of each circuit as it was run; circuits of one size are averaged.
-        faithfulness: `[*lead, sizes]`. Not clipped: φ may be below 0 or above 1.
+        n_edges: edges of each circuit as it was run; circuits of one size are averaged, those of
+            none, which have no logarithm, left out.
+        faithfulness: `[*lead, sizes]`. Not clipped: φ may be below 0 or above 1, and NaN makes NaN.
+        n_possible: edges of the whole graph, at least 2.
 
-    Between the points φ is linear in log size; it is 0 at one edge unless a circuit of one edge was
-    measured, and 1 at all edges.
+    Between the points φ is linear in log size; it is 0 at one edge and 1 at all edges unless such
+    circuits were measured.
     """
-    sizes, phi = _points(n_edges, faithfulness, n_possible, first=1)
+    some = np.asarray(n_edges) > 0
+    faithfulness = np.asarray(faithfulness)[..., some]
+    sizes, phi = _points(np.asarray(n_edges)[some], faithfulness, n_possible, first=1)
     x = np.log(sizes) / np.log(n_possible)
     return np.trapezoid(phi, x, axis=-1)
 
@@ -65,9 +65,10 @@ def cmd(n_edges: Int[np.ndarray, " sizes"], faithfulness: Array, n_possible: int
 def _points(
     n_edges: np.ndarray, faithfulness: Array, n_possible: int, first: int
 ) -> tuple[Float[np.ndarray, " points"], Array]:
-    """Sizes ascending, each once, with the empty circuit (at `first`) and the full one."""
+    """Sizes ascending, each once, with the empty circuit (at `first`) and the full one where there
+    was no circuit of that size."""
     phi = np.asarray(faithfulness, dtype=np.float64)
-    sizes, place = np.unique(np.maximum(n_edges, first), return_inverse=True)
+    sizes, place = np.unique(n_edges, return_inverse=True)
     one_hot = (place[:, None] == np.arange(len(sizes))).astype(np.float64)
     mean = phi @ (one_hot / one_hot.sum(0))
     lead = np.ones((*phi.shape[:-1], 1))
@@ -102,13 +103,18 @@ def resamples(n_inputs: int, n: int, seed: int, groups: Groups | None = None) ->
 
 
 def interval(samples: Array, level: float, axis: int = 0) -> tuple[Array, Array]:
-    """The central `level` of the samples along an axis; NaN where none is finite."""
-    tails = [50 * (1 - level), 50 * (1 + level)]
-    finite = np.where(np.isfinite(samples), samples, np.nan)
-    empty = np.isnan(finite).all(axis=axis, keepdims=True)
-    low, high = np.nanpercentile(np.where(empty, 0.0, finite), tails, axis=axis)
-    empty = np.isnan(finite).all(axis=axis)
-    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+    """The central `level` of the finite samples along an axis, quantiles linear between samples;
+    NaN where none is finite."""
+    ordered = np.sort(np.where(np.isfinite(samples), samples, np.nan), axis=axis)  # NaN last
+    last = np.maximum(np.isfinite(ordered).sum(axis=axis, keepdims=True) - 1, 0)
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        place = share * last
+        below = np.floor(place).astype(int)
+        low = np.take_along_axis(ordered, below, axis)
+        high = np.take_along_axis(ordered, np.minimum(below + 1, last), axis)
+        ends.append(np.squeeze(low + (place - below) * (high - low), axis)[()])
+    return ends[0], ends[1]
 
 
 def score_intervals(
@@ -119,14 +125,25 @@ def score_intervals(
     seed: int,
     groups: Groups | None = None,
 ) -> tuple[Float[np.ndarray, " scored"], Float[np.ndarray, " scored"]]:
-    """Interval of the mean over inputs, score by score; NaN where an input has no finite score."""
+    """Interval of the mean over the inputs with a finite score, score by score; NaN where no input
+    has one."""
     weights = resamples(len(scores), n, seed, groups)
     parts = []
     for start, stop in _spans(scores.shape[1], max(n, len(scores))):
         part = scores[:, start:stop].astype(np.float64)
-        parts.append(interval(_mean(weights, part), level))
+        parts.append(interval(_finite_means(weights, part), level))
     low, high = (np.concatenate(ends) for ends in zip(*parts, strict=True))
     return low, high
+
+
+def _finite_means(weights: Array, values: Array) -> Float[np.ndarray, "n scored"]:
+    """Weighted means of what is finite; NaN in a draw that has nothing finite."""
+    finite = np.isfinite(values)
+    total: Array = weights @ np.where(finite, values, 0.0)
+    if finite.all():
+        return total
+    share = weights @ finite.astype(np.float64)
+    return np.divide(total, share, out=np.full_like(total, np.nan), where=share > 0)
 
 
 def ranking_stability(
@@ -134,10 +151,10 @@ def ranking_stability(
 ) -> Float[np.ndarray, " n"]:
     """Spearman's correlation of |mean score| in each resample with that over all inputs. Columns
     with a score that is not finite are left out."""
-    kept = scores[:, np.isfinite(scores).all(axis=0)]
-    whole = np.abs(kept.mean(axis=0, dtype=np.float64))
+    kept = scores[:, np.isfinite(scores).all(axis=0)].astype(np.float64)
+    whole = np.abs(kept.mean(axis=0))
     weights = resamples(len(scores), n, seed, groups)
-    return np.array([rank_correlation(np.abs(_mean(row[None], kept)[0]), whole) for row in weights])
+    return np.array([rank_correlation(np.abs(row @ kept), whole) for row in weights])
 
 
 def faithfulness_samples(
@@ -150,20 +167,15 @@ def faithfulness_samples(
     groups: Groups | None = None,
 ) -> Float[np.ndarray, "n circuits"]:
     """φ of every circuit in each resample: a ratio of means, the same draw above and below; NaN
-    where the model and the empty circuit do not differ."""
-    weights = resamples(len(values), n, seed, groups)
-    means = _mean(weights, np.column_stack([values, full, empty]))
-    bottom = means[:, -1:]
-    span = means[:, -2:-1] - bottom
-    return (means[:, :-2] - bottom) / np.where(span == 0, np.nan, span)
-
-
-def _mean(weights: Array, values: Array) -> Array:
-    """weights @ values; a column that holds what is not finite is NaN."""
-    bad = ~np.isfinite(values).all(axis=0)
-    out: Array = weights @ np.where(bad, 0.0, values)
-    out[:, bad] = np.nan
-    return out
+    where the model and the empty circuit hardly differ (`engine.evaluation.faithfulness`), and for
+    a circuit with a value that is not finite."""
+    table = np.column_stack([values, full, empty]).astype(np.float64)
+    table[:, ~np.isfinite(table).all(axis=0)] = np.nan
+    means = resamples(len(values), n, seed, groups) @ table
+    top, bottom = means[:, -2:-1], means[:, -1:]
+    span, size = top - bottom, np.maximum(np.abs(top), np.abs(bottom))
+    alike = (np.abs(span) < 1e-6 * size) | (span == 0)
+    return (means[:, :-2] - bottom) / np.where(alike, np.nan, span)
 
 
 def _spans(width: int, rows: int) -> Iterator[tuple[int, int]]:
@@ -235,7 +247,8 @@ def rank_correlation(a: Array, b: Array) -> float:
     both = np.isfinite(a) & np.isfinite(b)
     if both.sum() < 2 or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
         return float("nan")
-    return float(spearmanr(a[both], b[both]).statistic)
+    x, y = (ranks - ranks.mean() for ranks in (rankdata(a[both]), rankdata(b[both])))
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 @dataclass(frozen=True)
