@@ -1,4 +1,4 @@
-"""Finding models and loading them: an alias, a hub name, a local folder, a GGUF file.
+"""Finding models and loading them: an alias, a hub name, a folder (tracr's too), a GGUF file.
 
 Whatever the name, the result of `resolve_model` is a local folder of config, safetensors and
 tokenizer, so that actors on one machine share the pages of one file. GGUF weights are de-quantized
@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from engine.graph import GraphSpec
 from engine.model.architectures import ARCHITECTURES
 from engine.model.tiny import write_tiny_random
+from engine.model.tracr import TracrError, content_key, convert, is_tracr
 from engine.model.transformer import Model, graph_spec
 
 
@@ -153,7 +154,7 @@ def list_models() -> list[ModelInfo]:
     return [
         *aliases,
         ModelInfo("ORG/NAME", f"any hub model with safetensors; model_type one of {kinds}"),
-        ModelInfo("./FOLDER", "a folder with config.json and *.safetensors"),
+        ModelInfo("./FOLDER", "a folder with config.json and *.safetensors, tracr's included"),
         ModelInfo("./FILE.gguf", "a GGUF file, de-quantized once into the cache"),
     ]
 
@@ -181,7 +182,7 @@ def resolve_model(name: str, base: Path | None = None) -> ModelSource:
     elif name.endswith(".gguf"):
         folder = _from_gguf(name, path)
     elif path.is_dir():
-        folder = path
+        folder = _from_tracr(name, path) if is_tracr(path) else path
     else:
         folder = _from_hub(name)
     _check_folder(name, folder)
@@ -200,6 +201,13 @@ def _from_gguf(name: str, path: Path) -> Path:
     except Exception as error:  # the reader raises many kinds; all mean: not a file for us
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise ModelError(f"model {name!r}: the GGUF file cannot be read: {reason}") from error
+
+
+def _from_tracr(name: str, path: Path) -> Path:
+    try:
+        return _cached(content_key(path), lambda folder: convert(path, folder))
+    except TracrError as error:
+        raise ModelError(f"model {name!r}: {error}") from error
 
 
 def _from_hub(name: str) -> Path:
