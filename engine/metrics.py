@@ -113,8 +113,10 @@ FLAT_AT_CLEAN = frozenset({"kl", "kl_reverse", "js", "stat_dist"})
 
 
 def oriented(metric: str, logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
-    """The metric with the sign for which more is better; differentiable in `logits`."""
-    return ORIENTATION[metric] * METRICS[metric](logits, batch, clean)
+    """The metric with the sign for which more is better; differentiable in `logits`. In float32 at
+    least, for the sums over the vocabulary are long."""
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return ORIENTATION[metric] * METRICS[metric](logits.to(wide), batch, clean.to(wide))
 
 
 @torch.no_grad()

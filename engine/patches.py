@@ -139,11 +139,11 @@ class Noise:
         """`[sources, positions, d_model]` of one prompt; padding stays as it is."""
         key = hashlib.sha256(f"{self._seed}/{prompt.clean}".encode()).digest()[:8]
         draw = torch.Generator().manual_seed(int.from_bytes(key, "big") % 2**63)
-        values = clean[:, real]
-        noise = torch.randn(values.shape, generator=draw, dtype=torch.float32).to(clean)
+        values = clean[:, real].to(torch.promote_types(clean.dtype, torch.float32))
+        noise = torch.randn(values.shape, generator=draw, dtype=torch.float32).to(values)
         size = values.square().mean((1, 2), keepdim=True).sqrt()
         out = clean.clone()
-        out[:, real] = values + self._scale * size * noise
+        out[:, real] = (values + self._scale * size * noise).to(out)
         return out
 
 
