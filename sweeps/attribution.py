@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from engine.measures import ranking_stability, score_intervals
 
-from engine.methods import METHODS, Attribution, Settings
+from engine.methods import METHODS, Attribution
 from engine.model import PromptBatch
 from engine.patches import Patch, mean_groups, mean_partials
 from storage import fold
 from storage.blocks import read_block, write_block
 from sweeps import layout
-from sweeps.cells import AttributeShard, MeanShard, ReduceShard
+from sweeps.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
 from sweeps.context import Context, with_halving
+from sweeps.points import settings_of
+from sweeps.prepare import read_candidates
 from tasks import Prompt
 
 Writes = list[dict[str, Any]]
@@ -53,7 +56,7 @@ def run_attribute(context: Context, shard: AttributeShard) -> tuple[Writes, Extr
     prompts = context.prompts(cell.dataset, "build")[rows.start : rows.stop]
 
     def compute(micro_batch: int) -> dict[str, np.ndarray]:
-        parts = list(_attributions(context, shard, prompts, micro_batch))
+        parts = list(_attributions(context, shard.cell, prompts, micro_batch))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     found, micro_batch = with_halving(context.settings.micro_batch, compute)
@@ -66,19 +69,29 @@ def run_attribute(context: Context, shard: AttributeShard) -> tuple[Writes, Extr
     ]
     partials = layout.partials(cell)
     writes.append(write_block(context.run, layout.AGGREGATES, partials, shard.index, partial[None]))
-    n_bad = int(np.sum(~np.isfinite(found["scores"])))
+    n_bad = _n_bad(context, cell, found["scores"])
     return writes, {"micro_batch": micro_batch, "n_bad": n_bad}
 
 
+def _n_bad(context: Context, cell: Cell, scores: np.ndarray) -> int:
+    """Scores that are not finite, of edges that were looked at."""
+    bad = ~np.isfinite(scores)
+    if cell.is_refined:
+        bad &= read_candidates(context.run, cell)
+    return int(bad.sum())
+
+
 def _attributions(
-    context: Context, shard: AttributeShard, prompts: tuple[Prompt, ...], micro_batch: int
+    context: Context, cell: Cell, prompts: tuple[Prompt, ...], micro_batch: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    cell = shard.cell
     model, method = context.model(cell.model), METHODS[cell.method]
-    patch: Patch = context.patch(cell.build_patch, cell.dataset)
-    for start in range(0, len(prompts), micro_batch):
-        batch = PromptBatch.make(prompts[start : start + micro_batch])
-        settings = Settings() if cell.steps is None else Settings(steps=cell.steps)
+    patch: Patch = context.patch(cell.build_patch, cell.dataset, "build")
+    candidates = read_candidates(context.run, cell) if cell.is_refined else None
+    rows = micro_batch * context.settings.circuits_per_batch
+    settings = settings_of(cell, candidates=candidates, rows=rows)
+    step = len(prompts) if method.whole else micro_batch
+    for start in range(0, len(prompts), step):
+        batch = PromptBatch.make(prompts[start : start + step])
         yield _as_arrays(method.attribute(model, batch, patch, cell.build_metric, settings))
 
 
@@ -93,17 +106,43 @@ def _as_arrays(found: Attribution) -> dict[str, np.ndarray]:
 def run_reduce(context: Context, shard: ReduceShard) -> tuple[Writes, Extra]:
     """The fold of the committed partials, in the fixed tree over the shards' order."""
     log = context.log
-    n_edges = context.graph(shard.cell.model).n_edges
+    graph = context.graph(shard.cell.model)
+    n_scores = len(graph.sources) if METHODS[shard.cell.method].scores_nodes else graph.n_edges
 
     def leaves() -> Iterator[tuple[int, np.ndarray]]:
         for index, key in enumerate(shard.leaves):
-            writes = log.record("attribute", key)["writes"]
+            writes = log.record(shard.leaf_stage, key)["writes"]
             mine = next(w for w in writes if w["array"] == layout.partials(shard.cell))
             yield index, read_block(context.run, mine)[0]
 
-    folded = fold.finish(fold.fold(leaves(), len(shard.leaves), n_edges))
+    folded = fold.finish(fold.fold(leaves(), len(shard.leaves), n_scores))
     context.check_alive()
     return [
         write_block(context.run, layout.AGGREGATES, layout.folded(shard.group, name), 0, values)
         for name, values in folded.items()
+    ], {}
+
+
+def run_bootstrap(context: Context, shard: BootstrapShard) -> tuple[Writes, Extra]:
+    """Intervals of the mean scores and of their ranking, over resampled inputs of each member."""
+    settings, log, cell = context.settings, context.log, shard.cell
+    blocks = []
+    for key in shard.leaves:
+        writes = log.record(shard.leaf_stage, key)["writes"]
+        mine = next(w for w in writes if w["array"] == layout.scores(cell))
+        blocks.append(read_block(context.run, mine))
+    scores = np.concatenate(blocks)
+    sizes = [stop - start for start, stop in shard.members]
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    low, high = score_intervals(
+        scores, n=settings.bootstrap, level=settings.level, seed=settings.seed, groups=groups
+    )
+    stability = ranking_stability(scores, n=settings.bootstrap, seed=settings.seed, groups=groups)
+    context.check_alive()
+    return [
+        write_block(context.run, layout.AGGREGATES, name, 0, values)
+        for name, values in (
+            (layout.interval(cell), np.stack([low, high])),
+            (layout.stability(cell), stability),
+        )
     ], {}

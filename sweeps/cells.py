@@ -19,8 +19,9 @@ class Cell:
     Attributes:
         model, task: labels, as in results.
         dataset: key of the prompts (of the model's digest and the prompts' fingerprint).
-        steps: None where the method takes none.
-        rule: the method's quadrature rule; "" where it has none.
+        steps, tau, seed: None where the method takes none.
+        rule: the quadrature rule; "" where the method has none.
+        n_top, n_random: how many edges are looked at, EAP's first and others; None and 0 for all.
     """
 
     model: str
@@ -32,13 +33,29 @@ class Cell:
     build_patch: str
     build_metric: str
     rule: str = ""
+    tau: float | None = None
+    seed: int | None = None
+    n_top: int | None = None
+    n_random: int = 0
 
     @property
     def key(self) -> str:
         return f"{self.method}-{digest(asdict(self))[:10]}"
 
+    @property
+    def candidates(self) -> str:
+        """The edges that are looked at, in words."""
+        if self.n_top is None:
+            return "all"
+        return f"{self.n_top} of eap" + (f" + {self.n_random} random" if self.n_random else "")
+
+    @property
+    def is_refined(self) -> bool:
+        """Whether another cell's scores say which edges are looked at."""
+        return self.n_top is not None
+
     def as_dict(self) -> dict[str, Any]:
-        return {"key": self.key, **asdict(self)}
+        return {"key": self.key, **asdict(self), "candidates": self.candidates}
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,7 @@ class CircuitSpec:
 class Condition:
     """How a circuit is run: what is ablated, with which patch, and which of its blocks are left.
 
-    `blocks` is `all`, `without:ioi` or `only:ioi`.
+    `blocks` is `all`, `without:ioi`, `only:ioi`, or `complement`: the model without the circuit.
     """
 
     ablation: str
@@ -107,7 +124,10 @@ class AttributeShard:
     cell: Cell
     rows: Rows
     index: int
-    stage = "attribute"
+
+    @property
+    def stage(self) -> str:
+        return "refine" if self.cell.is_refined else "attribute"
 
     @property
     def key(self) -> str:
@@ -121,7 +141,14 @@ class ReduceShard:
     cell: Cell
     subset: str
     leaves: tuple[str, ...]
-    stage = "reduce"
+
+    @property
+    def stage(self) -> str:
+        return "reduce_refined" if self.cell.is_refined else "reduce"
+
+    @property
+    def leaf_stage(self) -> str:
+        return "refine" if self.cell.is_refined else "attribute"
 
     @property
     def key(self) -> str:
@@ -162,7 +189,8 @@ class EvaluateShard:
 
     @property
     def stage(self) -> str:
-        return "evaluate" if self.condition.blocks == "all" else "block_evaluate"
+        whole = self.condition.blocks in ("all", "complement")
+        return "evaluate" if whole else "block_evaluate"
 
     @property
     def key(self) -> str:
@@ -188,14 +216,69 @@ class BlockShard:
         return f"{self.cell.key}.{self.chain:03d}"
 
 
-Shard = MeanShard | AttributeShard | ReduceShard | ReferenceShard | EvaluateShard | BlockShard
+@dataclass(frozen=True)
+class ProbeShard:
+    """Single edges of one cell on a block of inputs.
+
+    `kind` is `minimality`: every edge of a circuit is taken out of it in turn, under `patch`; or
+    `interpolation`: some edges of the full model move from clean to patch.
+    """
+
+    cell: Cell
+    kind: str
+    patch: str
+    rows: Rows
+    stage = "probe"
+
+    @property
+    def split(self) -> str:
+        return "eval" if self.kind == "minimality" else "build"
+
+    @property
+    def key(self) -> str:
+        return f"{self.cell.key}.{self.kind}.{self.patch}.{self.rows.key}"
+
+
+@dataclass(frozen=True)
+class BootstrapShard:
+    """How far a cell's mean scores and their ranking would move with other inputs.
+
+    `leaves` are the keys of its attribution shards, `members` the inputs of each member task.
+    """
+
+    cell: Cell
+    leaves: tuple[str, ...]
+    members: tuple[tuple[int, int], ...]
+    stage = "bootstrap"
+
+    @property
+    def key(self) -> str:
+        return self.cell.key
+
+    @property
+    def leaf_stage(self) -> str:
+        return "refine" if self.cell.is_refined else "attribute"
+
+
+Shard = (
+    MeanShard
+    | AttributeShard
+    | ReduceShard
+    | ReferenceShard
+    | EvaluateShard
+    | ProbeShard
+    | BootstrapShard
+    | BlockShard
+)
 
 #: in the order in which they run; those of one row may run at once
 WAVES: tuple[tuple[str, ...], ...] = (
     ("means",),
     ("attribute",),
     ("reduce",),
-    ("blocks", "evaluate"),
+    ("refine",),
+    ("reduce_refined",),
+    ("blocks", "evaluate", "probe", "bootstrap"),
     ("block_evaluate",),
 )
 STAGES = tuple(stage for wave in WAVES for stage in wave)

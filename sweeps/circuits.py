@@ -14,19 +14,23 @@ import numpy as np
 from engine.blocklabels import block_attribution, block_edge_mask, label_blocks
 from engine.graph import EdgeGraph, node_circuit, node_edges, prune, touched_nodes
 from engine.graph.circuits import EdgeMask
+from engine.patches import ONE_RUN
 from sweeps.cells import Condition
 
-#: patches whose values all come from one run
-ONE_RUN = frozenset({"counterfactual"})
 
-
-def evaluated_mask(graph: EdgeGraph, selected: EdgeMask, condition: Condition) -> EdgeMask:
-    """The edges that a condition leaves of a circuit."""
+def evaluated_mask(
+    graph: EdgeGraph, selected: EdgeMask, condition: Condition, *, of_nodes: bool = False
+) -> EdgeMask:
+    """The edges that a condition leaves of a circuit. One that is given by its nodes (`of_nodes`) is
+    the same under both ablations: its edges are those among its nodes, and no sibling that shares
+    a kv port joins them."""
     both = condition.eval_patch in ONE_RUN
     kept = prune(graph, selected, both_sides=both)
-    if condition.ablation == "edge":
-        return kept
-    return prune(graph, node_circuit(graph, kept), both_sides=both)
+    if condition.ablation == "node" and not of_nodes:
+        kept = prune(graph, node_circuit(graph, kept), both_sides=both)
+    if condition.blocks == "complement":
+        kept = prune(graph, ~kept, both_sides=both)
+    return kept
 
 
 def simple_graph(graph: EdgeGraph, mask: EdgeMask) -> tuple[list[int], np.ndarray]:

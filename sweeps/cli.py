@@ -197,11 +197,15 @@ def doctor() -> None:
 
 
 @app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    model: Annotated[str | None, typer.Option(help="Whose cost `list methods` shows.")] = None,
+) -> None:
     """List models, tasks, methods or presets."""
-    from sweeps.listing import LISTINGS
+    from sweeps.listing import LISTINGS, methods
 
-    print("\n".join(LISTINGS[kind.value]()))
+    lines = methods(model) if model and kind is Kind.methods else LISTINGS[kind.value]()
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

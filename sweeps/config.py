@@ -12,150 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import ValidationError, field_validator
 
-from sweeps.fields import (
-    AXIS,
-    LATER,
-    Name,
-    NotNegative,
-    Positive,
-    Text,
-    did_you_mean,
-    for_selection,
-    grid_values,
-    one_of,
-    within,
-)
+from sweeps.fields import Name, did_you_mean, within
+from sweeps.sections import Blocks, Data, Evaluate, Execution, Measures, Section, Sweep
 
 PRESETS = Path(__file__).with_name("presets")
-
-METHODS = ("eap", "ig_inputs")
-PATCHES = ("counterfactual", "zero", "mean")
-BUILD_METRICS = ("logit_diff", "kl", "kl_reverse", "stat_dist", "accuracy")
-METRICS = ("logit_diff", "kl", "kl_reverse", "stat_dist", "accuracy")
-AGGREGATIONS = ("mean", "max", "rms", "mean_abs", "max_abs")
-SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
-ABLATIONS = ("edge", "node")
 
 
 class ConfigError(ValueError):
     """A config or an argument that cannot be used: one line; the command exits with 2."""
-
-
-class Section(BaseModel):
-    """A frozen part of the config that knows all of its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Sweep(Section):
-    """The axes whose product is the cells."""
-
-    model: Annotated[tuple[Text, ...], AXIS] = ("smollm2-135m",)
-    task: Annotated[tuple[Text, ...], AXIS] = ("ioi",)
-    nodes: Annotated[tuple[Annotated[str, one_of("heads", later=LATER["nodes"])], ...], AXIS] = (
-        "heads",
-    )
-    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = ("eap",)
-    steps: Annotated[tuple[Annotated[int, within(1, 1000)], ...], AXIS] = (5,)
-    build_patch: Annotated[
-        tuple[Annotated[str, one_of(*PATCHES, later=LATER["patch"])], ...], AXIS
-    ] = ("counterfactual",)
-    build_metric: Annotated[tuple[Annotated[str, one_of(*BUILD_METRICS)], ...], AXIS] = (
-        "logit_diff",
-    )
-
-
-class Evaluate(Section):
-    """The axes under each cell. `threshold` is a grid, or a grid for each selection."""
-
-    aggregation: Annotated[tuple[Annotated[str, one_of(*AGGREGATIONS)], ...], AXIS] = ("mean",)
-    selection: Annotated[tuple[Annotated[str, one_of(*SELECTIONS)], ...], AXIS] = ("topk_abs",)
-    threshold: Any = {"log": [10, 10000, 10]}
-    ablation: Annotated[tuple[Annotated[str, one_of(*ABLATIONS)], ...], AXIS] = ("edge",)
-    eval_patch: Annotated[
-        tuple[Annotated[str, one_of(*PATCHES, later=LATER["patch"])], ...], AXIS
-    ] = ("counterfactual",)
-    metric: Annotated[tuple[Annotated[str, one_of(*METRICS)], ...], AXIS] = ("logit_diff",)
-
-    @model_validator(mode="after")
-    def _thresholds_can_be_had(self) -> Evaluate:
-        self.thresholds()
-        return self
-
-    def thresholds(self) -> dict[str, tuple[float, ...]]:
-        """The grid of each selection, ascending. Raises ValueError if there is none."""
-        per_selection = isinstance(self.threshold, dict) and set(self.threshold) & set(SELECTIONS)
-        if not per_selection:
-            values = grid_values(self.threshold)
-            return {s: for_selection(s, values) for s in self.selection}
-        missing = [s for s in self.selection if s not in self.threshold]
-        surplus = [s for s in self.threshold if s not in self.selection]
-        if missing or surplus:
-            raise ValueError(
-                f"has grids for {', '.join(map(str, self.threshold))}, and evaluate.selection is "
-                f"{', '.join(self.selection)}; give one grid for each selection"
-            )
-        return {s: for_selection(s, grid_values(self.threshold[s])) for s in self.selection}
-
-
-class Data(Section):
-    """Prompts a member task, and what a mean patch is the mean of."""
-
-    n_build: Annotated[int, within(1, 10**6)] = 32
-    n_eval: Annotated[int, within(1, 10**6)] = 32
-    mean_over: Annotated[str, one_of("patch", "clean")] = "patch"
-    mean_positions: Annotated[str, one_of("per_position", "pooled")] = "per_position"
-
-
-class Blocks(Section):
-    """Block models: of each cell's circuit whose number of edges is nearest to `n_edges`.
-
-    `method` restricts them to the cells of some methods.
-    """
-
-    fit: Annotated[str, one_of("nested", "flat", "none")] = "none"
-    degree_corrected: bool = True
-    chains: Annotated[int, within(1, 1000)] = 4
-    n_edges: Annotated[int, within(1)] = 1000
-    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = METHODS
-    n_iter: Annotated[int, within(1)] = 10
-    patience: Annotated[int, within(1)] = 20
-    max_rounds: Annotated[int, within(1)] = 1000
-
-
-class Execution(Section):
-    """How it runs. `threads`, `dtype`, `micro_batch`, `circuits_per_batch`, `shard_inputs` change
-    bits and belong to the run's identity; the others do not.
-
-    `shard_inputs` None: some 4 MB of scores a shard. `micro_batch`, `circuits_per_batch`: prompts
-    and circuits in one forward. `num_gpus`: of each actor; above 0 the model goes to the GPU.
-    """
-
-    executor: Annotated[str, one_of("ray", "serial")] = "ray"
-    address: Text | None = None
-    actors: Annotated[int, within(1, 10000)] = 2
-    num_gpus: NotNegative = 0.0
-    memory_gb: Positive | None = None
-    threads: Annotated[int, within(1, 1024)] = 1
-    dtype: Annotated[str, one_of("float32", "float64", "bfloat16", "float16")] = "float32"
-    micro_batch: Annotated[int, within(1, 4096)] = 16
-    circuits_per_batch: Annotated[int, within(1, 64)] = 16
-    shard_inputs: Annotated[int, within(1, 10**6)] | None = None
-    max_attempts: Annotated[int, within(1, 1000)] = 3
-    max_slot_deaths: Annotated[int, within(1, 10000)] | None = None
-    work_timeout_s: Positive | None = None
-    graph_tool: Text | None = None
-
-    @model_validator(mode="after")
-    def _a_slot_outlives_a_poison_shard(self) -> Execution:
-        if self.max_slot_deaths is not None and self.max_slot_deaths <= self.max_attempts:
-            raise ValueError(
-                f"max_slot_deaths is {self.max_slot_deaths}; it must be more than max_attempts, "
-                f"{self.max_attempts}, for a slot must outlive a shard that kills it"
-            )
-        return self
 
 
 class Config(Section):
@@ -168,10 +34,11 @@ class Config(Section):
     evaluate: Evaluate = Evaluate()
     data: Data = Data()
     blocks: Blocks = Blocks()
+    measures: Measures = Measures()
     execution: Execution = Execution()
     versions: dict[str, str] | None = None
 
-    @field_validator("sweep", "evaluate", "data", "blocks", "execution", mode="before")
+    @field_validator("sweep", "evaluate", "data", "blocks", "measures", "execution", mode="before")
     @classmethod
     def _a_section_is_a_mapping(cls, value: Any) -> Any:
         return {} if value is None else value

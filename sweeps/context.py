@@ -21,7 +21,7 @@ import torch
 from engine.blockmodel import BlockOptions, Interpreter, find_interpreter
 from engine.graph import EdgeGraph
 from engine.model import Model, ModelSource, load_model
-from engine.patches import Patch, make_patch
+from engine.patches import Patch, make_patch, resample_partners
 from engine.runtime import parent_alive
 from storage import CommitLog, RunDirectory
 from storage.blocks import read_block
@@ -54,8 +54,13 @@ class WorkerSettings:
     threads: int
     micro_batch: int
     circuits_per_batch: int
+    seed: int
     pooled: bool
     mean_over: str
+    noise_scale: float
+    fractions: int
+    bootstrap: int
+    level: float
     block_options: BlockOptions | None
     graph_tool: str | None
 
@@ -97,11 +102,21 @@ class Context:
         """The prompts of a split, "build" or "eval"."""
         return _prompts(self.settings.run / layout.prompts(dataset))[split]
 
-    def patch(self, kind: str, dataset: str) -> Patch:
-        """A patch of that kind; a mean's tables are read from their committed shards."""
-        if kind != "mean":
-            return make_patch(kind)
-        return make_patch(kind, self._means(dataset), pooled=self.settings.pooled)
+    def patch(self, kind: str, dataset: str, split: str) -> Patch:
+        """A patch of that kind for prompts of a split, "build" or "eval"; a mean's tables are read
+        from their committed shards."""
+        settings = self.settings
+        partners = None
+        if kind == "resample":
+            partners = resample_partners(self.prompts(dataset, split), settings.seed)
+        return make_patch(
+            kind,
+            self._means(dataset) if kind == "mean" else None,
+            pooled=settings.pooled,
+            partners=partners,
+            seed=settings.seed,
+            noise_scale=settings.noise_scale,
+        )
 
     def _means(self, dataset: str) -> dict[str, np.ndarray]:
         if dataset not in self._tables:

@@ -31,15 +31,19 @@ from sweeps.cells import (
     WAVES,
     AttributeShard,
     BlockShard,
+    BootstrapShard,
     Cell,
     EvaluateShard,
     MeanShard,
+    ProbeShard,
     ReduceShard,
     ReferenceShard,
     Shard,
 )
 from sweeps.plan import Plan
-from sweeps.prepare import prepare, write_masks
+from sweeps.points import ranking_of
+from sweeps.prepare import prepare, write_candidates, write_masks
+from sweeps.probes import prepare_probes
 from sweeps.progress import Progress
 from sweeps.tables import Tables
 
@@ -48,7 +52,9 @@ NAMES = {
     ("means",): "mean patches",
     ("attribute",): "attribution",
     ("reduce",): "reduction",
-    ("blocks", "evaluate"): "evaluation",
+    ("refine",): "attribution of candidates",
+    ("reduce_refined",): "reduction of candidates",
+    ("blocks", "evaluate", "probe", "bootstrap"): "evaluation",
     ("block_evaluate",): "block ablation",
 }
 #: a model that is right less often than this on two-way questions cannot do the task
@@ -140,9 +146,13 @@ class Driver:
 
     def _before(self, wave: Sequence[str]) -> None:
         """What a wave's workers read that the driver writes."""
+        if "refine" in wave:
+            for cell in self._ranked():
+                write_candidates(self._run, self._plan, cell)
         if "evaluate" in wave:
             for cell in self._reduced():
                 write_masks(self._run, self._plan, cell)
+                prepare_probes(self._run, self._plan, cell, self._reduced())
         if "block_evaluate" in wave and "block_evaluate" not in self._left_out:
             for cell in self._reduced():
                 fitted = read_fitted(self._run, self._plan, cell, self._log)
@@ -151,13 +161,22 @@ class Driver:
 
     def _reduced(self) -> list[Cell]:
         """Cells whose aggregates are all committed."""
-        done = set(self._log.keys("reduce"))
         missing = {
             s.cell
-            for s in self._plan.stages["reduce"]
-            if isinstance(s, ReduceShard) and s.key not in done
+            for stage in ("reduce", "reduce_refined")
+            for s in self._missing(stage)
+            if isinstance(s, ReduceShard)
         }
         return [cell for cell in self._plan.cells if cell not in missing]
+
+    def _missing(self, stage: str) -> list[Shard]:
+        done = set(self._log.keys(stage))
+        return [s for s in self._plan.stages[stage] if s.key not in done]
+
+    def _ranked(self) -> list[Cell]:
+        """Refined cells whose edges are ranked."""
+        reduced = set(self._reduced())
+        return [c for c in self._plan.cells if c.is_refined and ranking_of(c) in reduced]
 
     # --- waves ---------------------------------------------------------------------------------
     def _run_wave(self, wave: Sequence[str]) -> None:
@@ -258,15 +277,18 @@ class _Needs:
 
     def met(self, shard: Shard) -> bool:
         if isinstance(shard, AttributeShard):
-            return self._patch(shard.cell.build_patch, shard.cell.dataset)
-        if isinstance(shard, ReduceShard):
-            return set(shard.leaves) <= self._done["attribute"]
+            ranked = not shard.cell.is_refined or ranking_of(shard.cell) in self._reduced
+            return ranked and self._patch(shard.cell.build_patch, shard.cell.dataset)
+        if isinstance(shard, ReduceShard | BootstrapShard):
+            return set(shard.leaves) <= self._done[shard.leaf_stage]
         if isinstance(shard, ReferenceShard):
             return self._patch(shard.eval_patch, shard.dataset)
         if isinstance(shard, EvaluateShard):
             patch = self._patch(shard.condition.eval_patch, shard.cell.dataset)
             fitted = shard.condition.blocks == "all" or self._fitted(shard.cell)
             return shard.cell in self._reduced and patch and fitted
+        if isinstance(shard, ProbeShard):
+            return shard.cell in self._reduced and self._patch(shard.patch, shard.cell.dataset)
         return isinstance(shard, MeanShard) or shard.cell in self._reduced
 
     def _patch(self, kind: str, dataset: str) -> bool:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+
+import torch
 
 from engine.memory import PROCESS_BYTES, Footprint
-from engine.methods import METHODS, Settings
+from engine.methods import METHODS
 from storage.fold import AGGREGATIONS, STATS
-from sweeps.cells import AttributeShard, Cell, EvaluateShard, MeanShard, ReferenceShard, Shard
+from sweeps.cells import (
+    AttributeShard,
+    Cell,
+    EvaluateShard,
+    MeanShard,
+    ProbeShard,
+    ReferenceShard,
+    Rows,
+    Shard,
+)
 from sweeps.plan import Plan
+from sweeps.points import settings_of
 from sweeps.prepare import COUNTS
 from sweeps.resolve import Dataset
 
 RECORD_BYTES = 1500
+#: patches whose values are those of a run of their own
+RUN_PATCHES = frozenset({"counterfactual", "resample", "noise"})
+#: what a pass reaches of the rate of a bare matrix product (SmolLM2 and GPT-2-sized, 1 thread)
+EFFICIENCY = 0.6
 
 
 @dataclass(frozen=True)
@@ -25,45 +43,88 @@ class Estimate:
         forwards, backwards: passes of one micro-batch; an ablated run of one circuit is a forward.
         disk_bytes: of the run directory when done.
         actor_bytes: resident memory of one actor at its peak.
+        seconds: of all its actors on this machine, by the rate of its matrix products; rough.
     """
 
     forwards: int
     backwards: int
     disk_bytes: int
     actor_bytes: int
+    seconds: float
 
 
 def estimate(plan: Plan) -> Estimate:
     """Counted from shapes; nothing is loaded."""
-    passes = [_passes(plan, shard) for shards in plan.stages.values() for shard in shards]
+    shards = [shard for shards in plan.stages.values() for shard in shards]
+    passes = [_passes(plan, shard) for shard in shards]
     forwards, backwards = (math.ceil(sum(kind)) for kind in zip(*passes, strict=True))
-    return Estimate(forwards, backwards, sum(_disk_bytes(plan)), actor_bytes(plan))
+    work = sum(sum(p) * _pass_flop(plan, s) for p, s in zip(passes, shards, strict=True))
+    execution = plan.config.execution
+    rate = EFFICIENCY * matrix_rate(execution.threads) * execution.actors
+    disk = sum(_disk_bytes(plan))
+    return Estimate(forwards, backwards, disk, actor_bytes(plan), work / rate)
+
+
+def _pass_flop(plan: Plan, shard: Shard) -> float:
+    """Floating-point operations of one forward of a micro-batch; a backward to activations takes
+    about as many. Logits are had at one position an input."""
+    if isinstance(shard, MeanShard | ReferenceShard):
+        datasets = plan.resolved.datasets.values()
+        dataset = next(d for d in datasets if d.key == shard.dataset)
+    else:
+        dataset = plan.dataset(shard.cell)
+    sizes = plan.resolved.models[dataset.model].sizes
+    table = sizes.n_vocab * sizes.d_model
+    rows = plan.config.execution.micro_batch
+    return 2.0 * rows * ((sizes.n_params - table) * dataset.length + table)
+
+
+@cache
+def matrix_rate(threads: int) -> float:
+    """Floating-point operations a second of this machine's float32 matrix product, measured now."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        left, right = torch.ones(240, 576), torch.ones(576, 1536)
+        times = []
+        for _ in range(20):
+            began = time.perf_counter()
+            left @ right
+            times.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(before)
+    return 2.0 * left.numel() * right.shape[1] / sorted(times)[len(times) // 2]
 
 
 def _passes(plan: Plan, shard: Shard) -> tuple[float, float]:
-    """Forwards and backwards of one shard."""
-    micro_batch = plan.config.execution.micro_batch
+    """Forwards and backwards of one shard, each of a micro-batch."""
     if isinstance(shard, AttributeShard):
         cell = shard.cell
-        cost = METHODS[cell.method].passes(
-            plan.model(cell).graph, Settings(steps=cell.steps or 1), cell.build_patch
-        )
-        n = _batches(shard.rows.stop - shard.rows.start, micro_batch)
+        graph, settings = plan.model(cell).graph, settings_of(cell)
+        cost = METHODS[cell.method].passes(graph, settings, cell.build_patch)
+        n = _batches(plan, shard.rows)
         return n * cost.forwards, n * cost.backwards
     if isinstance(shard, ReferenceShard):
-        n = _batches(shard.rows.stop - shard.rows.start, micro_batch)
-        return n * (2 + (shard.eval_patch == "counterfactual")), 0
+        return _batches(plan, shard.rows) * (2 + (shard.eval_patch in RUN_PATCHES)), 0
     if isinstance(shard, EvaluateShard):
-        n = _batches(shard.rows.stop - shard.rows.start, micro_batch)
         n_circuits = max(len(shard.circuits), 1)
-        return n * (n_circuits + (shard.condition.eval_patch == "counterfactual")), 0
-    if isinstance(shard, MeanShard):
-        return 1, 0
-    return 0, 0
+        patch = shard.condition.eval_patch in RUN_PATCHES
+        return _batches(plan, shard.rows) * (n_circuits + patch), 0
+    if isinstance(shard, ProbeShard):
+        return _batches(plan, shard.rows) * _probe_passes(plan, shard), 0
+    return float(isinstance(shard, MeanShard)), 0
 
 
-def _batches(rows: int, micro_batch: int) -> int:
-    return -(-rows // micro_batch)
+def _probe_passes(plan: Plan, shard: ProbeShard) -> float:
+    """A run that starts at its edge's target counts as half a forward."""
+    measures = plan.config.measures
+    if shard.kind == "minimality":
+        return 2 + measures.minimality / 2
+    return 2 + measures.interpolate * measures.fractions / 2
+
+
+def _batches(plan: Plan, rows: Rows) -> int:
+    return -(-(rows.stop - rows.start) // plan.config.execution.micro_batch)
 
 
 def _disk_bytes(plan: Plan) -> Iterator[int]:
@@ -75,9 +136,11 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
     for cell in plan.cells:
         n_edges, dataset = plan.model(cell).graph.n_edges, plan.dataset(cell)
         n_build, n_eval = len(dataset.data.build), len(dataset.data.evaluation)
-        yield 4 * n_build * n_edges
-        yield 8 * len(STATS) * n_edges * (n_build // plan.shard_rows(dataset, "build"))
-        yield 8 * n_edges * len(dataset.subsets) * (len(AGGREGATIONS) + len(COUNTS))
+        n_scores = plan.n_scores(cell)
+        yield 4 * n_build * n_scores
+        yield 8 * len(STATS) * n_scores * len(plan.build_rows(cell))
+        yield n_edges * (len(plan.circuits(cell)) + cell.is_refined)
+        yield 8 * n_scores * len(dataset.subsets) * (len(AGGREGATIONS) + len(COUNTS))
         n_conditions = len(plan.conditions())
         yield 8 * n_eval * n_metrics * n_conditions * len(plan.circuits(cell))
         yield 8 * n_eval * n_metrics * len(plan.block_conditions(cell))
@@ -132,12 +195,19 @@ def _circuit_sizes(plan: Plan, cell: Cell) -> list[int]:
     )
 
 
+def _duration(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
+
+
 def describe(plan: Plan) -> str:
     """What `--dry-run` prints."""
     cost = estimate(plan)
     lines = [f"run {plan.run_id}", f"cells: {len(plan.cells)}"]
     for cell in plan.cells:
         steps = "" if cell.steps is None else f", {cell.steps} steps ({cell.rule})"
+        steps += "" if cell.tau is None else f", tau {cell.tau:g}"
+        steps += f", {cell.candidates} edges" if cell.is_refined else ""
         lines.append(
             f"  {cell.key}: {cell.model}, {cell.task}, {cell.nodes}, {cell.method}{steps}, "
             f"{cell.build_patch}, {cell.build_metric}; {len(plan.circuits(cell))} circuits x "
@@ -156,6 +226,8 @@ def describe(plan: Plan) -> str:
     lines += [
         f"passes: {cost.forwards} forwards, {cost.backwards} backwards of a micro-batch of "
         f"{plan.config.execution.micro_batch} (an ablated run counts once a circuit)",
+        f"time: about {_duration(cost.seconds)} with {plan.config.execution.actors} actors of "
+        f"{plan.config.execution.threads} thread(s) as fast as this machine's",
         f"disk: {cost.disk_bytes / 1e6:.1f} MB",
         f"memory: {cost.actor_bytes / 1e9:.2f} GB an actor at its peak, "
         f"{plan.config.execution.actors} actors",

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.blockmodel import fit_chain
 from engine.evaluation import evaluate_circuits, evaluate_reference
+from engine.methods import METHODS
 from engine.model import PromptBatch
 from storage.atomic import to_json
 from storage.blocks import write_block, write_file
@@ -27,7 +28,7 @@ def run_reference(context: Context, shard: ReferenceShard) -> tuple[Writes, Extr
     """Each metric of the full model and of the empty circuit, `[input]`, float64."""
     settings = context.settings
     model = context.model(settings.datasets[shard.dataset])
-    patch = context.patch(shard.eval_patch, shard.dataset)
+    patch = context.patch(shard.eval_patch, shard.dataset, "eval")
 
     def measure(batch: PromptBatch) -> ByName:
         full, empty = evaluate_reference(model, batch, patch, settings.reference_metrics)
@@ -46,7 +47,7 @@ def run_evaluate(context: Context, shard: EvaluateShard) -> tuple[Writes, Extra]
     """Each metric of each circuit under the shard's condition, `[input]`, float64."""
     cell, metrics = shard.cell, context.settings.metrics
     model = context.model(cell.model)
-    patch = context.patch(shard.condition.eval_patch, cell.dataset)
+    patch = context.patch(shard.condition.eval_patch, cell.dataset, "eval")
     masks = np.stack([_mask(context, shard, circuit) for circuit in shard.circuits])
 
     def measure(batch: PromptBatch) -> ByName:
@@ -63,8 +64,10 @@ def run_evaluate(context: Context, shard: EvaluateShard) -> tuple[Writes, Extra]
 
 def _mask(context: Context, shard: EvaluateShard, circuit: str) -> np.ndarray:
     graph = context.graph(shard.cell.model)
-    selected = read_mask(context.run, circuit, shard.condition.blocks)
-    return evaluated_mask(graph, selected, shard.condition)
+    blocks = shard.condition.blocks
+    selected = read_mask(context.run, circuit, "all" if blocks == "complement" else blocks)
+    of_nodes = METHODS[shard.cell.method].scores_nodes
+    return evaluated_mask(graph, selected, shard.condition, of_nodes=of_nodes)
 
 
 def _over_inputs(

@@ -16,7 +16,6 @@ MAX_GRID = 1000
 #: values that the contract names and a later release brings
 LATER = {
     "nodes": ("features",),
-    "patch": ("resample", "noise"),
 }
 
 

@@ -4,9 +4,15 @@ attributions.zarr/<cell>/{scores [input, edge], residual, metric_clean, metric_b
 attributions.zarr/<cell>/graph/{edge_source, edge_target, target_nodes}
 aggregates.zarr/<cell>/partials [shard, statistic, edge], and folded <cell>/{mean, max, …} for
     all inputs, <cell>/<member>/{mean, …} for a member task
+aggregates.zarr/<cell>/interval [end, edge] of the mean, and stability [resample]: the rank
+    correlation of each resample's |mean scores| with those of all inputs
 means.zarr/<dataset>/<group index> [source, position, d_model]
+evaluations.zarr/candidates/<cell> [edge]: the edges that a refined cell looks at
 evaluations.zarr/<circuit>/mask [edge], and mask.without-<member>, mask.only-<member>
 evaluations.zarr/<circuit>/<ablation>.<eval_patch>[.<blocks>]/<metric> [input]
+evaluations.zarr/<circuit>/minimality.<eval_patch>/<metric> [input, kept edge]: without that edge
+evaluations.zarr/probes/<cell>/{minimality, interpolation} [place]: the edges looked at
+evaluations.zarr/interpolation/<cell>/<metric> [input, place, fraction]
 evaluations.zarr/reference/<dataset>/<eval_patch>/{full, empty}/<metric> [input]
 blocks/<shard>.json, prompts/<dataset>.json
 """
@@ -43,12 +49,36 @@ def folded(group: str, statistic: str) -> str:
     return f"{group}/{statistic}"
 
 
+def interval(cell: Cell) -> str:
+    return f"{cell.key}/interval"
+
+
+def stability(cell: Cell) -> str:
+    return f"{cell.key}/stability"
+
+
 def mean(dataset: str, index: int) -> str:
     return f"{dataset}/{index:04d}"
 
 
 def mask(circuit: str, blocks: str = "all") -> str:
     return f"{circuit}/mask" if blocks == "all" else f"{circuit}/mask.{blocks.replace(':', '-')}"
+
+
+def candidates(cell: Cell) -> str:
+    return f"candidates/{cell.key}"
+
+
+def minimality(circuit: str, patch: str, metric: str) -> str:
+    return f"{circuit}/minimality.{patch}/{metric}"
+
+
+def probed(cell: Cell, kind: str) -> str:
+    return f"probes/{cell.key}/{kind}"
+
+
+def interpolation(cell: Cell, name: str) -> str:
+    return f"interpolation/{cell.key}/{name}"
 
 
 def value(circuit: str, condition: Condition, metric: str) -> str:

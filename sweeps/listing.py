@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 
 import yaml
 
-from sweeps.config import PRESETS, preset_names
+from sweeps.config import PRESETS, ConfigError, preset_names
+
+DEFAULT_MODEL = "smollm2-135m"
 
 
 def models() -> Iterator[str]:
@@ -29,13 +31,26 @@ def tasks() -> Iterator[str]:
     yield f"{'FILE.jsonl':<16}your own: a line a prompt with clean, patch, good, bad"
 
 
-def methods() -> Iterator[str]:
-    """Attribution methods with their sources."""
-    from engine.methods import METHODS
+def methods(model: str = DEFAULT_MODEL) -> Iterator[str]:
+    """Attribution methods with their sources, and what a batch costs them on a model."""
+    from engine.graph import EdgeGraph
+    from engine.methods import METHODS, Settings
+    from engine.model import ModelError, resolve_model
 
+    try:
+        graph = EdgeGraph(resolve_model(model).spec)
+    except ModelError as error:
+        raise ConfigError(f"--model: {error}") from None
+    settings = Settings()
+    yield f"cost of one batch on {model} ({graph.n_edges:,} edges), patch run included:"
     for method in METHODS.values():
-        steps = "; takes steps" if "steps" in method.takes else ""
-        yield f"{method.name:<16}{method.summary} ({method.source}{steps})"
+        takes = f"; takes {', '.join(sorted(method.takes))}" if method.takes else ""
+        cost = method.passes(graph, settings, "counterfactual")
+        steps = f", {settings.steps} steps" if "steps" in method.takes else ""
+        yield f"{method.name:<22}{method.summary} ({method.source}{takes})"
+        yield (
+            f"{'':<22}cost: {cost.forwards:,.4g} forwards, {cost.backwards:,.4g} backwards{steps}"
+        )
 
 
 def presets() -> Iterator[str]:

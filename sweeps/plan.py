@@ -7,34 +7,20 @@ rows fill Zarr chunks whole, so their number divides the member's prompts.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from engine.blockmodel import chain_seeds
 from engine.methods import METHODS
-from engine.methods.ig_inputs import RULE
 from sweeps.canonical import digest
-from sweeps.cells import (
-    STAGES,
-    AttributeShard,
-    BlockShard,
-    Cell,
-    CircuitSpec,
-    Condition,
-    EvaluateShard,
-    MeanShard,
-    ReduceShard,
-    ReferenceShard,
-    Rows,
-    Shard,
-)
+from sweeps.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
 from sweeps.config import Config, ConfigError
+from sweeps.points import cells_of
 from sweeps.resolve import Dataset, Resolved, ResolvedModel
+from sweeps.shards import shards_of
 
 #: raised when the meaning of a stored number changes
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SHARD_BYTES = 4 * 2**20
 SHARD_INPUTS = (16, 256)
 
@@ -73,7 +59,7 @@ class Plan:
     def stages(self) -> dict[str, tuple[Shard, ...]]:
         """Shards of every stage, in the order in which they are handed out."""
         shards: dict[str, list[Shard]] = {stage: [] for stage in STAGES}
-        for shard in _shards(self):
+        for shard in shards_of(self):
             shards[shard.stage].append(shard)
         return {stage: tuple(items) for stage, items in shards.items()}
 
@@ -82,11 +68,12 @@ class Plan:
         return "mean" in (*self.config.sweep.build_patch, *self.config.evaluate.eval_patch)
 
     def conditions(self) -> list[Condition]:
-        """Ablations under patches, of whole circuits."""
+        """Ablations under patches, of whole circuits and, if asked for, of their complements (by
+        edges: a complement by nodes would not have `embed`)."""
         evaluate = self.config.evaluate
-        return list(
-            itertools.starmap(Condition, itertools.product(evaluate.ablation, evaluate.eval_patch))
-        )
+        both = list(itertools.product(evaluate.ablation, evaluate.eval_patch))
+        complements = [Condition("edge", patch, "complement") for patch in evaluate.eval_patch]
+        return [Condition(*pair) for pair in both] + complements * evaluate.complement
 
     def block_conditions(self, cell: Cell) -> list[Condition]:
         """Block ablations: without each member's blocks, and with only them; mixtures alone."""
@@ -102,7 +89,25 @@ class Plan:
 
     def has_blocks(self, cell: Cell) -> bool:
         blocks = self.config.blocks
-        return blocks.fit != "none" and cell.method in blocks.method
+        return blocks.fit != "none" and cell.method in blocks.method and not self.is_nodes(cell)
+
+    # --- what a cell's method makes of it ------------------------------------------------------
+    def is_nodes(self, cell: Cell) -> bool:
+        """Whether its scores are of nodes."""
+        return METHODS[cell.method].scores_nodes
+
+    def n_scores(self, cell: Cell) -> int:
+        """Scores an input: edges, or nodes that write."""
+        graph = self.model(cell).graph
+        return len(graph.sources) if self.is_nodes(cell) else graph.n_edges
+
+    def build_rows(self, cell: Cell) -> list[Rows]:
+        """The blocks of build inputs of its shards: a whole member where the method needs it."""
+        dataset = self.dataset(cell)
+        if not METHODS[cell.method].whole:
+            return self.rows(dataset, "build")
+        n = self.config.data.n_build
+        return [Rows(member, m * n, (m + 1) * n) for m, member in enumerate(dataset.members)]
 
     @property
     def fitted_patch(self) -> str:
@@ -110,12 +115,18 @@ class Plan:
         return self.config.evaluate.eval_patch[0]
 
     def circuits(self, cell: Cell) -> list[CircuitSpec]:
-        """The circuits of a cell, in the config's order, thresholds ascending."""
-        grids = self.config.evaluate.thresholds()
+        """The circuits of a cell, in the config's order, thresholds ascending. A search such as
+        ACDC finds one: the edges whose mean score is above its τ."""
+        if cell.tau is not None:
+            return [CircuitSpec(cell.key, "mean", "value", cell.tau)]
+        evaluate, grids = self.config.evaluate, self.config.evaluate.thresholds()
+        if self.is_nodes(cell):
+            nodes = evaluate.node_thresholds(self.n_scores(cell))
+            grids = {s: nodes if s.startswith("topk") else grid for s, grid in grids.items()}
         return [
             CircuitSpec(cell.key, aggregation, selection, threshold)
-            for aggregation in self.config.evaluate.aggregation
-            for selection in self.config.evaluate.selection
+            for aggregation in evaluate.aggregation
+            for selection in evaluate.selection
             for threshold in grids[selection]
         ]
 
@@ -177,8 +188,7 @@ def make_plan(resolved: Resolved) -> Plan:
     Raises:
         ConfigError: the prompts cannot be split into shards of a sensible size.
     """
-    cells = (_cell(resolved, *point) for point in _points(resolved))
-    plan = Plan(resolved, tuple(dict.fromkeys(cells)))
+    plan = Plan(resolved, cells_of(resolved))
     for dataset in resolved.datasets.values():
         _check_split(plan, dataset, "build", resolved.config.data.n_build)
         _check_split(plan, dataset, "eval", resolved.config.data.n_eval)
@@ -202,42 +212,6 @@ def _check_split(plan: Plan, dataset: Dataset, split: str, n: int) -> None:
         )
 
 
-def _points(resolved: Resolved) -> Iterator[tuple[Any, ...]]:
-    sweep = resolved.config.sweep
-    return itertools.product(
-        resolved.datasets.values(),
-        sweep.nodes,
-        sweep.method,
-        sweep.steps,
-        sweep.build_patch,
-        sweep.build_metric,
-    )
-
-
-def _cell(
-    resolved: Resolved,
-    dataset: Dataset,
-    nodes: str,
-    method: str,
-    steps: int,
-    build_patch: str,
-    build_metric: str,
-) -> Cell:
-    """Steps of a method that takes none are None, so they make no further cells."""
-    takes = "steps" in METHODS[method].takes
-    return Cell(
-        model=dataset.model,
-        task=dataset.task,
-        dataset=dataset.key,
-        nodes=nodes,
-        method=method,
-        steps=steps if takes else None,
-        build_patch=build_patch,
-        build_metric=build_metric,
-        rule=RULE if takes else "",
-    )
-
-
 def identity_of(resolved: Resolved) -> dict[str, Any]:
     """What changes numbers. Not here: executor, address, actors, GPUs, caps, interpreters."""
     config = resolved.config
@@ -253,6 +227,7 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
         "evaluate": config.evaluate.model_dump(mode="json"),
         "data": config.data.model_dump(mode="json"),
         "blocks": config.blocks.model_dump(mode="json"),
+        "measures": config.measures.model_dump(mode="json"),
         "numerics": {
             "dtype": execution.dtype,
             "threads": execution.threads,
@@ -267,64 +242,3 @@ def rows_a_shard(n: int, target: int) -> int:
     """The divisor of `n` nearest to `target` by ratio: chunks must fill whole, members apart."""
     divisors = [d for d in range(1, n + 1) if n % d == 0]
     return min(divisors, key=lambda d: (max(d / target, target / d), d))
-
-
-# --- shards -----------------------------------------------------------------------------------
-
-
-def _shards(plan: Plan) -> Iterator[Shard]:
-    for dataset in plan.resolved.datasets.values():
-        if plan.mean_is_used:
-            yield from _mean_shards(plan, dataset)
-        yield from _reference_shards(plan, dataset)
-    for cell in plan.cells:
-        yield from _attribute_shards(plan, cell)
-        yield from _reduce_shards(plan, cell)
-        yield from _evaluate_shards(plan, cell)
-        yield from _block_shards(plan, cell)
-
-
-def _mean_shards(plan: Plan, dataset: Dataset) -> Iterator[Shard]:
-    pooled = plan.config.data.mean_positions == "pooled"
-    for index, group in enumerate(dataset.build_groups(pooled)):
-        yield MeanShard(dataset.key, group, index)
-
-
-def _reference_shards(plan: Plan, dataset: Dataset) -> Iterator[Shard]:
-    for patch in plan.config.evaluate.eval_patch:
-        for rows in plan.rows(dataset, "eval"):
-            yield ReferenceShard(dataset.key, patch, rows)
-
-
-def _attribute_shards(plan: Plan, cell: Cell) -> Iterator[AttributeShard]:
-    for index, rows in enumerate(plan.rows(plan.dataset(cell), "build")):
-        yield AttributeShard(cell, rows, index)
-
-
-def _reduce_shards(plan: Plan, cell: Cell) -> Iterator[Shard]:
-    shards = list(_attribute_shards(plan, cell))
-    for subset in plan.dataset(cell).subsets:
-        leaves = tuple(s.key for s in shards if subset in ("all", s.rows.member))
-        yield ReduceShard(cell, subset, leaves)
-
-
-def _evaluate_shards(plan: Plan, cell: Cell) -> Iterator[Shard]:
-    circuits = [c.key for c in plan.circuits(cell)]
-    size = plan.config.execution.circuits_per_batch
-    for condition in plan.conditions():
-        for rows in plan.rows(plan.dataset(cell), "eval"):
-            for index, start in enumerate(range(0, len(circuits), size)):
-                group = tuple(circuits[start : start + size])
-                yield EvaluateShard(cell, group, index, condition, rows)
-
-
-def _block_shards(plan: Plan, cell: Cell) -> Iterator[Shard]:
-    """The chains, and the evaluation of what they find: its circuit is known only by then."""
-    if not plan.has_blocks(cell):
-        return
-    seed = int(digest({"seed": plan.config.seed, "cell": asdict(cell)})[:8], 16)
-    for chain, chain_seed in enumerate(chain_seeds(seed, plan.config.blocks.chains)):
-        yield BlockShard(cell, chain, chain_seed, plan.fitted_patch)
-    for condition in plan.block_conditions(cell):
-        for rows in plan.rows(plan.dataset(cell), "eval"):
-            yield EvaluateShard(cell, (), 0, condition, rows)

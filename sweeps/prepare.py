@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.graph import select
+from engine.graph import induced_edges, select
 from engine.patches import mean_groups
 from storage import RunDirectory
 from storage.arrays import create_array, has_array, make_store, open_array, read_rows, write_static
@@ -17,8 +17,10 @@ from storage.blocks import write_block
 from storage.fold import AGGREGATIONS, STATS
 from storage.readers import aggregate
 from sweeps import layout
-from sweeps.cells import Cell, ReduceShard
+from sweeps.canonical import digest
+from sweeps.cells import BootstrapShard, Cell, ReduceShard
 from sweeps.plan import Plan
+from sweeps.points import ranking_of
 from sweeps.resolve import Dataset, prompts_to_json
 
 COUNTS = ("n", "n_bad")
@@ -38,6 +40,7 @@ def prepare(run: RunDirectory, plan: Plan) -> None:
         _make_score_arrays(run, plan, cell)
         _make_folded_arrays(run, plan, cell)
         _make_value_arrays(run, plan, cell)
+        _make_interval_arrays(run, plan, cell)
 
 
 def _write_prompts(run: RunDirectory, dataset: Dataset) -> None:
@@ -61,23 +64,33 @@ def _write_graph(run: RunDirectory, plan: Plan, cell: Cell) -> None:
 
 
 def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
-    n_edges, dataset = plan.model(cell).graph.n_edges, plan.dataset(cell)
-    n, step = len(dataset.data.build), plan.shard_rows(dataset, "build")
-    create_array(run.attributions, layout.scores(cell), (n, n_edges), (step, n_edges))
+    n_scores, n = plan.n_scores(cell), len(plan.dataset(cell).data.build)
+    n_shards = len(plan.build_rows(cell))
+    step = n // n_shards
+    create_array(run.attributions, layout.scores(cell), (n, n_scores), (step, n_scores))
     for name in layout.PER_INPUT:
         create_array(run.attributions, layout.per_input(cell, name), (n,), (step,), "float64")
-    shape = (n // step, len(STATS), n_edges)
+    shape = (n_shards, len(STATS), n_scores)
     create_array(run.aggregates, layout.partials(cell), shape, (1, *shape[1:]), "float64")
 
 
 def _make_folded_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
-    n_edges = plan.model(cell).graph.n_edges
-    shards = [s for s in plan.stages["reduce"] if isinstance(s, ReduceShard)]
-    groups = {s.group for s in shards if s.cell == cell}
+    n_scores = plan.n_scores(cell)
+    shards = [*plan.stages["reduce"], *plan.stages["reduce_refined"]]
+    groups = {s.group for s in shards if isinstance(s, ReduceShard) and s.cell == cell}
     for group in sorted(groups):
         for name in (*AGGREGATIONS, *COUNTS):
             dtype = "int64" if name in COUNTS else "float64"
-            create_array(run.aggregates, layout.folded(group, name), (n_edges,), (n_edges,), dtype)
+            create_array(
+                run.aggregates, layout.folded(group, name), (n_scores,), (n_scores,), dtype
+            )
+
+
+def _make_interval_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+    if any(s.cell == cell for s in plan.stages["bootstrap"] if isinstance(s, BootstrapShard)):
+        shape, n = (2, plan.n_scores(cell)), plan.config.measures.bootstrap
+        create_array(run.aggregates, layout.interval(cell), shape, shape, "float64")
+        create_array(run.aggregates, layout.stability(cell), (n,), (n,), "float64")
 
 
 def _make_mean_arrays(run: RunDirectory, plan: Plan, dataset: Dataset) -> None:
@@ -112,6 +125,28 @@ def _make_value_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
                 create_array(run.evaluations, name, (n,), (step,), "float64")
 
 
+# --- candidates -------------------------------------------------------------------------------
+
+
+def write_candidates(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+    """The edges that a refined cell looks at: those that EAP ranks first by |mean score|, and some
+    drawn, with a seed of the cell's own, from the others."""
+    scores = aggregate(run, ranking_of(cell).key, "mean")
+    assert scores is not None
+    assert cell.n_top is not None
+    mask = select(scores, "topk_abs", cell.n_top)
+    others = np.flatnonzero(~mask)
+    draw = np.random.default_rng([plan.config.seed, int(digest(cell.as_dict())[:8], 16)])
+    mask[draw.choice(others, min(cell.n_random, len(others)), replace=False)] = True
+    _write_bools(run, layout.candidates(cell), mask)
+
+
+def read_candidates(run: RunDirectory, cell: Cell) -> np.ndarray:
+    """Bool `[edge]`: the edges that a refined cell looks at."""
+    array = open_array(run.evaluations, layout.candidates(cell))
+    return read_rows(array, 0, array.shape[0])
+
+
 # --- circuits ---------------------------------------------------------------------------------
 
 
@@ -129,8 +164,10 @@ class Circuit:
 
 
 def circuits_of(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Circuit]:
-    """The circuits of a cell whose scores are reduced, from its aggregates over all inputs."""
+    """The circuits of a cell whose scores are reduced, from its aggregates over all inputs. Of a
+    cell that scores nodes, a circuit is all edges among the nodes that are kept."""
     aggregates: dict[str, np.ndarray] = {}
+    graph = plan.model(cell).graph
     for spec in plan.circuits(cell):
         if spec.aggregation not in aggregates:
             found = aggregate(run, cell.key, spec.aggregation)
@@ -138,6 +175,8 @@ def circuits_of(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Circuit]:
             aggregates[spec.aggregation] = found
         weights = aggregates[spec.aggregation]
         mask = select(weights, spec.selection, spec.threshold)
+        if plan.is_nodes(cell):
+            mask, weights = induced_edges(graph, mask), weights[graph.edge_source]
         yield Circuit(spec.key, spec.aggregation, spec.selection, spec.threshold, mask, weights)
 
 
@@ -148,8 +187,13 @@ def write_masks(run: RunDirectory, plan: Plan, cell: Cell) -> None:
 
 
 def write_mask(run: RunDirectory, circuit: str, blocks: str, mask: np.ndarray) -> None:
+    """The edges of a circuit, or what a block ablation leaves of them."""
+    _write_bools(run, layout.mask(circuit, blocks), mask)
+
+
+def _write_bools(run: RunDirectory, name: str, mask: np.ndarray) -> None:
     """A bool `[edge]` array; not written if it is there as it should be."""
-    name, shape = layout.mask(circuit, blocks), mask.shape
+    shape = mask.shape
     if has_array(run.evaluations, name) and _holds(run, name, mask):
         return
     create_array(run.evaluations, name, shape, shape, "bool", compress=True)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from engine.graph import EdgeGraph
 from engine.methods import METHODS, MethodError
 from engine.model import ModelError, ModelSizes, ModelSource, resolve_model
-from engine.patches import mean_groups
+from engine.patches import PatchError, mean_groups, resample_partners
 from sweeps.canonical import digest, slug
 from sweeps.config import Config, ConfigError
 from tasks import Prompt, TaskData, TaskError, build_task, check_task_name
@@ -129,6 +129,17 @@ def _check_methods(config: Config) -> None:
                     METHODS[method].check(metric, patch)
                 except MethodError as error:
                     raise ConfigError(f"sweep.build_metric: {error}") from None
+    if "eap_acdc" in sweep.method and sweep.candidates is None:
+        raise ConfigError(
+            "sweep.candidates: method 'eap_acdc' searches the edges that EAP ranks first and needs "
+            "to know how many; give {top: N}"
+        )
+    takes_rule = any("rule" in METHODS[method].takes for method in sweep.method)
+    if takes_rule and "trapezoid" in sweep.rule and 1 in sweep.steps:
+        raise ConfigError(
+            "sweep.steps: 1 is too few for rule 'trapezoid', which has both ends; allowed: 2 or "
+            "more, or rule midpoint"
+        )
 
 
 def _refuse(key: str, kind: type[Exception], action: Callable[[], T]) -> T:
@@ -170,6 +181,8 @@ def _dataset(config: Config, model: ResolvedModel, task: str) -> Dataset:
     dataset = Dataset(model.label, data.name, data, fingerprint, key)
     _check_lengths(model, dataset)
     _check_means(config, dataset)
+    _check_resampling(config, dataset)
+    _check_searches(config, dataset)
     return dataset
 
 
@@ -198,6 +211,27 @@ def _check_means(config: Config, dataset: Dataset) -> None:
             f"evaluate.eval_patch: 'mean' per position has no mean for evaluation prompts of "
             f"{lacking[0]!r} (task/template/length): no build prompt is alike; raise data.n_build "
             f"(now {config.data.n_build}) or set data.mean_positions to pooled"
+        )
+
+
+def _check_resampling(config: Config, dataset: Dataset) -> None:
+    """Every prompt that meets a resample patch needs another of its kind in its split."""
+    splits = (
+        ("sweep.build_patch", config.sweep.build_patch, dataset.data.build),
+        ("evaluate.eval_patch", config.evaluate.eval_patch, dataset.data.evaluation),
+    )
+    for key, patches, prompts in splits:
+        if "resample" in patches:
+            _refuse(key, PatchError, partial(resample_partners, prompts, config.seed))
+
+
+def _check_searches(config: Config, dataset: Dataset) -> None:
+    """A search decides on all inputs at once, which must be of one task."""
+    searches = [m for m in config.sweep.method if METHODS[m].whole]
+    if searches and len(dataset.members) > 1:
+        raise ConfigError(
+            f"sweep.task: method {searches[0]!r} searches one task's circuit and cannot use the "
+            f"mixture {dataset.task!r}; give a list of tasks: [{', '.join(dataset.members)}]"
         )
 
 

@@ -6,7 +6,7 @@ rows out and never makes them means over fewer inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -17,21 +17,36 @@ from engine.evaluation import faithfulness
 from engine.graph import circuit_stats
 from storage import CommitLog, RunDirectory
 from storage.arrays import open_array
+from storage.readers import results as read_results
 from storage.tables import (
     BLOCKS_COLUMNS,
     BLOCKS_KEY,
     CIRCUITS_COLUMNS,
     CIRCUITS_KEY,
+    INTERPOLATION_COLUMNS,
+    INTERPOLATION_KEY,
+    KNOWN_COLUMNS,
+    KNOWN_KEY,
+    MEASURES_COLUMNS,
+    MEASURES_KEY,
+    MINIMALITY_COLUMNS,
+    MINIMALITY_KEY,
+    OVERLAP_COLUMNS,
+    OVERLAP_KEY,
     RESULTS_COLUMNS,
     RESULTS_KEY,
+    ROC_COLUMNS,
+    ROC_KEY,
     write_table,
 )
 from sweeps import layout
+from sweeps.analysis import Analysis
 from sweeps.blockmodels import Fitted, read_fitted
-from sweeps.cells import Cell, Condition, EvaluateShard, ReferenceShard
+from sweeps.cells import Cell, Condition, EvaluateShard, ProbeShard, ReferenceShard
 from sweeps.circuits import evaluated_mask
 from sweeps.plan import Plan
 from sweeps.prepare import Circuit, circuits_of, read_mask
+from sweeps.probes import interpolation_rows, minimality_rows
 from sweeps.resolve import Dataset
 
 Row = dict[str, Any]
@@ -65,6 +80,31 @@ class Tables:
         write_table(self._run.circuits, table, CIRCUITS_COLUMNS, CIRCUITS_KEY)
         write_table(self._run.blocks, members, BLOCKS_COLUMNS, BLOCKS_KEY)
         write_table(self._run.results, results, RESULTS_COLUMNS, RESULTS_KEY)
+        self._write_derived()
+
+    def _write_derived(self) -> None:
+        """What follows from the results and the scores: measures, rankings, single edges."""
+        run, plan = self._run, self._plan
+        analysis = Analysis(run, plan, self._reduced, read_results(run))
+        write_table(run.measures, list(analysis.measures()), MEASURES_COLUMNS, MEASURES_KEY)
+        write_table(run.roc, list(analysis.roc()), ROC_COLUMNS, ROC_KEY)
+        write_table(run.overlap, list(analysis.overlap()), OVERLAP_COLUMNS, OVERLAP_KEY)
+        write_table(run.known, list(analysis.known()), KNOWN_COLUMNS, KNOWN_KEY)
+        rows = self._probed("minimality", minimality_rows)
+        write_table(run.minimality, rows, MINIMALITY_COLUMNS, MINIMALITY_KEY)
+        rows = self._probed("interpolation", interpolation_rows)
+        write_table(run.interpolation, rows, INTERPOLATION_COLUMNS, INTERPOLATION_KEY)
+
+    def _probed(
+        self, kind: str, rows_of: Callable[[RunDirectory, Plan, Cell], Iterator[Row]]
+    ) -> list[Row]:
+        """Rows of the cells whose probes of that kind are all committed."""
+        done = set(self._log.keys("probe"))
+        shards = [s for s in self._plan.stages["probe"] if isinstance(s, ProbeShard)]
+        mine = [s for s in shards if s.kind == kind]
+        missing = {s.cell for s in mine if s.key not in done}
+        cells = [c for c in dict.fromkeys(s.cell for s in mine) if c not in missing]
+        return [row for cell in cells for row in rows_of(self._run, self._plan, cell)]
 
     # --- circuits and blocks -------------------------------------------------------------------
     def _circuit_edges(self, cell: Cell, circuit: Circuit) -> pd.DataFrame:
@@ -160,9 +200,11 @@ class Tables:
     def _fixed_columns(self, cell: Cell, circuit: Circuit, condition: Condition) -> Row:
         graph = self._plan.model(cell).graph
         selected = circuit.mask
-        if condition.blocks != "all":
+        if condition.blocks not in ("all", "complement"):
             selected = read_mask(self._run, circuit.key, condition.blocks)
-        stats = circuit_stats(graph, evaluated_mask(graph, selected, condition))
+        of_nodes = self._plan.is_nodes(cell)
+        kept = evaluated_mask(graph, selected, condition, of_nodes=of_nodes)
+        stats = circuit_stats(graph, kept)
         return {
             "cell": cell.key,
             "circuit": circuit.key,

@@ -9,18 +9,21 @@ from typing import Any
 import torch
 
 from storage.blocks import make_receipt
-from sweeps.attribution import run_attribute, run_mean, run_reduce
+from sweeps.attribution import run_attribute, run_bootstrap, run_mean, run_reduce
 from sweeps.cells import (
     AttributeShard,
     BlockShard,
+    BootstrapShard,
     EvaluateShard,
     MeanShard,
+    ProbeShard,
     ReduceShard,
     ReferenceShard,
     Shard,
 )
 from sweeps.context import Context, WorkerSettings
 from sweeps.evaluation import run_blocks, run_evaluate, run_reference
+from sweeps.probes import run_probe
 
 DOERS: dict[type, Callable[[Context, Any], tuple[list[dict[str, Any]], dict[str, Any]]]] = {
     MeanShard: run_mean,
@@ -28,6 +31,8 @@ DOERS: dict[type, Callable[[Context, Any], tuple[list[dict[str, Any]], dict[str,
     ReduceShard: run_reduce,
     ReferenceShard: run_reference,
     EvaluateShard: run_evaluate,
+    ProbeShard: run_probe,
+    BootstrapShard: run_bootstrap,
     BlockShard: run_blocks,
 }
 

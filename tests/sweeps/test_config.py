@@ -10,11 +10,12 @@ import yaml
 
 from engine.graph import SELECTIONS as ENGINE_SELECTIONS
 from engine.methods import METHODS as ENGINE_METHODS
+from engine.methods.quadrature import RULES
 from engine.metrics import METRICS as ENGINE_METRICS
 from engine.model.tiny import write_tiny_random
 from engine.patches import PATCHES as ENGINE_PATCHES
 from storage.fold import AGGREGATIONS as FOLDED
-from sweeps import cli, config
+from sweeps import cli, sections
 from sweeps.config import ConfigError, load_config, parse_config, preset_names
 from tests.sweeps.helpers import run_tiny, tiny
 
@@ -43,11 +44,14 @@ BAD_SETTINGS = [
     ("sweep.task=nowhere.jsonl", "nowhere.jsonl is not there"),
     (
         "sweep.method=epa",
-        "sweep.method: 'epa' is not known; allowed: eap, ig_inputs; did you mean 'eap'?",
+        "sweep.method: 'epa' is not known; allowed: eap, eap_patch, ",
     ),
     ("sweep.method=[eap, eap]", "has 'eap' twice"),
     ("sweep.nodes=features", "sweep.nodes: 'features' is not there yet, it comes later"),
-    ("sweep.build_patch=noise", "'noise' is not there yet"),
+    ("sweep.build_patch=noisy", "allowed: counterfactual, resample, mean, zero, noise"),
+    ("data.noise_scale=0", "data.noise_scale: 0 is out of range; allowed: more than 0"),
+    ("measures.level=1", "measures.level: 1 is out of range; allowed: more than 0 and less than 1"),
+    ("evaluate.node_threshold=0", "evaluate.node_threshold: 0 has 0"),
     (
         "sweep.build_metric=kl",
         "sweep.build_metric: method 'eap' cannot use metric 'kl': its gradient is zero at the "
@@ -154,7 +158,8 @@ def test_no_run_there(command, monkeypatch, capsys, tmp_path):
 def test_configs_that_are_none(monkeypatch, capsys, tmp_path):
     line = refused(monkeypatch, capsys, "run", "dmeo")
     assert (
-        "no file and no preset; presets: demo, smoke, smollm2-mixture; did you mean 'demo'?" in line
+        "no file and no preset; presets: demo, interpolation, methods-roc, smoke, smollm2-methods, "
+        "smollm2-mixture; did you mean 'demo'?" in line
     )
     file = tmp_path / "c.yaml"
     for text, message in [
@@ -209,11 +214,12 @@ def test_paths_are_relative_to_the_config_file(tmp_path, monkeypatch):
 
 def test_the_config_knows_what_the_engine_knows():
     """The config spells these names itself, so that a refusal needs no torch."""
-    assert tuple(ENGINE_METHODS) == config.METHODS
-    assert ENGINE_PATCHES == config.PATCHES
-    assert tuple(ENGINE_METRICS) == config.METRICS
-    assert ENGINE_SELECTIONS == config.SELECTIONS
-    assert FOLDED == config.AGGREGATIONS
+    assert set(ENGINE_METHODS) == set(sections.METHODS)
+    assert set(RULES) == set(sections.RULES)
+    assert set(ENGINE_PATCHES) == set(sections.PATCHES)
+    assert set(ENGINE_METRICS) == set(sections.METRICS)
+    assert ENGINE_SELECTIONS == sections.SELECTIONS
+    assert FOLDED == sections.AGGREGATIONS
 
 
 def test_help_and_refusals_load_neither_torch_nor_ray():

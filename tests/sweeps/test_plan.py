@@ -113,10 +113,14 @@ def test_keys_are_unique_and_can_be_file_names():
         blocks=BLOCKS,
         evaluate={"eval_patch": ["counterfactual", "mean"], "selection": ["topk_abs", "abs"]},
         data={"mean_positions": "pooled"},
+        sweep={"task": "ioi", "method": ["eap", "exact"], "candidates": {"top": 3}},
+        measures={"minimality": 5, "interpolate": 2},
     )
+    mixed = plan(blocks=BLOCKS)
+    assert mixed.stages["block_evaluate"]
     for stage, shards in made.stages.items():
         keys = [s.key for s in shards]
-        assert keys, stage
+        assert keys or stage == "block_evaluate", stage
         assert len(set(keys)) == len(keys)
         assert all(slug(key, 200) == key for key in keys)
 

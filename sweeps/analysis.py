@@ -1,0 +1,326 @@
+"""Measures of the run, from what is committed and without a further pass of any model.
+
+    measures   areas under faithfulness, sizes for a faithfulness, cost, ranking of what is known
+    roc        the ranking of every method against the known circuit, point by point
+    overlap    methods against each other: rank correlation, shared edges, estimate against patching
+
+A *curve* is what one ranking gives over its thresholds: a cell with one aggregation and selection,
+or, for a search such as ACDC whose cells find one circuit each, its cells over all τ; its edges are
+then ranked by the largest τ that keeps them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from engine import measures
+from engine.graph import select
+from engine.graph.known import KnownCircuit, known_circuit
+from engine.methods import METHODS
+from storage import RunDirectory
+from storage.arrays import open_array
+from storage.readers import aggregate
+from sweeps import layout
+from sweeps.cells import Cell, Condition
+from sweeps.plan import Plan
+from sweeps.points import settings_of
+
+Row = dict[str, Any]
+#: faithfulness levels whose smallest circuits are noted
+LEVELS = {"edges_80": 0.8, "edges_95": 0.95}
+#: what tells curves apart, in a row of results
+CURVE = ("aggregation", "selection", "ablation", "eval_patch", "metric", "subset")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One ranking of edges or nodes: its cells (several of a search), and one score each."""
+
+    cells: tuple[Cell, ...]
+    aggregation: str
+    selection: str
+    scores: np.ndarray
+
+    @property
+    def lead(self) -> Cell:
+        return self.cells[0]
+
+
+class Analysis:
+    """Rows of the derived tables.
+
+    Args:
+        reduced: cells whose aggregates are committed.
+        results: the run's results.
+    """
+
+    def __init__(
+        self, run: RunDirectory, plan: Plan, reduced: list[Cell], results: pd.DataFrame
+    ) -> None:
+        self._run, self._plan, self._reduced, self._results = run, plan, reduced, results
+        self._known = cache(self._find_known)
+        self._values = cache(lambda name: np.asarray(open_array(run.evaluations, name)[...]))
+
+    # --- rankings ------------------------------------------------------------------------------
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """All rankings of the reduced cells, searches joined over τ."""
+        found: list[Ranking] = []
+        for cells in _families(self._reduced):
+            found += self._search(cells) if cells[0].tau is not None else self._scored(cells[0])
+        return found
+
+    def _scored(self, cell: Cell) -> Iterator[Ranking]:
+        evaluate = self._plan.config.evaluate
+        for aggregation in evaluate.aggregation:
+            scores = aggregate(self._run, cell.key, aggregation)
+            assert scores is not None
+            for selection in evaluate.selection:
+                ranked = np.abs(scores) if selection.endswith("abs") else scores
+                yield Ranking((cell,), aggregation, selection, ranked)
+
+    def _search(self, cells: list[Cell]) -> Iterator[Ranking]:
+        scores = np.full(self._plan.n_scores(cells[0]), np.nan)
+        for cell in sorted(cells, key=lambda c: c.tau or 0.0):
+            mean = aggregate(self._run, cell.key, "mean")
+            assert mean is not None
+            assert cell.tau is not None
+            scores[np.isfinite(mean) & np.isnan(scores)] = -np.inf
+            scores[select(mean, "value", cell.tau)] = cell.tau
+        yield Ranking(tuple(cells), "mean", "value", scores)
+
+    # --- measures ------------------------------------------------------------------------------
+    def measures(self) -> Iterator[Row]:
+        """Rows of measures.parquet."""
+        cells = {cell.key: cell for cell in self._plan.cells}
+        whole = self._results[self._results["blocks"] == "all"] if len(self._results) else None
+        if whole is not None:
+            lead = {c.key: group[0].key for group in _families(self._reduced) for c in group}
+            leads = whole["cell"].map(lead)
+            for key, rows in whole.groupby([leads, *(whole[c] for c in CURVE)], sort=True):
+                fixed = dict(zip(CURVE, key[1:], strict=True))
+                yield from self._of_curve(cells[key[0]], fixed, rows)  # type: ignore[index]
+        for ranking in self.rankings:
+            yield from self._of_ranking(ranking)
+        for cell in self._reduced:
+            yield from self._cost(cell)
+
+    def _of_curve(self, cell: Cell, fixed: Row, rows: pd.DataFrame) -> Iterator[Row]:
+        """Areas under one curve, and the smallest circuits of some faithfulness."""
+        n_edges, phi = rows["n_edges"].to_numpy(), rows["faithfulness"].to_numpy()
+        possible, n_inputs = int(rows["n_edges_possible"].iloc[0]), int(rows["n_inputs"].iloc[0])
+        resampled = self._resampled(cell, fixed, rows)
+        base = self._base(cell, **fixed, n_inputs=n_inputs)
+        for name in ("area_log", "cpr", "cmd"):
+            area = getattr(measures, name)
+            low: Any = np.nan
+            high: Any = np.nan
+            if resampled is not None:
+                samples = area(n_edges, resampled, possible)
+                low, high = measures.interval(samples, self._plan.config.measures.level)
+            ends = {"low": float(low), "high": float(high)}
+            yield {**base, "measure": name, "value": float(area(n_edges, phi, possible)), **ends}
+        for name, level in LEVELS.items():
+            value = float(measures.edges_for(n_edges, phi, level))
+            yield {**base, "measure": name, "value": value, "low": np.nan, "high": np.nan}
+
+    def _resampled(self, cell: Cell, fixed: Row, rows: pd.DataFrame) -> np.ndarray | None:
+        """Faithfulness `[resample, circuit]`, the same inputs for all circuits of a resample."""
+        n, config = self._plan.config.measures.bootstrap, self._plan.config
+        if not n:
+            return None
+        dataset, n_eval = self._plan.dataset(cell), config.data.n_eval
+        member = fixed["subset"] if fixed["subset"] != "all" else None
+        at = dataset.members.index(member) if member else 0
+        span = slice(at * n_eval, (at + 1) * n_eval) if member else slice(None)
+        condition = Condition(fixed["ablation"], fixed["eval_patch"])
+        values = np.stack(
+            [
+                self._values(layout.value(circuit, condition, fixed["metric"]))[span]
+                for circuit in rows["circuit"]
+            ],
+            axis=1,
+        )
+        patch, metric = fixed["eval_patch"], fixed["metric"]
+        sides = [layout.reference(dataset.key, patch, s, metric) for s in ("full", "empty")]
+        full, empty = (self._values(name)[span] for name in sides)
+        groups = np.arange(len(values)) // n_eval
+        return measures.faithfulness_samples(
+            values, full, empty, n=n, seed=config.seed, groups=groups
+        )
+
+    def _base(self, cell: Cell, **columns: Any) -> Row:
+        empty = dict.fromkeys(CURVE, "")
+        return {
+            "cell": cell.key,
+            "model": cell.model,
+            "task": cell.task,
+            "method": cell.method,
+            "steps": cell.steps or 0,
+            "rule": cell.rule,
+            "build_patch": cell.build_patch,
+            "build_metric": cell.build_metric,
+            **empty,
+            "n_inputs": len(self._plan.dataset(cell).data.build),
+            **columns,
+        }
+
+    def _cost(self, cell: Cell) -> Iterator[Row]:
+        """Passes of one batch, a backward counted as a forward; of a cell that looks at some edges,
+        also what all edges would cost."""
+        method, graph = METHODS[cell.method], self._plan.model(cell).graph
+        settings = settings_of(cell)
+        everything = dataclasses.replace(settings, n_candidates=None)
+        told = {"cost_forwards": settings, "cost_forwards_all_edges": everything}
+        for name, given in told.items():
+            if name == "cost_forwards" or cell.is_refined:
+                cost = method.passes(graph, given, cell.build_patch)
+                value = float(cost.forwards + cost.backwards)
+                yield {**self._base(cell), "measure": name, "value": value} | _NO_INTERVAL
+        if cell.tau is None and cell.seed is None and self._plan.config.measures.bootstrap:
+            yield from self._stability(cell)
+
+    def _stability(self, cell: Cell) -> Iterator[Row]:
+        name = layout.stability(cell)
+        samples = np.asarray(open_array(self._run.aggregates, name)[...])
+        if np.isfinite(samples).any():
+            low, high = measures.interval(samples, self._plan.config.measures.level)
+            row = {**self._base(cell, aggregation="mean"), "measure": "stability"}
+            ends = {"low": float(low), "high": float(high)}
+            yield {**row, "value": float(np.nanmean(samples)), **ends}
+
+    # --- against a known circuit ---------------------------------------------------------------
+    def _find_known(self, model: str, task: str) -> KnownCircuit | None:
+        return known_circuit(self._plan.resolved.models[model].source, task)
+
+    def _truth(self, cell: Cell) -> np.ndarray | None:
+        known, graph = self._known(cell.model, cell.task), self._plan.model(cell).graph
+        if known is None:
+            return None
+        return known.node_mask(graph) if self._plan.is_nodes(cell) else known.mask(graph)
+
+    def _of_ranking(self, ranking: Ranking) -> Iterator[Row]:
+        truth = self._truth(ranking.lead)
+        if truth is None:
+            return
+        found = measures.roc(ranking.scores, truth)
+        base = self._base(
+            ranking.lead, aggregation=ranking.aggregation, selection=ranking.selection
+        )
+        for name in ("roc_auc", "average_precision", "youden_j"):
+            yield {**base, "measure": name, "value": float(getattr(found, name))} | _NO_INTERVAL
+
+    def roc(self) -> Iterator[Row]:
+        """Rows of roc.parquet."""
+        for ranking in self.rankings:
+            truth, cell = self._truth(ranking.lead), ranking.lead
+            if truth is None:
+                continue
+            known = self._known(cell.model, cell.task)
+            assert known is not None
+            found = measures.roc(ranking.scores, truth)
+            base = self._base(cell, aggregation=ranking.aggregation, selection=ranking.selection)
+            fixed = {k: base[k] for k in base if k in ROC_FIELDS} | {"known": known.name}
+            points = zip(found.thresholds, found.fpr, found.tpr, found.precision, strict=True)
+            for point, (threshold, fpr, tpr, precision) in enumerate(points):
+                yield {
+                    **fixed,
+                    "point": point,
+                    "threshold": float(threshold),
+                    "fpr": float(fpr),
+                    "tpr": float(tpr),
+                    "precision": float(precision),
+                }
+
+    def known(self) -> Iterator[Row]:
+        """Rows of known.parquet: the true edges."""
+        for dataset in self._plan.resolved.datasets.values():
+            found = self._known(dataset.model, dataset.task)
+            if found is None:
+                continue
+            graph = self._plan.resolved.models[dataset.model].graph
+            for edge in np.flatnonzero(found.mask(graph)).tolist():
+                yield {
+                    "model": dataset.model,
+                    "task": dataset.task,
+                    "known": found.name,
+                    "level": "edge",
+                    "edge": edge,
+                    "source": graph.sources[graph.edge_source[edge]],
+                    "target": graph.targets[graph.edge_target[edge]],
+                }
+
+    # --- methods against each other -------------------------------------------------------------
+    def overlap(self) -> Iterator[Row]:
+        """Rows of overlap.parquet, for pairs of rankings of one model and task, by the first
+        selection of the config."""
+        grids = self._plan.config.evaluate.thresholds()
+        first = self._plan.config.evaluate.selection[0]
+        mine = [r for r in self.rankings if r.selection == first]
+        for a, b in itertools.permutations(mine, 2):
+            same = (a.lead.model, a.lead.task, a.aggregation, len(a.scores))
+            if same != (b.lead.model, b.lead.task, b.aggregation, len(b.scores)):
+                continue
+            base = _pair(a, b)
+            if b.lead.method == "exact":
+                yield from self._estimate(a, b, base)
+            if self._reduced.index(a.lead) > self._reduced.index(b.lead):
+                continue
+            both = np.isfinite(a.scores) & np.isfinite(b.scores)
+            value = float(measures.rank_correlation(a.scores, b.scores))
+            yield {**base, "measure": "spearman", "size": 0, "value": value, "n": int(both.sum())}
+            if a.selection.startswith("topk"):
+                for size in grids[a.selection]:
+                    kept = [select(r.scores, "topk_value", size) for r in (a, b)]
+                    value = float(measures.jaccard(*kept))
+                    n = int(min(mask.sum() for mask in kept))
+                    row = {"measure": "jaccard", "size": int(size), "value": value, "n": n}
+                    yield {**base, **row}
+
+    def _estimate(self, a: Ranking, b: Ranking, base: Row) -> Iterator[Row]:
+        """The line of exact patching on an estimate of it (Syed et al. 2023, figure 4)."""
+        x, y = (aggregate(self._run, r.lead.key, r.aggregation) for r in (a, b))
+        assert x is not None
+        assert y is not None
+        n = int((np.isfinite(x) & np.isfinite(y)).sum())
+        line = measures.fit(x, y)
+        for name, value in (("slope", line.slope), ("r2", line.r2)):
+            yield {**base, "measure": name, "size": 0, "value": float(value), "n": n}
+
+
+_NO_INTERVAL = {"low": np.nan, "high": np.nan}
+ROC_FIELDS = frozenset(
+    {
+        *("cell", "model", "task", "method", "steps", "build_patch", "build_metric"),
+        *("aggregation", "selection"),
+    }
+)
+
+
+def _families(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells alone, but those of a search together over all τ, in the order of the first."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        same = cell if cell.tau is None else dataclasses.replace(cell, tau=-1.0)
+        groups.setdefault(same, []).append(cell)
+    return list(groups.values())
+
+
+def _pair(a: Ranking, b: Ranking) -> Row:
+    return {
+        "model": a.lead.model,
+        "task": a.lead.task,
+        "aggregation": a.aggregation,
+        "cell_a": a.lead.key,
+        "cell_b": b.lead.key,
+        "method_a": a.lead.method,
+        "method_b": b.lead.method,
+    }

@@ -1,0 +1,97 @@
+"""The cells of a config: the product of its axes, each axis only where a method takes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from engine.methods import METHODS, MethodError, Settings
+from sweeps.cells import Cell
+from sweeps.resolve import Dataset, Resolved
+
+
+def cells_of(resolved: Resolved) -> tuple[Cell, ...]:
+    """All cells, in the config's order; before a refined cell the one that ranks its edges."""
+    found: dict[Cell, None] = {}
+    for point in _points(resolved):
+        cell = _cell(resolved, *point)
+        if cell.is_refined:
+            found.setdefault(ranking_of(cell))
+        found.setdefault(cell)
+    return tuple(found)
+
+
+def settings_of(cell: Cell, **known: Any) -> Settings:
+    """What a cell says to its method; `known` are the fields that only a running sweep knows."""
+    told: dict[str, Any] = {
+        "steps": cell.steps,
+        "rule": cell.rule or None,
+        "tau": cell.tau,
+        "seed": cell.seed,
+        "n_candidates": None if cell.n_top is None else cell.n_top + cell.n_random,
+    }
+    return Settings(**{k: v for k, v in told.items() if v is not None}, **known)
+
+
+def _points(resolved: Resolved) -> Iterator[tuple[Any, ...]]:
+    sweep = resolved.config.sweep
+    return itertools.product(
+        resolved.datasets.values(),
+        sweep.nodes,
+        sweep.method,
+        sweep.steps,
+        sweep.rule,
+        sweep.tau,
+        sweep.build_patch,
+        sweep.build_metric,
+    )
+
+
+def _cell(
+    resolved: Resolved,
+    dataset: Dataset,
+    nodes: str,
+    method: str,
+    steps: int,
+    rule: str,
+    tau: float,
+    build_patch: str,
+    build_metric: str,
+) -> Cell:
+    """What a method does not take is left empty, so it makes no further cells."""
+    takes, config = METHODS[method].takes, resolved.config
+    candidates = config.sweep.candidates if "candidates" in takes else None
+    n_edges = resolved.models[dataset.model].graph.n_edges
+    top = None if candidates is None else min(candidates.top, n_edges)
+    others = 0 if candidates is None or method == "eap_acdc" else candidates.random
+    return Cell(
+        model=dataset.model,
+        task=dataset.task,
+        dataset=dataset.key,
+        nodes=nodes,
+        method=method,
+        steps=steps if "steps" in takes else None,
+        build_patch=build_patch,
+        build_metric=build_metric,
+        rule=rule if "rule" in takes else "",
+        tau=tau if "tau" in takes else None,
+        seed=config.seed if "seed" in takes else None,
+        n_top=top,
+        n_random=0 if top is None else min(others, n_edges - top),
+    )
+
+
+def ranking_of(cell: Cell) -> Cell:
+    """The cell whose scores say at which edges a refined cell looks: EAP under the same patch, with
+    the same metric where EAP can use it."""
+    eap = METHODS["eap"]
+    try:
+        eap.check(cell.build_metric, cell.build_patch)
+        metric = cell.build_metric
+    except MethodError:
+        metric = "logit_diff"
+    none = dict.fromkeys(("steps", "tau", "seed", "n_top"))
+    empty: dict[str, Any] = {**none, "rule": "", "n_random": 0}
+    return dataclasses.replace(cell, method="eap", build_metric=metric, **empty)

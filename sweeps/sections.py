@@ -1,0 +1,225 @@
+"""The sections of a config, key by key, and what each key may be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
+
+from sweeps.fields import (
+    AXIS,
+    LATER,
+    NotNegative,
+    Positive,
+    Text,
+    for_selection,
+    grid_values,
+    one_of,
+    within,
+)
+
+METHODS = (
+    "eap",
+    "eap_patch",
+    "eap_both",
+    "ig_inputs",
+    "ig_activations",
+    "ig_activations_joint",
+    "exact",
+    "acdc",
+    "eap_acdc",
+    "node_ap",
+    "node_ig",
+    "node_exact",
+    "hisp",
+    "random",
+)
+RULES = ("midpoint", "right", "trapezoid", "gauss_legendre")
+PATCHES = ("counterfactual", "resample", "mean", "zero", "noise")
+METRICS = (
+    "logit_diff",
+    "prob_diff",
+    "kl",
+    "kl_reverse",
+    "js",
+    "stat_dist",
+    "nll",
+    "accuracy",
+)
+AGGREGATIONS = ("mean", "max", "rms", "mean_abs", "max_abs")
+SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
+ABLATIONS = ("edge", "node")
+
+
+def _a_share(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError("is out of range; allowed: more than 0 and less than 1")
+    return value
+
+
+class Section(BaseModel):
+    """A frozen part of the config that knows all of its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Candidates(Section):
+    """The edges that exact patching and ACDC look at: those that EAP ranks first, by |mean score|
+    over the build prompts, and some drawn from the others."""
+
+    top: Annotated[int, within(1)]
+    random: Annotated[int, within(0)] = 0
+
+
+class Sweep(Section):
+    """The axes whose product is the cells. `tau` is a number or a grid like a threshold's, for
+    ACDC; `candidates` `all`, or how many of EAP's first and of the others."""
+
+    model: Annotated[tuple[Text, ...], AXIS] = ("smollm2-135m",)
+    task: Annotated[tuple[Text, ...], AXIS] = ("ioi",)
+    nodes: Annotated[tuple[Annotated[str, one_of("heads", later=LATER["nodes"])], ...], AXIS] = (
+        "heads",
+    )
+    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = ("eap",)
+    steps: Annotated[tuple[Annotated[int, within(1, 1000)], ...], AXIS] = (5,)
+    rule: Annotated[tuple[Annotated[str, one_of(*RULES)], ...], AXIS] = ("midpoint",)
+    tau: Any = (0.01,)
+    build_patch: Annotated[tuple[Annotated[str, one_of(*PATCHES)], ...], AXIS] = ("counterfactual",)
+    build_metric: Annotated[tuple[Annotated[str, one_of(*METRICS)], ...], AXIS] = ("logit_diff",)
+    candidates: Candidates | None = None
+
+    @field_validator("tau")
+    @classmethod
+    def _taus_can_be_had(cls, value: Any) -> tuple[float, ...]:
+        values = tuple(sorted(set(grid_values(value))))
+        if values[0] < 0:
+            raise ValueError(f"has {values[0]:g}; allowed: 0 or more")
+        return values
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _all_is_no_choice(cls, value: Any) -> Any:
+        return None if value == "all" else value
+
+
+class Evaluate(Section):
+    """The axes under each cell. `threshold` is a grid, or a grid for each selection;
+    `node_threshold` a grid of numbers of nodes, for methods that score nodes (None: 10 sizes up to
+    all). With `complement` each circuit's complement is run too (completeness)."""
+
+    aggregation: Annotated[tuple[Annotated[str, one_of(*AGGREGATIONS)], ...], AXIS] = ("mean",)
+    selection: Annotated[tuple[Annotated[str, one_of(*SELECTIONS)], ...], AXIS] = ("topk_abs",)
+    threshold: Any = {"log": [10, 10000, 10]}
+    node_threshold: Any = None
+    complement: bool = False
+    ablation: Annotated[tuple[Annotated[str, one_of(*ABLATIONS)], ...], AXIS] = ("edge",)
+    eval_patch: Annotated[tuple[Annotated[str, one_of(*PATCHES)], ...], AXIS] = ("counterfactual",)
+    metric: Annotated[tuple[Annotated[str, one_of(*METRICS)], ...], AXIS] = ("logit_diff",)
+
+    @field_validator("node_threshold")
+    @classmethod
+    def _is_a_grid_of_numbers_of_nodes(cls, value: Any) -> Any:
+        if value is not None:
+            for_selection("topk_abs", grid_values(value))
+        return value
+
+    @model_validator(mode="after")
+    def _thresholds_can_be_had(self) -> Evaluate:
+        self.thresholds()
+        return self
+
+    def node_thresholds(self, n_nodes: int) -> tuple[float, ...]:
+        """Numbers of nodes, ascending, none above `n_nodes`."""
+        grid = {"log": [1, n_nodes, 10]} if self.node_threshold is None else self.node_threshold
+        values = for_selection("topk_abs", grid_values(grid))
+        return tuple(sorted({min(v, float(n_nodes)) for v in values}))
+
+    def thresholds(self) -> dict[str, tuple[float, ...]]:
+        """The grid of each selection, ascending. Raises ValueError if there is none."""
+        per_selection = isinstance(self.threshold, dict) and set(self.threshold) & set(SELECTIONS)
+        if not per_selection:
+            values = grid_values(self.threshold)
+            return {s: for_selection(s, values) for s in self.selection}
+        missing = [s for s in self.selection if s not in self.threshold]
+        surplus = [s for s in self.threshold if s not in self.selection]
+        if missing or surplus:
+            raise ValueError(
+                f"has grids for {', '.join(map(str, self.threshold))}, and evaluate.selection is "
+                f"{', '.join(self.selection)}; give one grid for each selection"
+            )
+        return {s: for_selection(s, grid_values(self.threshold[s])) for s in self.selection}
+
+
+class Data(Section):
+    """Prompts a member task, what a mean patch is the mean of, and how loud a noise patch is (1: as
+    large as what it is added to)."""
+
+    n_build: Annotated[int, within(1, 10**6)] = 32
+    n_eval: Annotated[int, within(1, 10**6)] = 32
+    mean_over: Annotated[str, one_of("patch", "clean")] = "patch"
+    mean_positions: Annotated[str, one_of("per_position", "pooled")] = "per_position"
+    noise_scale: Positive = 1.0
+
+
+class Blocks(Section):
+    """Block models: of each cell's circuit whose number of edges is nearest to `n_edges`.
+
+    `method` restricts them to the cells of some methods.
+    """
+
+    fit: Annotated[str, one_of("nested", "flat", "none")] = "none"
+    degree_corrected: bool = True
+    chains: Annotated[int, within(1, 1000)] = 4
+    n_edges: Annotated[int, within(1)] = 1000
+    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = METHODS
+    n_iter: Annotated[int, within(1)] = 10
+    patience: Annotated[int, within(1)] = 20
+    max_rounds: Annotated[int, within(1)] = 1000
+
+
+class Measures(Section):
+    """What is derived from the scores and the runs.
+
+    `bootstrap`: resamples behind every interval, 0 for none; `level`: what an interval covers;
+    `minimality`: the edges of each cell's circuit of about this size are taken out one by one;
+    `interpolate`: so many edges of each EAP cell move from clean to patch in `fractions` steps.
+    """
+
+    bootstrap: Annotated[int, within(0, 10**5)] = 200
+    level: Annotated[float, AfterValidator(_a_share)] = 0.95
+    minimality: Annotated[int, within(0)] = 0
+    interpolate: Annotated[int, within(0, 100)] = 0
+    fractions: Annotated[int, within(2, 1000)] = 10
+
+
+class Execution(Section):
+    """How it runs. `threads`, `dtype`, `micro_batch`, `circuits_per_batch`, `shard_inputs` change
+    bits and belong to the run's identity; the others do not.
+
+    `shard_inputs` None: some 4 MB of scores a shard. `micro_batch`, `circuits_per_batch`: prompts
+    and circuits in one forward. `num_gpus`: of each actor; above 0 the model goes to the GPU.
+    """
+
+    executor: Annotated[str, one_of("ray", "serial")] = "ray"
+    address: Text | None = None
+    actors: Annotated[int, within(1, 10000)] = 2
+    num_gpus: NotNegative = 0.0
+    memory_gb: Positive | None = None
+    threads: Annotated[int, within(1, 1024)] = 1
+    dtype: Annotated[str, one_of("float32", "float64", "bfloat16", "float16")] = "float32"
+    micro_batch: Annotated[int, within(1, 4096)] = 16
+    circuits_per_batch: Annotated[int, within(1, 64)] = 16
+    shard_inputs: Annotated[int, within(1, 10**6)] | None = None
+    max_attempts: Annotated[int, within(1, 1000)] = 3
+    max_slot_deaths: Annotated[int, within(1, 10000)] | None = None
+    work_timeout_s: Positive | None = None
+    graph_tool: Text | None = None
+
+    @model_validator(mode="after")
+    def _a_slot_outlives_a_poison_shard(self) -> Execution:
+        if self.max_slot_deaths is not None and self.max_slot_deaths <= self.max_attempts:
+            raise ValueError(
+                f"max_slot_deaths is {self.max_slot_deaths}; it must be more than max_attempts, "
+                f"{self.max_attempts}, for a slot must outlive a shard that kills it"
+            )
+        return self

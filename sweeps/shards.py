@@ -1,0 +1,108 @@
+"""The shards of a plan, stage by stage, in the order in which they are handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from engine.blockmodel import chain_seeds
+from sweeps.canonical import digest
+from sweeps.cells import (
+    AttributeShard,
+    BlockShard,
+    BootstrapShard,
+    Cell,
+    EvaluateShard,
+    MeanShard,
+    ProbeShard,
+    ReduceShard,
+    ReferenceShard,
+    Shard,
+)
+from sweeps.resolve import Dataset
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
+
+
+def shards_of(plan: Plan) -> Iterator[Shard]:
+    """Every shard of a plan."""
+    for dataset in plan.resolved.datasets.values():
+        if plan.mean_is_used:
+            yield from _mean_shards(plan, dataset)
+        yield from _reference_shards(plan, dataset)
+    for cell in plan.cells:
+        yield from _attribute_shards(plan, cell)
+        yield from _reduce_shards(plan, cell)
+        yield from _evaluate_shards(plan, cell)
+        yield from _probe_shards(plan, cell)
+        yield from _bootstrap_shards(plan, cell)
+        yield from _block_shards(plan, cell)
+
+
+def _mean_shards(plan: Plan, dataset: Dataset) -> Iterator[Shard]:
+    pooled = plan.config.data.mean_positions == "pooled"
+    for index, group in enumerate(dataset.build_groups(pooled)):
+        yield MeanShard(dataset.key, group, index)
+
+
+def _reference_shards(plan: Plan, dataset: Dataset) -> Iterator[Shard]:
+    for patch in plan.config.evaluate.eval_patch:
+        for rows in plan.rows(dataset, "eval"):
+            yield ReferenceShard(dataset.key, patch, rows)
+
+
+def _attribute_shards(plan: Plan, cell: Cell) -> Iterator[AttributeShard]:
+    for index, rows in enumerate(plan.build_rows(cell)):
+        yield AttributeShard(cell, rows, index)
+
+
+def _reduce_shards(plan: Plan, cell: Cell) -> Iterator[Shard]:
+    shards = list(_attribute_shards(plan, cell))
+    for subset in plan.dataset(cell).subsets:
+        leaves = tuple(s.key for s in shards if subset in ("all", s.rows.member))
+        yield ReduceShard(cell, subset, leaves)
+
+
+def _evaluate_shards(plan: Plan, cell: Cell) -> Iterator[Shard]:
+    circuits = [c.key for c in plan.circuits(cell)]
+    size = plan.config.execution.circuits_per_batch
+    for condition in plan.conditions():
+        for rows in plan.rows(plan.dataset(cell), "eval"):
+            for index, start in enumerate(range(0, len(circuits), size)):
+                group = tuple(circuits[start : start + size])
+                yield EvaluateShard(cell, group, index, condition, rows)
+
+
+def _block_shards(plan: Plan, cell: Cell) -> Iterator[Shard]:
+    """The chains, and the evaluation of what they find: its circuit is known only by then."""
+    if not plan.has_blocks(cell):
+        return
+    seed = int(digest({"seed": plan.config.seed, "cell": asdict(cell)})[:8], 16)
+    for chain, chain_seed in enumerate(chain_seeds(seed, plan.config.blocks.chains)):
+        yield BlockShard(cell, chain, chain_seed, plan.fitted_patch)
+    for condition in plan.block_conditions(cell):
+        for rows in plan.rows(plan.dataset(cell), "eval"):
+            yield EvaluateShard(cell, (), 0, condition, rows)
+
+
+def _probe_shards(plan: Plan, cell: Cell) -> Iterator[ProbeShard]:
+    """Single edges: of a circuit (minimality), and of the full model (interpolation)."""
+    measures, dataset = plan.config.measures, plan.dataset(cell)
+    if measures.minimality and not plan.is_nodes(cell):
+        for rows in plan.rows(dataset, "eval"):
+            yield ProbeShard(cell, "minimality", plan.fitted_patch, rows)
+    if measures.interpolate and cell.method == "eap":
+        for rows in plan.rows(dataset, "build"):
+            yield ProbeShard(cell, "interpolation", cell.build_patch, rows)
+
+
+def _bootstrap_shards(plan: Plan, cell: Cell) -> Iterator[BootstrapShard]:
+    """Not of a search, whose scores are of one order of removals, nor of what no input changes."""
+    inputs_matter = cell.tau is None and cell.seed is None
+    if not plan.config.measures.bootstrap or not inputs_matter:
+        return
+    n, dataset = plan.config.data.n_build, plan.dataset(cell)
+    members = tuple((m * n, (m + 1) * n) for m in range(len(dataset.members)))
+    yield BootstrapShard(cell, tuple(s.key for s in _attribute_shards(plan, cell)), members)

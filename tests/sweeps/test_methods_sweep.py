@@ -1,0 +1,349 @@
+"""Every method through the sweep engine: candidates, searches, nodes, complements, single edges,
+and the tables that are derived from what is stored."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from engine.ablation import ablated_logits
+from engine.evaluation import faithfulness
+from engine.graph import induced_edges, prune
+from engine.methods import METHODS, Settings
+from engine.metrics import measure
+from engine.model import PromptBatch, load_model
+from engine.patches import make_patch
+from storage import RunDirectory
+from storage.arrays import open_array
+from storage.readers import aggregate, results
+from storage.readers import measures as read_measures
+from storage.readers import minimality as read_minimality
+from storage.readers import overlap as read_overlap
+from sweeps.cells import AttributeShard
+from sweeps.config import ConfigError, parse_config
+from sweeps.launch import reopen, start
+from sweeps.plan import make_plan
+from sweeps.prepare import read_candidates, read_mask
+from sweeps.resolve import resolve
+from sweeps.work import make_worker
+from tests.sweeps.helpers import DATA, Faulty, contents, run_tiny, tiny
+
+DERIVED = (
+    *("measures.parquet", "roc.parquet", "overlap.parquet", "minimality.parquet"),
+    *("interpolation.parquet", "known.parquet"),
+)
+ALL = {
+    "sweep": {
+        "task": "ioi",
+        "method": list(METHODS),
+        "steps": 2,
+        "tau": [0.01, 0.1],
+        "candidates": {"top": 12, "random": 6},
+    },
+    "evaluate": {
+        "threshold": [40, 200],
+        "ablation": ["edge", "node"],
+        "metric": ["logit_diff", "kl"],
+        "complement": True,
+    },
+    "measures": {"bootstrap": 20, "minimality": 30, "interpolate": 3, "fractions": 4},
+}
+
+
+def config(**changes) -> dict:
+    return tiny(**{s: {**ALL.get(s, {}), **changes.get(s, {})} for s in {*ALL, *changes}})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunDirectory:
+    out = tmp_path_factory.mktemp("all") / "run"
+    assert run_tiny(out, config()).exit_code == 0
+    return RunDirectory.open(out)
+
+
+@pytest.fixture(scope="module")
+def plan(run):
+    return reopen(run.path).plan
+
+
+def cell_of(plan, method, tau=None):
+    return next(c for c in plan.cells if c.method == method and tau in (None, c.tau))
+
+
+# --- cells -------------------------------------------------------------------------------------
+
+
+def made(**changes):
+    return make_plan(resolve(parse_config(config(**changes))))
+
+
+def test_an_axis_multiplies_only_the_cells_of_methods_that_take_it():
+    sweep = {"method": ["random", "exact", "acdc", "ig_inputs"], "rule": ["right", "midpoint"]}
+    cells = made(sweep=sweep).cells
+    found = [(c.method, c.steps, c.rule, c.tau, c.seed, c.candidates) for c in cells]
+    looked_at = "12 of eap + 6 random"
+    assert found == [
+        ("random", None, "", None, 0, "all"),
+        ("eap", None, "", None, None, "all"),  # it ranks the candidates
+        ("exact", None, "", None, None, looked_at),
+        ("acdc", None, "", 0.01, None, looked_at),
+        ("acdc", None, "", 0.1, None, looked_at),
+        ("ig_inputs", 2, "right", None, None, "all"),
+        ("ig_inputs", 2, "midpoint", None, None, "all"),
+    ]
+
+
+def test_candidates_are_ranked_by_eap_even_where_eap_cannot_use_the_metric():
+    cells = made(sweep={"method": "exact", "build_metric": "kl"}).cells
+    assert [(c.method, c.build_metric) for c in cells] == [("eap", "logit_diff"), ("exact", "kl")]
+
+
+def test_a_search_has_all_inputs_in_one_shard_and_finds_one_circuit():
+    plan = made(sweep={"method": ["acdc", "eap"]}, execution={"shard_inputs": 1})
+    shards = [s for s in plan.stages["refine"] if isinstance(s, AttributeShard)]
+    assert {(s.rows.start, s.rows.stop) for s in shards} == {(0, 4)}
+    acdc = [c for c in plan.cells if c.method == "acdc"]
+    assert [[(s.selection, s.threshold) for s in plan.circuits(c)] for c in acdc] == [
+        [("value", 0.01)],
+        [("value", 0.1)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        (
+            {"method": "acdc", "task": "ioi+agreement"},
+            r"sweep.task: method 'acdc' searches one task's circuit and cannot use the mixture "
+            r"'ioi\+agreement'; give a list of tasks: \[ioi, agreement\]",
+        ),
+        ({"method": "eap_acdc", "candidates": "all"}, r"sweep.candidates: .*give \{top: N\}"),
+        ({"candidates": {"top": 0}}, r"sweep.candidates.top: 0 is out of range; allowed: 1 or"),
+        ({"tau": -1}, r"sweep.tau: -1 has -1; allowed: 0 or more"),
+        (
+            {"method": "ig_inputs", "rule": "trapezoid", "steps": 1},
+            r"sweep.steps: 1 is too few for rule 'trapezoid'",
+        ),
+        ({"rule": "simpson"}, r"sweep.rule: 'simpson' is not known; allowed: midpoint, right"),
+    ],
+)
+def test_what_a_method_cannot_use_is_refused(sweep, message):
+    with pytest.raises(ConfigError, match=message):
+        made(sweep=sweep)
+
+
+# --- scores ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stored_scores_are_the_method_s_own(run, plan, method):
+    cell = cell_of(plan, method)
+    dataset, graph = plan.dataset(cell), plan.model(cell).graph
+    candidates = read_candidates(run, cell) if cell.is_refined else None
+    settings = Settings(steps=2, tau=cell.tau or 0.0, candidates=candidates, rows=32)
+    model = load_model(plan.model(cell).source)
+    batch, patch = PromptBatch.make(dataset.data.build), make_patch("counterfactual")
+    mine = METHODS[method].attribute(model, batch, patch, "logit_diff", settings).scores
+    stored = np.asarray(open_array(run.attributions, f"{cell.key}/scores")[...])
+    assert stored.shape[1] == (len(graph.sources) if plan.is_nodes(cell) else graph.n_edges)
+    np.testing.assert_allclose(stored, mine.numpy(), rtol=1e-3, atol=1e-5)
+    mean = aggregate(run, cell.key, "mean")
+    np.testing.assert_allclose(mean, stored.astype(np.float64).mean(0), rtol=1e-6, atol=1e-9)
+    if candidates is not None:
+        assert (np.isfinite(mean) == candidates).all()
+
+
+def test_candidates_are_the_first_of_eap_and_some_others(run, plan):
+    for method, n_random in (("exact", 6), ("acdc", 6), ("eap_acdc", 0)):
+        kept = read_candidates(run, cell_of(plan, method))
+        scores = np.abs(aggregate(run, cell_of(plan, "eap").key, "mean"))
+        first = np.argsort(-scores, kind="stable")[:12]
+        assert kept[first].all()
+        assert kept.sum() == 12 + n_random
+    assert (run.path / "log.jsonl").read_text().count("not_finite") == 0
+
+
+def test_a_circuit_of_nodes_is_all_edges_among_them(run, plan):
+    cell, graph = cell_of(plan, "node_ig"), plan.model(cell_of(plan, "node_ig")).graph
+    scores = np.abs(aggregate(run, cell.key, "mean"))
+    for spec in plan.circuits(cell):
+        kept = np.zeros(len(graph.sources), dtype=bool)
+        kept[np.argsort(-scores, kind="stable")[: int(spec.threshold)]] = True
+        mask = read_mask(run, spec.key)
+        assert (mask == induced_edges(graph, kept)).all()
+        for edge in np.flatnonzero(mask):
+            ends = np.flatnonzero(graph.target_nodes[graph.edge_target[edge]])
+            assert kept[graph.edge_source[edge]]
+            assert any(n == len(graph.sources) or kept[n] for n in ends)
+    table = results(run)
+    mine = table[(table["cell"] == cell.key) & (table["blocks"] == "all")]
+    by_ablation = mine.pivot_table(index=["circuit", "metric"], columns="ablation", values="value")
+    np.testing.assert_allclose(by_ablation["edge"], by_ablation["node"], rtol=1e-3, atol=1e-5)
+
+
+# --- what is run -------------------------------------------------------------------------------
+
+
+def test_the_complement_is_the_model_without_the_circuit(run, plan):
+    cell = cell_of(plan, "eap")
+    graph, dataset = plan.model(cell).graph, plan.dataset(cell)
+    model = load_model(plan.model(cell).source)
+    batch = PromptBatch.make(dataset.data.evaluation)
+    inputs = model.prepare(batch.clean, batch.real)
+    values = make_patch("counterfactual").values(model, batch, inputs)
+    table = results(run)
+    for spec in plan.circuits(cell):
+        circuit = prune(graph, read_mask(run, spec.key), both_sides=True)
+        logits = ablated_logits(model, inputs, values, ~circuit[None])
+        value = float(measure("logit_diff", logits, batch, logits[0]).mean())
+        row = table[
+            (table["circuit"] == spec.key)
+            & (table["blocks"] == "complement")
+            & (table["metric"] == "logit_diff")
+        ]
+        assert len(row) == 1
+        assert row["value"].iloc[0] == pytest.approx(value, rel=1e-3)
+
+
+def test_minimality_is_the_circuit_without_each_edge(run, plan):
+    cell = cell_of(plan, "ig_inputs")
+    graph, dataset = plan.model(cell).graph, plan.dataset(cell)
+    model = load_model(plan.model(cell).source)
+    batch = PromptBatch.make(dataset.data.evaluation)
+    inputs = model.prepare(batch.clean, batch.real)
+    values = make_patch("counterfactual").values(model, batch, inputs)
+    rows = read_minimality(run)
+    rows = rows[(rows["cell"] == cell.key) & (rows["metric"] == "logit_diff")]
+    circuit = prune(graph, read_mask(run, rows["circuit"].iloc[0]), both_sides=True)
+    assert rows["edge"].tolist() == np.flatnonzero(circuit).tolist()
+    whole = ablated_logits(model, inputs, values, circuit[None])
+    for _, row in rows.iterrows():
+        less = circuit.copy()
+        less[row["edge"]] = False
+        without = ablated_logits(model, inputs, values, less[None])
+        drops = [measure("logit_diff", x[0], batch, x[0]).mean() for x in (whole, without)]
+        assert row["drop"] == pytest.approx(float(drops[0] - drops[1]), rel=1e-3, abs=1e-4)
+        assert row["low"] <= row["drop"] + 1e-12 <= row["high"] + 2e-12
+
+
+def test_interpolation_ends_at_exact_patching(run, plan):
+    from storage.readers import interpolation
+
+    rows, exact = interpolation(run), aggregate(run, cell_of(plan, "exact").key, "mean")
+    eap = aggregate(run, cell_of(plan, "eap").key, "mean")
+    rows = rows[rows["metric"] == "logit_diff"]
+    assert rows["edge"].nunique() == 3
+    assert sorted(set(rows["fraction"])) == [0, 0.25, 0.5, 0.75, 1]
+    for _, row in rows.iterrows():
+        assert row["estimate"] == pytest.approx(-eap[row["edge"]] * row["fraction"])
+        if row["fraction"] == 0:
+            assert row["change"] == 0
+        if row["fraction"] == 1 and np.isfinite(exact[row["edge"]]):
+            assert row["change"] == pytest.approx(-exact[row["edge"]], rel=1e-3, abs=1e-5)
+
+
+# --- derived tables ------------------------------------------------------------------------------
+
+
+def test_areas_and_sizes_follow_from_the_results(run, plan):
+    table, found = results(run), read_measures(run)
+    cell = cell_of(plan, "eap")
+    rows = table[
+        (table["cell"] == cell.key)
+        & (table["metric"] == "kl")
+        & (table["ablation"] == "edge")
+        & (table["blocks"] == "all")
+    ].sort_values("n_edges")
+    mine = found[
+        (found["cell"] == cell.key) & (found["metric"] == "kl") & (found["ablation"] == "edge")
+    ].set_index("measure")
+    n = [0, *(rows["n_edges"] / rows["n_edges_possible"]), 1]
+    phi = [0, *rows["faithfulness"], 1]
+    pairs = list(itertools.pairwise(zip(n, phi, strict=True)))
+    cpr = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs)
+    assert mine.loc["cpr", "value"] == pytest.approx(cpr)
+    for name in ("area_log", "cpr", "cmd"):
+        assert mine.loc[name, "low"] <= mine.loc[name, "high"]
+    reached = rows[rows["faithfulness"] >= 0.8]["n_edges"]
+    smallest = float(reached.min()) if len(reached) else math.nan
+    assert mine.loc["edges_80", "value"] == pytest.approx(smallest, nan_ok=True)
+    row = rows.iloc[0]
+    phi = faithfulness(row["value"], row["value_full"], row["value_empty"])
+    assert row["faithfulness"] == pytest.approx(phi)
+
+
+def test_methods_are_compared_pair_by_pair(run, plan):
+    found = read_overlap(run)
+    exact, eap = cell_of(plan, "exact"), cell_of(plan, "eap")
+    x, y = aggregate(run, eap.key, "mean"), aggregate(run, exact.key, "mean")
+    both = np.isfinite(y)
+    row = found[
+        (found["cell_a"] == eap.key) & (found["cell_b"] == exact.key) & (found["measure"] == "r2")
+    ].iloc[0]
+    assert row["n"] == both.sum() == 18
+    assert row["value"] == pytest.approx(np.corrcoef(x[both], y[both])[0, 1] ** 2, rel=1e-6)
+    nodes = {c.key for c in plan.cells if plan.is_nodes(c)}
+    crossed = found["cell_a"].isin(nodes) != found["cell_b"].isin(nodes)
+    assert not crossed.any()
+
+
+def test_intervals_of_scores_hold_their_means(run, plan):
+    cell = cell_of(plan, "ig_inputs")
+    low, high = np.asarray(open_array(run.aggregates, f"{cell.key}/interval")[...])
+    mean = aggregate(run, cell.key, "mean")
+    assert (low <= high).all()
+    assert ((low <= mean + 1e-9) & (mean <= high + 1e-9)).mean() > 0.9
+
+
+# --- faults ------------------------------------------------------------------------------------
+
+
+FEW = {"method": ["exact", "acdc", "node_ap"], "tau": 0.05}
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    out = tmp_path_factory.mktemp("few") / "run"
+    assert run_tiny(out, config(sweep=FEW)).exit_code == 0
+    return contents(out, *DATA, *DERIVED)
+
+
+def test_a_run_stopped_in_any_wave_ends_with_the_same_bytes(few, tmp_path):
+    out, raw = tmp_path / "run", config(sweep=FEW, execution={"max_attempts": 1})
+    for stages in (("refine",), ("reduce_refined", "bootstrap"), ("probe",)):
+        stop_at = _Fails(stages)
+        assert run_tiny(out, raw, Faulty(before=stop_at)).exit_code == 3
+        assert stop_at.met == set(stages)
+    assert run_tiny(out, raw, make_worker).exit_code == 0
+    assert contents(out, *DATA, *DERIVED) == few
+
+
+class _Fails:
+    """Fails every shard of some stages."""
+
+    def __init__(self, stages: tuple[str, ...]) -> None:
+        self.stages, self.met = stages, set()
+
+    def __call__(self, shard) -> None:
+        if shard.stage in self.stages:
+            self.met.add(shard.stage)
+            raise OSError("the disk is gone")
+
+
+def test_ray_gives_the_same_bytes(few, tmp_path):
+    out, ray = tmp_path / "run", {"executor": "ray", "actors": 2}
+    assert run_tiny(out, config(sweep=FEW, execution=ray)).exit_code == 0
+    assert contents(out, *DATA, *DERIVED) == few
+
+
+def test_the_plan_says_at_which_edges_a_cell_looks(run):
+    cells = json.loads((run.path / "plan.json").read_text())["cells"]
+    assert {c["candidates"] for c in cells if c["method"] == "eap_acdc"} == {"12 of eap"}
+
+
+def test_start_refuses_before_it_writes(tmp_path):
+    with pytest.raises(ConfigError):
+        start(parse_config(config(sweep={"task": "ioi+agreement"})), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
