@@ -194,6 +194,7 @@ def test_faithfulness_samples_pair_circuits_with_model_and_empty_circuit():
 def test_faithfulness_samples_are_nan_where_faithfulness_is():
     full = np.array([1.0, 1.0, 1.0])
     assert np.isnan(faithfulness_samples(full[:, None], full, full + 1e-9, n=5, seed=0)).all()
+    assert np.isnan(faithfulness_samples(full[:, None], 0 * full, 0 * full, n=5, seed=0)).all()
     values = np.array([[1.0, 0.5], [NAN, 0.5], [1.0, 0.5]])
     ours = faithfulness_samples(values, full, 0 * full, n=5, seed=0)
     assert np.isnan(ours[:, 0]).all()
