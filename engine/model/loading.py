@@ -5,16 +5,11 @@ tokenizer, so that actors on one machine share the pages of one file. GGUF weigh
 once into the cache. Weights come from safetensors or GGUF only, and no remote code is run.
 """
 
-import contextlib
 import hashlib
 import importlib.util
-import io
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +17,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from engine.graph import GraphSpec
+from engine.model import wired
 from engine.model.architectures import ARCHITECTURES
+from engine.model.cache import cached, folder_digest, quiet
 from engine.model.tiny import write_tiny_random
 from engine.model.tracr import TracrError, content_key, convert, is_tracr
 from engine.model.transformer import Model, graph_spec
+from tasks import vocabulary
 
 
 class ModelError(ValueError):
@@ -114,8 +112,16 @@ def _count_parameters(config: Any) -> int:
 
 @dataclass(frozen=True)
 class _Alias:
+    """A model of the catalogue; the cache follows what `write` makes it of."""
+
     description: str
     write: Callable[[Path], None]
+    made_of: Callable[[], bytes] = bytes
+
+    def key(self, name: str) -> str:
+        """The name of its cache folder."""
+        content = self.made_of()
+        return f"{name}-{hashlib.sha256(content).hexdigest()[:12]}" if content else name
 
 
 def _write_smollm2(folder: Path) -> None:
@@ -143,7 +149,12 @@ ALIASES: dict[str, _Alias] = {
     "tiny-random": _Alias(
         "a random 4-layer Llama with a word-level tokenizer: seconds, no download, no skill",
         write_tiny_random,
+        lambda: "\n".join(vocabulary()).encode(),
     ),
+    **{
+        name: _Alias(model.description, partial(model.write, name), Path(wired.__file__).read_bytes)
+        for name, model in wired.WIRED.items()
+    },
 }
 
 
@@ -162,11 +173,6 @@ def list_models() -> list[ModelInfo]:
 # --- resolving -------------------------------------------------------------------------------
 
 
-def cache_folder() -> Path:
-    """Where de-quantized and generated models live: $EDGESWEEP_CACHE or ~/.cache/edgesweep."""
-    return Path(os.environ.get("EDGESWEEP_CACHE", Path.home() / ".cache" / "edgesweep"))
-
-
 def resolve_model(name: str, base: Path | None = None) -> ModelSource:
     """Find a model and make it a local folder of safetensors; no weights stay in memory.
 
@@ -178,7 +184,7 @@ def resolve_model(name: str, base: Path | None = None) -> ModelSource:
     """
     path = (base or Path.cwd()) / Path(name).expanduser()
     if name in ALIASES:
-        folder = _cached(name, ALIASES[name].write)
+        folder = cached(ALIASES[name].key(name), ALIASES[name].write)
     elif name.endswith(".gguf"):
         folder = _from_gguf(name, path)
     elif path.is_dir():
@@ -186,7 +192,7 @@ def resolve_model(name: str, base: Path | None = None) -> ModelSource:
     else:
         folder = _from_hub(name)
     _check_folder(name, folder)
-    return ModelSource(name, folder, _digest(folder))
+    return ModelSource(name, folder, folder_digest(folder))
 
 
 def _from_gguf(name: str, path: Path) -> Path:
@@ -195,7 +201,7 @@ def _from_gguf(name: str, path: Path) -> Path:
     stamp = path.stat()
     key = f"{path.stem}-{stamp.st_size}-{stamp.st_mtime_ns}"
     try:
-        return _cached(key, lambda folder: _dequantize(path, folder))
+        return cached(key, lambda folder: _dequantize(path, folder))
     except OSError:
         raise
     except Exception as error:  # the reader raises many kinds; all mean: not a file for us
@@ -205,7 +211,7 @@ def _from_gguf(name: str, path: Path) -> Path:
 
 def _from_tracr(name: str, path: Path) -> Path:
     try:
-        return _cached(content_key(path), lambda folder: convert(path, folder))
+        return cached(content_key(path), lambda folder: convert(path, folder))
     except TracrError as error:
         raise ModelError(f"model {name!r}: {error}") from error
 
@@ -246,23 +252,6 @@ def _check_folder(name: str, folder: Path) -> None:
         )
 
 
-def _cached(key: str, write: Callable[[Path], None]) -> Path:
-    """The cache folder of `key`, written beside and moved in whole if it is not there yet."""
-    final = cache_folder() / "models" / key
-    if final.is_dir():
-        return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=final.parent))
-    try:
-        with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # some bars know no switch
-            write(scratch)
-        with contextlib.suppress(OSError):  # another process moved its own in first
-            scratch.rename(final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return final
-
-
 def _dequantize(file: Path, folder: Path) -> None:
     """Write a GGUF file's model as float32 safetensors."""
     loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
@@ -273,30 +262,6 @@ def _dequantize(file: Path, folder: Path) -> None:
     plain.load_state_dict(loaded.state_dict())
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _digest(folder: Path) -> str:
-    """sha256 of config and weights; remembered beside the weights by their sizes and times."""
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    stamp = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    memo = (
-        cache_folder()
-        / "digests"
-        / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.json"
-    )
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(memo.read_text())
-        if known["stamp"] == stamp:
-            return str(known["digest"])
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.name.encode())
-        with file.open("rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
-    with contextlib.suppress(OSError):  # a read-only cache only costs the time again
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        memo.write_text(json.dumps({"stamp": stamp, "digest": total.hexdigest()}))
-    return total.hexdigest()
 
 
 # --- loading ---------------------------------------------------------------------------------
@@ -314,7 +279,7 @@ def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32")
     """
     arch = ARCHITECTURES[source.config.model_type]
     try:
-        with _quiet():
+        with quiet():
             hf: Any = AutoModelForCausalLM.from_pretrained(
                 source.path,
                 dtype=getattr(torch, dtype),
@@ -325,19 +290,3 @@ def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32")
         reason = str(error).splitlines()[0][:200]
         raise ModelError(f"model {source.name!r} does not load: {reason}") from error
     return Model(hf.to(device), source.name, source.tokenizer())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep progress bars and advice of the loader off the user's terminal."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

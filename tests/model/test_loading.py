@@ -29,6 +29,16 @@ def test_tiny_random_is_written_once_and_has_one_digest(tmp_path):
     assert resolve_model("tiny-random").digest != first.digest
 
 
+def test_the_cache_of_tiny_random_follows_the_vocabulary(monkeypatch):
+    first = resolve_model("tiny-random")
+    more = (*vocabulary(), " zebra")
+    monkeypatch.setattr("engine.model.tiny.vocabulary", lambda: more)
+    monkeypatch.setattr("engine.model.loading.vocabulary", lambda: more)
+    second = resolve_model("tiny-random")
+    assert second.path != first.path
+    assert second.sizes.n_vocab == first.sizes.n_vocab + 1
+
+
 def test_a_folder_gives_the_same_model_as_its_weights(tmp_path):
     tiny = tiny_model("qwen3")
     tiny.hf.save_pretrained(tmp_path / "mine")
@@ -100,7 +110,7 @@ def test_folders_that_hold_no_usable_model(tmp_path, make, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("smolm2", r"'smolm2' is no alias \(smollm2-135m, tiny-random\)"),
+        ("smolm2", r"'smolm2' is no alias \(smollm2-135m, tiny-random, wired-induction"),
         ("./nowhere", "no such folder"),
         ("nowhere.gguf", "no such GGUF file"),
         ("nobody/nothing", "could not be had from the hub"),
