@@ -75,12 +75,22 @@ class Variant:
     weight: float
 
 
+#: rows of a run that all variants share: each holds a tape for the backward, and more of them gain
+#: nothing (SmolLM2, 1 thread: 16, 32, 64, 128 rows take the same time)
+ROWS_WITH_A_TAPE = 64
+
+
+def variants_a_run(n_inputs: int, rows: int) -> int:
+    """Variants that share a run, each a row an input; at least one."""
+    return max(1, min(rows, ROWS_WITH_A_TAPE) // n_inputs)
+
+
 def chunks(
     graph: EdgeGraph, points: Sequence[tuple[float, float]], n_inputs: int, rows: int
 ) -> Iterator[list[Variant]]:
-    """All variants by module, as many a run as `rows` allow (at least one)."""
+    """All variants by module, as many as may share a run at a time."""
     every = [Variant(m, t, weight) for m in modules(graph) for t, weight in points]
-    size = max(1, rows // n_inputs)
+    size = variants_a_run(n_inputs, rows)
     for start in range(0, len(every), size):
         yield every[start : start + size]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.methods import METHODS, Settings
-from engine.methods.paths import modules, share_of_a_pass
+from engine.methods.paths import modules, share_of_a_pass, variants_a_run
 from engine.methods.quadrature import RULES, points
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
 from tests.tiny import FAMILIES, FLOAT32_NORMS, assert_agree, model_and_batch
@@ -57,6 +57,11 @@ def test_how_many_rows_share_a_run_changes_nothing(family, method):
     whole = attribute(method, model, batch, steps=3).scores
     for rows in (1, 6, 15):
         assert_agree(attribute(method, model, batch, steps=3, rows=rows).scores, whole, 1e-5)
+
+
+def test_a_run_holds_the_rows_it_may_and_one_variant_at_least():
+    assert [variants_a_run(4, rows) for rows in (1, 4, 11, 40, 1000)] == [1, 1, 2, 10, 16]
+    assert variants_a_run(100, 256) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
