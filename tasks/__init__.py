@@ -1,7 +1,8 @@
 """What a model is asked: clean and patch prompts of equal length, good and bad answers, labels.
 
 A leaf: it imports nothing else of this project, and no model. Read ``prompt`` for the values,
-``ioi``, ``greater_than`` and ``agreement`` for the built-in tasks, ``userfile`` for a user's own.
+``ioi``, ``greater_than``, ``agreement`` and ``docstring`` for the built-in tasks, ``userfile`` for
+a user's own.
 """
 
 from tasks.prompt import Prompt, TaskData, TaskError, TaskInfo

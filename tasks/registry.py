@@ -11,6 +11,7 @@ from typing import Any
 
 from tasks import userfile
 from tasks.agreement import AGREEMENT
+from tasks.docstring import DOCSTRING
 from tasks.drafts import Generator
 from tasks.encoding import Encoder
 from tasks.greater_than import GREATER_THAN
@@ -18,11 +19,13 @@ from tasks.ioi import IOI
 from tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
 from tasks.sampling import BUILD, EVALUATION, sample
 
-GENERATORS: dict[str, Generator] = {g.info.name: g for g in (IOI, GREATER_THAN, AGREEMENT)}
+GENERATORS: dict[str, Generator] = {
+    g.info.name: g for g in (IOI, GREATER_THAN, AGREEMENT, DOCSTRING)
+}
 
 # How a text falls into the words of `vocabulary`: a word or a mark with the space before it, digits
-# one by one after a space of their own.
-WORD_PATTERN = r" ?[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]| "
+# one by one after a space of their own, spaces and line ends one by one.
+WORD_PATTERN = r" ?[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]| |\n"
 
 # The task of a model that brings its prompts, and the file they are in, in the model's folder.
 OWN_TASK = "own"

@@ -39,10 +39,10 @@ def test_a_plus_in_the_name_of_a_file_does_not_split_it(words, tmp_path):
         (
             "greater-than",
             "unknown task 'greater-than'; did you mean 'greater_than'? allowed: ioi, greater_than, "
-            "agreement, own, several joined by +, or a path ending in .jsonl",
+            "agreement, docstring, own, several joined by +, or a path ending in .jsonl",
         ),
         ("IOI", "unknown task 'IOI'; did you mean 'ioi'? allowed"),
-        ("docstring", "unknown task 'docstring'; allowed: ioi"),
+        ("induction", "unknown task 'induction'; allowed: ioi"),
         ("ioi+", "unknown task ''; allowed: ioi"),
         ("ioi+agreement+ioi", "task 'ioi+agreement+ioi' has the member 'ioi' twice"),
         ("gone.jsonl", "gone.jsonl is not there; give the path of a JSONL file"),
