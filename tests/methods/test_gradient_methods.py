@@ -9,6 +9,7 @@ import torch
 from engine.methods import METHODS, MethodError, Settings
 from engine.methods.quadrature import RULES, points
 from engine.metrics import oriented
+from engine.model.layers import NoNorm
 from engine.patches import Noise, make_patch
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
 from tests.tiny import FAMILIES, assert_agree, model_and_batch
@@ -208,9 +209,6 @@ def _depth(name: str) -> int:
 
 def linear_model_(model):
     """Make a GPT-2 linear in its embeddings: no norms, no attention, linear MLPs."""
-    identity = torch.nn.Identity()
-    identity.weight, identity.bias, identity.eps = torch.ones(()), None, 0.0
-
     for layer in model.layers:
         layer.mlp = lambda x: (
             x
@@ -218,20 +216,5 @@ def linear_model_(model):
             * 0.1
         )
         layer.attend = lambda q, k, v, context: v + 0 * (q + k)
-        layer.norm_attention = _NoNorm(model)
-    model._final_norm = lambda x: x
-
-
-class _NoNorm:
-    bias = None
-    centred = False
-
-    def __init__(self, model):
-        self.weight = torch.ones(model.d_model, dtype=torch.float64)
-
-    def __call__(self, x):
-        return x
-
-    def unit(self, x):
-        # x̂ = 0 switches the norm's own derivative off: with it the pull-back is the identity's.
-        return torch.zeros_like(x), torch.ones_like(x[..., :1])
+        layer.norm_attention = NoNorm()
+    model._final_norm = NoNorm()
