@@ -59,9 +59,11 @@ class BaseRun:
         """Another mask that gives the same run (what it lacks led nowhere)."""
         self.mask = mask
         used = prune(self.graph, mask, both_sides=False)
+        fed = prune(self.graph, mask, both_sides=self.patch.from_one_run)
         sources, n = self.graph.edge_source, len(self.graph.sources)
         readers = np.bincount(sources, minlength=n)
         self.live = np.append(np.bincount(sources[used], minlength=n) > 0, True)
+        self._moved = np.bincount(sources[fed], minlength=n) > 0
         self.is_dense = np.bincount(sources[mask], minlength=n) == readers
 
     def kept(self, block: PortBlock) -> Bool[np.ndarray, "targets sources"]:
@@ -97,14 +99,20 @@ class BaseRun:
         layer, number = self.model.layers[block.layer], block.layer
         if block.kind == "mlp":
             self.mlps[number] = layer.mlp(self.streams[index][0])
-            self.delta[self.graph.mlp_source(number)] = self.mlps[number] - self.patch.mlp(number)
+            written = self.mlps[number] - self.patch.mlp(number)
+            self._note_delta(self.graph.mlp_source(number), written[None])
             return
         self.ports[number] = self._project(layer, index)
         z = layer.attend(*self.ports[number], self.inputs.context(number))
         self.z[number], (self.attention[number], scale) = z, layer.write(z)
         writes = layer.head_writes(z, scale) - self.patch.heads(number)
-        first = self.graph.head_source(number, 0)
-        self.delta[first : first + len(writes)] = writes
+        self._note_delta(self.graph.head_source(number, 0), writes)
+
+    def _note_delta(self, first: int, deltas: Streams) -> None:
+        """δ of sources from `first` on: exactly zero where a run's patch value is met again, for
+        what rounding leaves would be taken for an effect."""
+        moved = torch.as_tensor(self._moved[first : first + len(deltas)], device=deltas.device)
+        self.delta[first : first + len(deltas)] = deltas * moved[:, None, None, None]
 
     def _project(self, layer: Layer, index: int) -> tuple[Tensor, Tensor, Tensor]:
         streams, which = self.streams[index], self.which[index]

@@ -78,6 +78,8 @@ class _Variants:
         for index in range(first, len(self.graph.blocks) - 1):
             block = self.graph.blocks[index]
             live = self.base.live_ports(block)
+            if block.kind == "attention":
+                self._join_late()
             if not live.any():
                 continue
             groups = self._groups(index, live)
@@ -86,6 +88,7 @@ class _Variants:
             elif groups:
                 moved, changed = self._read(index, groups)
                 self._attend(block, moved, changed)
+        self._join_late()
         index = len(self.graph.blocks) - 1
         groups = self._groups(index, np.ones(1, dtype=bool))
         if not groups:
@@ -100,9 +103,6 @@ class _Variants:
         with the sources, of those that are kept apart, that it keeps."""
         block = self.graph.blocks[index]
         kept = self.base.kept(block)
-        if block.kind != "mlp" and self.late is not None:
-            late, self.late = self.late, None
-            self._add(late)
         known = [s for s in self.apart if s < block.n_sources]
         groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for port in np.flatnonzero(live):
@@ -191,9 +191,10 @@ class _Variants:
             self._add(layer.write(z)[0] - self.base.attention[number], late)
         elif self.model.spec.coupled:
             writes = layer.head_writes(z, layer.write(z)[1])
+            patched = self.base.patch.heads(number)
             for head in heads:
                 source = first + int(head)
-                base = self.base.delta[source] + self.base.patch.heads(number)[int(head)]
+                base = self.base.delta[source] + patched[int(head)]
                 self._publish(source, writes[int(head)] - base, late)
         else:
             moved = z - self.base.z[number]
@@ -217,6 +218,11 @@ class _Variants:
             self.late = change if self.late is None else self.late + change
         else:
             self.dense = change if self.dense is None else self.dense + change
+
+    def _join_late(self) -> None:
+        late, self.late = self.late, None
+        if late is not None:
+            self._add(late)
 
     def _unembed(self, streams: Tensor) -> Logits:
         logits: Tensor = self.model.unembed(streams)

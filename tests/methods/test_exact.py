@@ -103,6 +103,25 @@ def test_variants_of_any_circuit_equal_its_ablated_runs(family, kind, density):
             assert_equal(logit, less)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_changes_pass_a_layer_whose_heads_are_read_by_nothing(family, kind):
+    """All edges are kept but those out of the heads in the middle; in a parallel model the MLP
+    beside them still reads what the layer before has changed."""
+    model, batch = model_and_batch(family, dtype=torch.float64)
+    graph = model.graph
+    mask = ~np.isin(graph.edge_source, [graph.head_source(1, h) for h in range(4)])
+    inputs = model.prepare(batch.clean, batch.real)
+    values = patch_of(kind, model).values(model, batch, inputs)
+    base = BaseRun(model, inputs, values, mask)
+    edges = np.flatnonzero(mask)[:14]
+    for places, logits in drop_edges(base, edges, rows=18):
+        for place, logit in zip(places, logits, strict=True):
+            less = mask.copy()
+            less[edges[place]] = False
+            assert_agree(logit, ablated_logits(model, inputs, values, less[None])[0], 1e-5)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma2"])
 def test_an_edge_may_be_moved_part_of_the_way(family):
     model, batch = model_and_batch(family, n_layers=2)
