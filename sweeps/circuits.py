@@ -21,7 +21,7 @@ from sweeps.cells import Condition
 def evaluated_mask(
     graph: EdgeGraph, selected: EdgeMask, condition: Condition, *, of_nodes: bool = False
 ) -> EdgeMask:
-    """The edges that a condition leaves of a circuit. One that is given by its nodes (`of_nodes`) is
+    """The edges that a condition leaves of a circuit. One that is given by nodes (`of_nodes`) is
     the same under both ablations: its edges are those among its nodes, and no sibling that shares
     a kv port joins them."""
     both = condition.eval_patch in ONE_RUN

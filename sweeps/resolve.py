@@ -168,6 +168,7 @@ def _dataset(config: Config, model: ResolvedModel, task: str) -> Dataset:
             n_eval,
             config.seed,
             n_vocab=model.sizes.n_vocab,
+            own=model.source.path,
         ),
     )
     for member in data.members:
