@@ -5,6 +5,8 @@ which runs many circuits and keeps nothing; here one circuit is run and all of i
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,6 +127,52 @@ class BaseRun:
         n_heads, n_kv = self.model.spec.n_heads, self.model.spec.n_kv_heads
         query, key, value = values.split([n_heads, n_kv, n_kv], dim=-2)
         return query, key, value
+
+
+@dataclass(frozen=True)
+class Window:
+    """The positions at which variants of a run may differ from it.
+
+    Attributes:
+        inputs: the batch.
+        first: they are those from here on, for every input.
+        at_end: they are the read position alone, for nothing after the last attention mixes them.
+    """
+
+    inputs: Inputs
+    first: int
+    at_end: bool = False
+
+    def of(self, stream: Float[Tensor, "*lead inputs positions d"]) -> Tensor:
+        """These positions of something at all positions: `[*lead, inputs, window, d]`."""
+        if self.at_end:
+            return self.inputs.at_read(stream)[..., None, :]
+        return stream[..., self.first :, :]
+
+    def of_heads(self, heads: Float[Tensor, "*lead inputs positions heads d_head"]) -> Tensor:
+        """The same of what is kept by head."""
+        return self.of(heads.flatten(-2)).unflatten(-1, heads.shape[-2:])
+
+    def of_rows(self, ports: Float[Tensor, "variants inputs positions ports d_head"]) -> Tensor:
+        """These positions of variants' ports, to be written to; not for the end."""
+        return ports[:, :, self.first :]
+
+    def read(self, change: Float[Tensor, "*lead inputs window d"]) -> Tensor:
+        """The read position of something at these positions: `[*lead, inputs, 1, d]`."""
+        inputs = torch.arange(len(self.inputs.read), device=change.device)
+        return change[..., inputs, self.inputs.read - self.first, :][..., None, :]
+
+
+def first_window(base: BaseRun, changes: Streams) -> Window:
+    """Where variants can differ that begin to by `changes`: under a causal mask nothing before the
+    first of them does."""
+    places = changes.any(-1).flatten(0, -2).any(0).nonzero()
+    config: Any = base.model.hf.config
+    causal = getattr(config, "causal", True)
+    ahead = not causal or getattr(config, "use_bidirectional_attention", False)
+    if ahead or not len(places):
+        return Window(base.inputs, 0)
+    return Window(base.inputs, min(int(places[0]), int(base.inputs.read.min())))
 
 
 def _patch_streams(model: Model, patch: SourceValues) -> Iterator[Tensor]:

@@ -11,12 +11,15 @@ from it in what one port reads, or in what one source writes for all that keep i
    that every later port keeps (in the full model: all) are summed once, as one stream; the others
    stay apart in a table. Ports that read the same are normed together; a port that keeps no changed
    source keeps its base value; what no kept path leads from to the logits is not computed.
+4. Changes are kept where there are any (`Window`): under a causal mask from the first position that
+   differs on; after the last attention at the read position alone.
 
 A variant whose difference is zero, or ends at a dead node, has the base's logits to the bit. Pinned
 by tests/methods/test_exact.py against one port at a time, and against `ablated_logits`.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,8 +27,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.baserun import BaseRun, Streams
+from engine.baserun import BaseRun, Streams, first_window
 from engine.graph import PortBlock
+from engine.model.architectures import Heads
 
 Logits = Float[Tensor, "variants inputs vocab"]
 
@@ -37,64 +41,79 @@ TABLE_BYTES = 2**30
 
 
 class _Variants:
-    """One forward of K variants; see the module's docstring."""
+    """One forward of K variants; see the module's docstring.
 
-    def __init__(self, base: BaseRun, n: int) -> None:
-        self.base, self.n = base, n
+    Args:
+        changes: `[variants, inputs, positions, d_model]`, by which they differ where they begin.
+    """
+
+    def __init__(self, base: BaseRun, changes: Streams) -> None:
+        self.base, self.n = base, len(changes)
         self.model, self.graph = base.model, base.graph
-        self.shape = (n, *base.inputs.embed.shape)
+        self.window = first_window(base, changes)
+        self.changes = self.window.of(changes)
+        self.shape = (self.n, *base.inputs.embed.shape)
         self.dense: Streams | None = None
         self.late: Streams | None = None  # of heads beside whose MLP reads the stream before them
         self.apart: dict[int, Streams] = {}
 
     @torch.no_grad()
-    def from_ports(self, index: int, ports: Int[np.ndarray, " variants"], shift: Streams) -> Logits:
-        """Variant k reads `shift[k]` more at port `ports[k]` of a block."""
+    def from_ports(self, index: int, ports: Int[np.ndarray, " variants"]) -> Logits:
+        """Variant k reads its change at port `ports[k]` of a block."""
         block = self.graph.blocks[index]
+        if block.kind == "attention":
+            self._attend(block, self._moved_ports(index, ports), self._heads_of(block, ports))
+            return self._onward(index + 1)
+        if self._after_attention(block):
+            self._narrow()
         if block.kind == "logits":
-            return self._unembed(self.base.inputs.at_read(self.base.streams[index][0] + shift))
-        if block.kind == "mlp":
-            self._write_mlp(block, self.base.streams[index] + shift)
-        else:
-            self._attend(
-                block, self._moved_ports(index, ports, shift), self._heads_of(block, ports)
-            )
+            return self._unembed(index, self.changes)
+        self._write_mlp(index, self.changes)
         return self._onward(index + 1)
 
     @torch.no_grad()
-    def from_sources(
-        self, index: int, sources: Int[np.ndarray, " variants"], changes: Streams
-    ) -> Logits:
-        """Variant k has source `sources[k]` changed by `changes[k]`; `index` is the first block
-        that reads any of them."""
+    def from_sources(self, index: int, sources: Int[np.ndarray, " variants"]) -> Logits:
+        """Variant k has source `sources[k]` changed; `index` is the first block that reads any of
+        them."""
         for source in np.unique(sources):
-            change = changes.clone()
+            change = self.changes.clone()
             change[torch.as_tensor(sources != source)] = 0.0
             self._publish(int(source), change)
         return self._onward(index)
 
     # --- block by block ------------------------------------------------------------------------
     def _onward(self, first: int) -> Logits:
-        for index in range(first, len(self.graph.blocks) - 1):
+        for index in range(first, len(self.graph.blocks)):
             block = self.graph.blocks[index]
-            live = self.base.live_ports(block)
-            if block.kind == "attention":
+            if block.kind != "mlp":
                 self._join_late()
+            live = self.base.live_ports(block)
             if not live.any():
                 continue
+            if self._after_attention(block):
+                self._narrow()
             groups = self._groups(index, live)
-            if block.kind == "mlp" and groups:
-                self._write_mlp(block, self.base.streams[index] + self._change(groups[0][1]))
+            if block.kind == "attention" and groups:
+                self._attend(block, *self._read(index, groups))
+            elif block.kind == "mlp" and groups:
+                self._write_mlp(index, self._change(groups[0][1]))
             elif groups:
-                moved, changed = self._read(index, groups)
-                self._attend(block, moved, changed)
-        self._join_late()
-        index = len(self.graph.blocks) - 1
-        groups = self._groups(index, np.ones(1, dtype=bool))
-        if not groups:
-            return self.base.logits.expand(self.n, *self.base.logits.shape)
-        read = self.base.inputs.at_read
-        return self._unembed(read(self.base.streams[index]) + read(self._change(groups[0][1])))
+                return self._unembed(index, self._change(groups[0][1]))
+        return self.base.logits.expand(self.n, *self.base.logits.shape)
+
+    def _after_attention(self, block: PortBlock) -> bool:
+        """Whether nothing mixes positions from this block on."""
+        return block.kind != "attention" and block.layer >= self.model.spec.n_layers - 1
+
+    def _narrow(self) -> None:
+        """From here on the read position alone matters."""
+        if self.window.at_end:
+            return
+        read, self.window = self.window.read, replace(self.window, at_end=True)
+        self.changes = read(self.changes)
+        self.apart = {source: read(change) for source, change in self.apart.items()}
+        self.dense = None if self.dense is None else read(self.dense)
+        self.late = None if self.late is None else read(self.late)
 
     def _groups(
         self, index: int, live: Bool[np.ndarray, " targets"]
@@ -126,35 +145,43 @@ class _Variants:
         block = self.graph.blocks[index]
         layer, base = self.model.layers[block.layer], self.base
         if len(groups) == 1 and len(groups[0][0]) == block.n_targets:
-            stream = base.streams[index][base.which[index][0]] + self._change(groups[0][1])
-            every = np.ones(self.model.spec.n_heads, dtype=bool)
-            return layer.project(stream), every
+            stream = self._stream(index, 0) + self._change(groups[0][1])
+            query, key, value = (
+                self._after(was, now)
+                for was, now in zip(base.ports[block.layer], layer.project(stream), strict=True)
+            )
+            return (query, key, value), np.ones(self.model.spec.n_heads, dtype=bool)
         table = self._port_table(block.layer)
         for ports, sources in groups:
-            stream = base.streams[index][base.which[index][ports[0]]] + self._change(sources)
-            normed = layer.norm_attention(stream)
+            normed = layer.norm_attention(self._stream(index, ports[0]) + self._change(sources))
             for port in ports:
-                table[..., int(port), :] = layer.project_port(int(port), normed)
+                self.window.of_rows(table)[..., int(port), :] = layer.project_port(
+                    int(port), normed
+                )
         reached = self._heads_of(block, np.concatenate([ports for ports, _ in groups]))
         return self._split(table), reached
 
     def _moved_ports(
-        self, index: int, ports: Int[np.ndarray, " variants"], shift: Streams
+        self, index: int, ports: Int[np.ndarray, " variants"]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values where each variant has one port that reads `shift` more."""
-        block = self.graph.blocks[index]
-        layer, base, table = (
-            self.model.layers[block.layer],
-            self.base,
-            self._port_table(block.layer),
-        )
+        """Queries, keys and values where each variant has one port that reads its change."""
+        number = self.graph.blocks[index].layer
+        layer, table = self.model.layers[number], self._port_table(number)
         for port in np.unique(ports):
             mine = torch.as_tensor(np.flatnonzero(ports == port))
-            stream = base.streams[index][base.which[index][port]] + shift[mine]
-            table[mine, ..., int(port), :] = layer.project_port(
-                int(port), layer.norm_attention(stream)
-            )
+            normed = layer.norm_attention(self._stream(index, port) + self.changes[mine])
+            projected = layer.project_port(int(port), normed)
+            self.window.of_rows(table)[mine, ..., int(port), :] = projected
         return self._split(table)
+
+    def _stream(self, index: int, port: int) -> Float[Tensor, "inputs window d_model"]:
+        """What a port of block `index` reads in the base."""
+        return self.window.of(self.base.streams[index][self.base.which[index][port]])
+
+    def _after(self, was: Heads, now: Heads) -> Heads:
+        """Ports of the base before the window, of the variants in it."""
+        before = was[:, : self.window.first]
+        return torch.cat([before.expand(self.n, *before.shape), now], dim=2)
 
     def _port_table(self, layer: int) -> Float[Tensor, "variants inputs positions ports d_head"]:
         """The base's queries, keys and values, a copy a variant."""
@@ -184,27 +211,33 @@ class _Variants:
         context = self.base.inputs.context(number, rows)
         query, key, value = (port.flatten(0, 1) for port in ports)
         z = layer.attend(query, key, value, context).unflatten(0, self.shape[:2])
+        if number == self.model.spec.n_layers - 1:
+            self._narrow()
+        z = self.window.of_heads(z).contiguous()  # as GPT-2's projection asks for
         first, n_heads = self.graph.head_source(number, 0), self.model.spec.n_heads
         heads = np.flatnonzero(changed & self.base.live[first : first + n_heads])
         late = self.model.spec.parallel
         if self.base.is_dense[first : first + n_heads].all():
-            self._add(layer.write(z)[0] - self.base.attention[number], late)
+            was = self.window.of(self.base.attention[number])
+            self._add(layer.write(z)[0] - was, late)
         elif self.model.spec.coupled:
             writes = layer.head_writes(z, layer.write(z)[1])
             patched = self.base.patch.heads(number)
             for head in heads:
                 source = first + int(head)
-                base = self.base.delta[source] + patched[int(head)]
-                self._publish(source, writes[int(head)] - base, late)
+                was = self.window.of(self.base.delta[source] + patched[int(head)])
+                self._publish(source, writes[int(head)] - was, late)
         else:
-            moved = z - self.base.z[number]
+            moved = z - self.window.of_heads(self.base.z[number])
             for head in heads:
                 change = moved[..., int(head), :] @ layer.w_out[int(head)]
                 self._publish(first + int(head), change, late)
 
-    def _write_mlp(self, block: PortBlock, streams: Streams) -> None:
-        written = self.model.layers[block.layer].mlp(streams)
-        self._publish(self.graph.mlp_source(block.layer), written - self.base.mlps[block.layer])
+    def _write_mlp(self, index: int, change: Streams) -> None:
+        layer = self.graph.blocks[index].layer
+        written = self.model.layers[layer].mlp(self._stream(index, 0) + change)
+        was = self.window.of(self.base.mlps[layer])
+        self._publish(self.graph.mlp_source(layer), written - was)
 
     def _publish(self, source: int, change: Streams, late: bool = False) -> None:
         if self.base.is_dense[source]:
@@ -224,8 +257,8 @@ class _Variants:
         if late is not None:
             self._add(late)
 
-    def _unembed(self, streams: Tensor) -> Logits:
-        logits: Tensor = self.model.unembed(streams)
+    def _unembed(self, index: int, change: Streams) -> Logits:
+        logits: Tensor = self.model.unembed((self._stream(index, 0) + change).squeeze(-2))
         return logits
 
 
@@ -246,7 +279,7 @@ def port_variants(base: BaseRun, index: int, ports: np.ndarray, shift: Streams) 
 
     def run(some: np.ndarray) -> Logits:
         moved = shift[torch.as_tensor(some)]
-        return _Variants(base, len(some)).from_ports(index, ports[some], moved)
+        return _Variants(base, moved).from_ports(index, ports[some])
 
     return _where(base, acts, run)
 
@@ -291,7 +324,7 @@ def _run_sources(
     base: BaseRun, index: int, sources: np.ndarray, changes: Streams, some: np.ndarray
 ) -> Logits:
     moved = changes[torch.as_tensor(some)]
-    return _Variants(base, len(some)).from_sources(index, sources[some], moved)
+    return _Variants(base, moved).from_sources(index, sources[some])
 
 
 def _where(

@@ -1,5 +1,7 @@
 """Exact patching, and variants of any circuit, against one port at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from engine.patches import make_patch
 from engine.variants import drop_edges, drop_nodes
 from tests.oracles.slow_gradients import KINDS, patch_of, patch_values
 from tests.oracles.slow_model import SlowModel
-from tests.tiny import FAMILIES, assert_agree, model_and_batch
+from tests.tiny import FAMILIES, assert_agree, model_and_batch, prompts
 
 
 def slow_exact(model, batch, kind, metric, masks):
@@ -47,6 +49,21 @@ def test_every_edge_equals_one_port_at_a_time(family):
     ours = attribute("exact", model, batch, rows=12)
     masks = all_but(model.graph, np.arange(model.graph.n_edges))
     assert_agree(ours, slow_exact(model, batch, "counterfactual", "logit_diff", masks), 1e-4)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(("family", "causal"), [*((f, True) for f in FAMILIES), ("plain", False)])
+def test_prompts_that_differ_late_or_not_at_all(family, causal, side):
+    """What lies before the first difference is the base only where no query sees ahead."""
+    model, batch = model_and_batch(family, n_layers=2, causal=causal)
+    late = [replace(p, patch=(*p.clean[:-2], p.patch[0], p.clean[-1])) for p in batch.prompts[:2]]
+    same = [replace(p, patch=p.clean) for p in prompts(2, lengths=(3, 6), seed=1)]
+    batch = type(batch).make([*late, *same], side=side)
+    ours = attribute("exact", model, batch, rows=16)
+    masks = all_but(model.graph, np.arange(model.graph.n_edges))
+    slow = slow_exact(model, batch, "counterfactual", "logit_diff", masks)
+    assert_agree(ours[:2], slow[:2], 1e-4)
+    assert float(ours[2:].abs().max()) < 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)
