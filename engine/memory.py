@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.graph import EdgeGraph, GraphSpec
+from engine.methods.paths import variants_a_run
 from engine.model import ModelSizes
+from engine.variants import TABLE_BYTES
 
 #: interpreter, torch, transformers and Ray's worker, before any weight (measured, CPU build)
 PROCESS_BYTES = 520 * 2**20
+
+#: methods that run many variants of a batch without a tape, and with one
+VARIANT_METHODS = frozenset({"exact", "node_exact", "acdc", "eap_acdc"})
+PATH_METHODS = frozenset({"ig_activations", "ig_activations_joint", "node_ig"})
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,33 @@ class Footprint:
         """The model's parameters."""
         return self.sizes.n_params * self.number_bytes
 
-    def attribution_bytes(self, method: str) -> int:
-        """Peak of one attribution batch, weights not included."""
+    def attribution_bytes(self, method: str, rows: int = 256) -> int:
+        """Peak of one attribution batch, weights not included.
+
+        Args:
+            rows: inputs in one forward of methods that run many variants (`Settings.rows`).
+        """
         graph = EdgeGraph(self.spec)
         accumulators = (len(graph.targets) + len(graph.sources)) * self._stream
-        runs = (3 if method == "ig_inputs" else 2) * self._run
+        if method in VARIANT_METHODS:
+            return self._variants_bytes(graph, rows, search=method.endswith("acdc"))
+        if method in PATH_METHODS:
+            taped = variants_a_run(self.batch, rows)
+            paths = taped * (2 * self._tape + self._run)
+            return self.number_bytes * (accumulators + 2 * self._run + paths)
+        runs = (3 if method.startswith("ig") else 2) * self._run
         return self.number_bytes * (accumulators + runs + self._tape)
+
+    def _variants_bytes(self, graph: EdgeGraph, rows: int, *, search: bool) -> int:
+        """The base run (differences of all sources, what every block reads), and one layer of as
+        many variants as a forward holds; a search also keeps changes of sources apart."""
+        s, n = self.sizes, max(1, rows // self.batch)
+        reads = len(graph.targets) if search else len(graph.blocks)
+        base = (len(graph.sources) + reads + len(graph.blocks)) * self._stream + self._run
+        heads = (2 * s.n_heads + 2 * s.n_kv_heads) * s.d_head
+        layer = self.batch * self.length * (6 * s.d_model + 2 * heads + 3 * s.d_mlp)
+        numbers = base + n * (layer + 3 * self.batch * s.n_vocab)
+        return self.number_bytes * numbers + (TABLE_BYTES // 2 if search else 0)
 
     def evaluation_bytes(self, n_edges: Sequence[int]) -> int:
         """Peak of one evaluation batch over circuits of these many selected edges, weights apart.

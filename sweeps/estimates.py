@@ -177,8 +177,11 @@ def _cell_bytes(plan: Plan, cell: Cell) -> int:
     )
     n_edges = model.graph.n_edges
     shard = 8 * plan.shard_rows(dataset, "build") * n_edges + 3 * 8 * len(STATS) * n_edges
+    rows = execution.micro_batch * execution.circuits_per_batch
     batch = _circuit_sizes(plan, cell)[-execution.circuits_per_batch :]
-    work = max(build.attribution_bytes(cell.method) + shard, evaluation.evaluation_bytes(batch))
+    work = max(
+        build.attribution_bytes(cell.method, rows) + shard, evaluation.evaluation_bytes(batch)
+    )
     means = _mean_bytes(plan, dataset) if plan.mean_is_used else 0
     return PROCESS_BYTES + build.weights_bytes + work + means
 

@@ -27,6 +27,7 @@ def tasks() -> Iterator[str]:
         yield f"{task.name:<16}{task.description}"
         yield f"{'':<16}clean: {task.clean!r}  good: {task.good!r}  bad: {task.bad!r}"
         yield f"{'':<16}patch: {task.patch!r}"
+    yield f"{'own':<16}the prompts in the model's own folder (prompts.jsonl), if it brings some"
     yield f"{'a+b+c':<16}a mixture of tasks"
     yield f"{'FILE.jsonl':<16}your own: a line a prompt with clean, patch, good, bad"
 

@@ -72,8 +72,10 @@ def refuse_flat_at_clean(method: str, metric: str, instead: str) -> None:
 
 
 def empty_gradients(model: Model, inputs: Inputs) -> PortGradients:
-    """Zeros, one stream gradient a port: the accumulator of `add_port_gradients`."""
-    return inputs.embed.new_zeros(len(model.graph.targets), *inputs.embed.shape)
+    """Zeros, one stream gradient a port: the accumulator of `add_port_gradients`, in float32 at
+    least, for half precision loses what many steps add up to."""
+    dtype = torch.promote_types(inputs.embed.dtype, torch.float32)
+    return inputs.embed.new_zeros(len(model.graph.targets), *inputs.embed.shape, dtype=dtype)
 
 
 def add_port_gradients(
@@ -160,9 +162,9 @@ def pull_back(
     n = flat.shape[1]
     for rows in cotangent.split(n, dim=1)[1:]:
         cotangent[:, :n] += rows
-    flat.baddbmm_(cotangent[:, :n], folded.weight)
+    flat.baddbmm_(cotangent[:, :n].to(flat), folded.weight.to(flat))
     for x, part in zip(unit.flatten(0, 1).split(n), along.split(n, dim=1), strict=True):
-        flat.addcmul_(x, part, value=-1.0)
+        flat.addcmul_(x.to(flat), part.to(flat), value=-1.0)
 
 
 def _ports_first(heads: tuple[Tensor, ...]) -> Float[Tensor, "ports rows d_head"]:
@@ -198,7 +200,7 @@ def contract(
 ) -> Float[Tensor, "inputs edges"]:
     """Step 3: the score of every edge, float32."""
     left = gradients.flatten(2).transpose(0, 1)
-    right = differences.flatten(2).transpose(1, 2)
+    right = differences.flatten(2).transpose(1, 2).to(left)
     scores = torch.empty(left.shape[0], graph.n_edges, device=left.device)
     for blocks in _block_groups(graph):
         first, last = blocks[0], blocks[-1]

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from engine.methods import METHODS, MethodError, Settings
+from engine.methods.gradients import contract, empty_gradients
 from engine.methods.quadrature import RULES, points
 from engine.metrics import oriented
 from engine.model.layers import NoNorm
+from engine.model.tiny import tiny_model
 from engine.patches import Noise, make_patch
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
 from tests.tiny import FAMILIES, assert_agree, model_and_batch
@@ -218,3 +220,17 @@ def linear_model_(model):
         layer.attend = lambda q, k, v, context: v + 0 * (q + k)
         layer.norm_attention = NoNorm()
     model._final_norm = NoNorm()
+
+
+def test_half_precision_is_summed_in_single():
+    """Scores of a bfloat16 model are products of its bfloat16 numbers, summed in float32."""
+    model, batch = model_and_batch("llama", n_layers=2)
+    draw = torch.Generator().manual_seed(0)
+    shape = (len(batch), len(model.graph.sources), 7, model.d_model)
+    delta = torch.randn(shape, generator=draw).bfloat16()
+    half = tiny_model("llama", n_layers=2, dtype=torch.bfloat16)
+    gradients = empty_gradients(half, half.prepare(batch.clean, batch.real))
+    assert gradients.dtype == torch.float32
+    gradients += torch.randn(gradients.shape, generator=draw)
+    exact = contract(model.graph, delta.double(), gradients.double())
+    assert_agree(contract(model.graph, delta, gradients), exact, 1e-5)
