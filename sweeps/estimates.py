@@ -10,7 +10,7 @@ from functools import cache
 
 import torch
 
-from engine.memory import PROCESS_BYTES, Footprint
+from engine.memory import PROCESS_BYTES, VARIANT_METHODS, Footprint
 from engine.methods import METHODS
 from storage.fold import AGGREGATIONS, STATS
 from sweeps.cells import (
@@ -103,6 +103,8 @@ def _passes(plan: Plan, shard: Shard) -> tuple[float, float]:
         graph, settings = plan.model(cell).graph, settings_of(cell)
         cost = METHODS[cell.method].passes(graph, settings, cell.build_patch)
         n = _batches(plan, shard.rows)
+        if cell.method in VARIANT_METHODS:
+            return n * cost.forwards * _changed_share(plan, shard), 0
         return n * cost.forwards, n * cost.backwards
     if isinstance(shard, ReferenceShard):
         return _batches(plan, shard.rows) * (2 + (shard.eval_patch in RUN_PATCHES)), 0
@@ -113,6 +115,18 @@ def _passes(plan: Plan, shard: Shard) -> tuple[float, float]:
     if isinstance(shard, ProbeShard):
         return _batches(plan, shard.rows) * _probe_passes(plan, shard), 0
     return float(isinstance(shard, MeanShard)), 0
+
+
+def _changed_share(plan: Plan, shard: AttributeShard) -> float:
+    """The share of positions that variants of a run are computed at: from the first change on."""
+    if shard.cell.build_patch != "counterfactual":
+        return 1.0
+    prompts = plan.dataset(shard.cell).data.build[shard.rows.start : shard.rows.stop]
+    same = min(
+        next((i for i, (a, b) in enumerate(zip(p.clean, p.patch, strict=True)) if a != b), 0)
+        for p in prompts
+    )
+    return 1 - same / max(len(p.clean) for p in prompts)
 
 
 def _probe_passes(plan: Plan, shard: ProbeShard) -> float:
