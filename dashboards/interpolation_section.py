@@ -22,7 +22,9 @@ def add_interpolation(page: Page, data: RunData) -> None:
     if data.interpolation.empty:
         return
     names = cell_names(data.plan["cells"])
-    shown = data.interpolation[["cell", "metric"]].drop_duplicates().sort_values(["cell", "metric"])
+    shown = data.interpolation.assign(told=data.interpolation["estimate"].isna())
+    shown = shown.sort_values(["told", "cell", "metric"])  # first those that a score predicts
+    shown = shown[["cell", "metric"]].drop_duplicates()
     options = {
         f"{cell} {metric}": f"{names.get(cell, cell)}, {metric_name(metric)}"
         for cell, metric in shown.itertuples(index=False, name=None)

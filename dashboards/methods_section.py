@@ -30,6 +30,15 @@ Meta = dict[str, str]
 FIXED = ("cell", "method_name", "model", "task", "nodes", "build_patch", "build_metric", *CURVE)
 
 
+def _of_searches(table: pd.DataFrame) -> str:
+    if not table["method_name"].str.contains("ACDC").any():
+        return ""
+    return (
+        " A search such as ACDC finds one circuit a τ: its curve has few points, and its areas do "
+        "not compare with those of a ranking."
+    )
+
+
 def add_methods(page: Page, data: RunData) -> None:
     """Adds the section to the page; nothing where no measure was taken."""
     table = curve_measures(data.measures)
@@ -53,7 +62,8 @@ def add_methods(page: Page, data: RunData) -> None:
         "kept (higher is better); CMD the area between the curve and the model, |1 − φ| (lower is "
         "better). Bars and ranges are bootstrap intervals over prompts. Cost counts forward passes "
         "of one batch, a backward pass as one. Stability is how alike the rankings of resampled "
-        "prompts are (1: the same). Metric, inputs and the rest are chosen under "
+        f"prompts are (1: the same).{_of_searches(table)} Metric, inputs and the rest "
+        "are chosen under "
         "<a href='#curves'>Faithfulness against size</a>.",
         legend(*(entry(data.marks[name], name) for name in names)),
         f"<div class='two'>{''.join(places)}</div>",

@@ -77,7 +77,7 @@ def needed_figure(rows: pd.DataFrame, metric: str) -> go.Figure:
     return styled(
         figure,
         height=380,
-        xaxis={"title": {"text": "edges, the most needed first"}},
+        xaxis={"title": {"text": "edges, the most needed first"}, "tickformat": "~d"},
         yaxis={"title": {"text": f"{direction} {metric_name(metric)}"}},
         annotations=[_counted(kind)],
     )

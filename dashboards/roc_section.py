@@ -43,12 +43,12 @@ def add_known(page: Page, data: RunData) -> None:
     page.section(
         "known",
         "Against a known circuit",
-        f"The edges of a circuit that people found by hand, {circuits}, are taken as the truth, "
+        f"The edges of a known circuit, {circuits}, are taken as the truth, "
         "and each method's ranking is read from its strongest edge down. True positive rate, or "
         "recall: the share of the true edges found so far; false positive rate: the share of all "
         "others taken with them; precision: the share of what was taken that is true. The dotted "
-        "line is a random order. Circuits found by hand are not complete, so a method may be right "
-        f"where this calls it wrong.{_of_nodes(table, data)}",
+        "line is a random order. A circuit that people found by hand may lack edges, so that a "
+        f"method may be right where this calls it wrong.{_of_nodes(table, data)}",
         _legend(table, columns, data),
         f"<div class='two'>{''.join(places)}</div>",
         _table(table, columns, data),

@@ -1,6 +1,6 @@
 """Circuits: choosing edges by score, pruning what does nothing, and counting what is left.
 
-A circuit is a bool mask over the edges of an `EdgeGraph`, in its order.
+A circuit is a bool mask over the edges of a `Graph`, in its order.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from engine.graph.edges import EdgeGraph
+from engine.graph.base import Graph
 
 SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
 
@@ -42,83 +42,82 @@ def select(scores: Float[np.ndarray, " n_edges"], selection: str, threshold: flo
     return mask
 
 
-def prune(graph: EdgeGraph, mask: EdgeMask, *, both_sides: bool) -> EdgeMask:
+def prune(graph: Graph, mask: EdgeMask, *, both_sides: bool) -> EdgeMask:
     """Drop edges that cannot act: those that lead nowhere and, if asked, those fed by nothing.
 
-    Dropping what cannot reach the logits never changes the circuit's function. Dropping what
-    `embed` does not reach changes nothing only when all patch values come from one run
-    (counterfactual, resample), so `both_sides` is for those. Where a norm follows the attention
-    block (Gemma), a head acts on its siblings through the common scale and counts as reaching what
-    they reach.
+    Dropping what cannot reach the logits never changes the circuit's function. Dropping what the
+    roots (`embed`) do not reach changes nothing only when all patch values come from one run
+    (counterfactual, resample), so `both_sides` is for those. What a target changes besides its own
+    nodes (`Graph.reach`: heads under a common norm, features that fall back on the mask of their
+    site's error node) counts as reached by it.
     """
     kept = mask & _leads_to_logits(graph, mask)
     if both_sides:
-        kept = kept & _fed_by_embed(graph, kept)
+        kept = kept & _fed_by_roots(graph, kept)
     return kept
 
 
-def _leads_to_logits(graph: EdgeGraph, mask: EdgeMask) -> EdgeMask:
+def _leads_to_logits(graph: Graph, mask: EdgeMask) -> EdgeMask:
     """Edges whose target still reaches the logits: one sweep over the blocks, last to first."""
     useful = np.zeros(len(graph.nodes), dtype=bool)
     useful[-1] = True
     result = np.zeros(graph.n_edges, dtype=bool)
     for block in reversed(graph.blocks):
-        rows = slice(block.first_target, block.first_target + block.n_targets)
-        if graph.spec.coupled and block.kind == "attention":
-            heads = _head_slice(graph, block.layer)
-            useful[heads] = useful[heads].any()
-        useful_rows = graph.target_nodes[rows] @ useful
-        block_mask = mask[block.edges].reshape(block.n_targets, block.n_sources)
-        kept = block_mask & useful_rows[:, None]
-        result[block.edges] = kept.ravel()
-        useful[: block.n_sources] |= kept.any(axis=0)
+        targets = graph.reach.rows(block).targets_of(useful)
+        kept = mask[block.edges] & targets[graph.edge_target[block.edges] - block.first_target]
+        result[block.edges] = kept
+        useful[graph.edge_source[block.edges][kept]] = True
     return result
 
 
-def _fed_by_embed(graph: EdgeGraph, mask: EdgeMask) -> EdgeMask:
+def _fed_by_roots(graph: Graph, mask: EdgeMask) -> EdgeMask:
     """Edges whose source differs from its patch value: one sweep over the blocks, first to last."""
     fed = np.zeros(len(graph.nodes), dtype=bool)
-    fed[0] = True
+    fed[: graph.n_roots] = True
     result = np.zeros(graph.n_edges, dtype=bool)
     for block in graph.blocks:
-        rows = slice(block.first_target, block.first_target + block.n_targets)
-        block_mask = mask[block.edges].reshape(block.n_targets, block.n_sources)
-        kept = block_mask & fed[: block.n_sources]
-        result[block.edges] = kept.ravel()
-        fed |= kept.any(axis=1) @ graph.target_nodes[rows]
-        if graph.spec.coupled and block.kind == "attention":
-            heads = _head_slice(graph, block.layer)
-            fed[heads] = fed[heads].any()
+        kept = mask[block.edges] & fed[graph.edge_source[block.edges]]
+        result[block.edges] = kept
+        targets = np.zeros(block.n_targets, dtype=bool)
+        targets[graph.edge_target[block.edges][kept] - block.first_target] = True
+        fed |= graph.reach.rows(block).nodes_of(targets)
     return result
 
 
-def _head_slice(graph: EdgeGraph, layer: int) -> slice:
-    return slice(graph.head_source(layer, 0), graph.mlp_source(layer))
-
-
-def touched_nodes(graph: EdgeGraph, mask: EdgeMask) -> Bool[np.ndarray, " n_nodes"]:
+def touched_nodes(graph: Graph, mask: EdgeMask) -> Bool[np.ndarray, " n_nodes"]:
     """Nodes at either end of a kept edge; a head is touched if any of its ports is."""
-    touched = np.zeros(len(graph.nodes), dtype=bool)
+    targets = np.zeros(len(graph.targets), dtype=bool)
+    targets[graph.edge_target[mask]] = True
+    touched = graph.ends.nodes_of(targets)
     touched[graph.edge_source[mask]] = True
-    targets = np.unique(graph.edge_target[mask])
-    touched |= graph.target_nodes[targets].any(axis=0)
     return touched
 
 
-def node_edges(graph: EdgeGraph, mask: EdgeMask) -> Int[np.ndarray, "n_pairs 2"]:
+def node_edges(graph: Graph, mask: EdgeMask) -> Int[np.ndarray, "n_pairs 2"]:
     """The simple directed graph over nodes: (source, node) pairs, q, k and v merged, sorted.
 
     An edge into a key-value port ends at every query head of the group.
     """
-    adjacency = np.zeros((len(graph.nodes), len(graph.nodes)), dtype=bool)
-    for block in graph.blocks:
-        rows = slice(block.first_target, block.first_target + block.n_targets)
-        kept = mask[block.edges].reshape(block.n_targets, block.n_sources)
-        adjacency[: block.n_sources] |= kept.T @ graph.target_nodes[rows]
-    return np.argwhere(adjacency)
+    source, node, _ = edge_ends(graph, mask)
+    codes = np.unique(source * len(graph.nodes) + node)
+    return np.stack(np.divmod(codes, len(graph.nodes)), axis=1)
 
 
-def node_circuit(graph: EdgeGraph, mask: EdgeMask) -> EdgeMask:
+def edge_ends(
+    graph: Graph, mask: EdgeMask
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    """Source, node at the other end, and place among the kept edges, in the order of the edges:
+    as many pairs for an edge as its target belongs to nodes."""
+    ends, targets = graph.ends, graph.edge_target[mask]
+    first = np.searchsorted(ends.target, np.arange(len(graph.targets) + 1))
+    counts = np.diff(first)[targets]
+    edge = np.repeat(np.arange(len(targets)), counts)
+    within = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
+    node = ends.node[first[targets[edge]] + within]
+    return graph.edge_source[mask][edge].astype(np.int64), node.astype(np.int64), edge
+
+
+def node_circuit(graph: Graph, mask: EdgeMask) -> EdgeMask:
     """Node ablation of a circuit's nodes, as a mask of edges.
 
     A node outside V_C takes its patch value after it is computed, which is to drop all of its
@@ -128,30 +127,26 @@ def node_circuit(graph: EdgeGraph, mask: EdgeMask) -> EdgeMask:
     return kept[graph.edge_source]
 
 
-def induced_edges(graph: EdgeGraph, kept: Bool[np.ndarray, " sources"]) -> EdgeMask:
+def induced_edges(graph: Graph, kept: Bool[np.ndarray, " sources"]) -> EdgeMask:
     """All edges among the kept nodes and into `logits`: a circuit that is given by its nodes
     (Dhimoïla section 5.1, E|V_C). An edge into a kv port needs a kept head of its group."""
-    live = graph.target_nodes @ np.append(kept, True)
+    live = graph.ends.targets_of(np.append(kept, True))
     return kept[graph.edge_source] & live[graph.edge_target]
 
 
-def without_nodes(graph: EdgeGraph, mask: EdgeMask, nodes: Iterable[str]) -> EdgeMask:
+def without_nodes(graph: Graph, mask: EdgeMask, nodes: Iterable[str]) -> EdgeMask:
     """The circuit without every edge that touches one of `nodes`."""
-    return mask & ~_touches(graph, nodes, of="any")
-
-
-def only_nodes(graph: EdgeGraph, mask: EdgeMask, nodes: Iterable[str]) -> EdgeMask:
-    """The circuit's edges among `nodes`, `embed` and `logits`."""
-    return mask & _touches(graph, {*nodes, "embed", "logits"}, of="both")
-
-
-def _touches(graph: EdgeGraph, nodes: Iterable[str], of: str) -> EdgeMask:
     chosen = np.isin(graph.nodes, list(nodes))
-    at_source = chosen[graph.edge_source]
-    inside = (graph.target_nodes & chosen).sum(axis=1)
-    if of == "any":
-        return at_source | (inside > 0)[graph.edge_target]
-    return at_source & (inside == graph.target_nodes.sum(axis=1))[graph.edge_target]
+    touches = chosen[graph.edge_source] | graph.ends.targets_of(chosen)[graph.edge_target]
+    return mask & ~touches
+
+
+def only_nodes(graph: Graph, mask: EdgeMask, nodes: Iterable[str]) -> EdgeMask:
+    """The circuit's edges among `nodes` and the fixed ones (`embed` and `logits`)."""
+    chosen = np.isin(graph.nodes, list(nodes))
+    chosen[list(graph.fixed_nodes)] = True
+    inside = graph.ends.targets_within(chosen)[graph.edge_target]
+    return mask & chosen[graph.edge_source] & inside
 
 
 @dataclass(frozen=True)
@@ -165,9 +160,10 @@ class CircuitStats:
     density: float
 
 
-def circuit_stats(graph: EdgeGraph, mask: EdgeMask) -> CircuitStats:
+def circuit_stats(graph: Graph, mask: EdgeMask) -> CircuitStats:
     """Count a circuit's nodes (on kept edges) and edges (a kv port's edge counts once)."""
     n_nodes = int(touched_nodes(graph, mask).sum())
     n_edges = int(mask.sum())
     degree = 2 * n_edges / n_nodes if n_nodes else 0.0
-    return CircuitStats(n_nodes, n_edges, graph.n_edges, degree, n_edges / graph.n_edges)
+    possible = graph.n_edges_possible
+    return CircuitStats(n_nodes, n_edges, possible, degree, n_edges / possible if possible else 0.0)

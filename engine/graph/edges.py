@@ -17,6 +17,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int
 
+from engine.graph.base import Ends
+
 
 @dataclass(frozen=True)
 class GraphSpec:
@@ -86,8 +88,10 @@ class EdgeGraph:
         targets: names of the ports that read, in forward order.
         nodes: sources and `logits`; ports are not nodes.
         blocks: targets grouped by module, in forward order.
-        n_edges: number of edges.
+        n_edges, n_edges_possible: number of edges; all that there can be are there.
     """
+
+    n_roots = 1
 
     def __init__(self, spec: GraphSpec) -> None:
         self.spec = spec
@@ -96,6 +100,8 @@ class EdgeGraph:
         self.targets: tuple[str, ...] = tuple(_target_names(spec))
         self.blocks: tuple[PortBlock, ...] = tuple(_port_blocks(spec))
         self.n_edges: int = self.blocks[-1].edges.stop
+        self.n_edges_possible = self.n_edges
+        self.fixed_nodes = (0, len(self.sources))
 
     def __repr__(self) -> str:
         return f"EdgeGraph({self.spec}, n_edges={self.n_edges})"
@@ -160,6 +166,26 @@ class EdgeGraph:
         for target, nodes in enumerate(self._nodes_of_targets()):
             table[target, nodes] = True
         return table
+
+    @cached_property
+    def ends(self) -> Ends:
+        """`target_nodes` as pairs."""
+        target, node = np.nonzero(self.target_nodes)
+        return Ends(target, node, *self.target_nodes.shape)
+
+    @cached_property
+    def reach(self) -> Ends:
+        """The nodes that a target can change: `ends`; where a norm follows the attention block, the
+        ports of a layer change all of its heads."""
+        if not self.spec.coupled:
+            return self.ends
+        table = self.target_nodes.copy()
+        for block in self.blocks:
+            if block.kind == "attention":
+                rows = slice(block.first_target, block.first_target + block.n_targets)
+                heads = self.head_source(block.layer, 0)
+                table[rows, heads : heads + self.spec.n_heads] = True
+        return Ends(*np.nonzero(table), *table.shape)
 
     def _nodes_of_targets(self) -> Iterator[list[int]]:
         spec = self.spec
