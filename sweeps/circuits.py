@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.blocklabels import block_attribution, block_edge_mask, label_blocks
-from engine.graph import EdgeGraph, node_circuit, node_edges, prune, touched_nodes
+from engine.graph import Graph, edge_ends, node_circuit, node_edges, prune, touched_nodes
 from engine.graph.circuits import EdgeMask
 from engine.patches import ONE_RUN
 from sweeps.cells import Condition
 
 
 def evaluated_mask(
-    graph: EdgeGraph, selected: EdgeMask, condition: Condition, *, of_nodes: bool = False
+    graph: Graph, selected: EdgeMask, condition: Condition, *, of_nodes: bool = False
 ) -> EdgeMask:
     """The edges that a condition leaves of a circuit. One that is given by nodes (`of_nodes`) is
     the same under both ablations: its edges are those among its nodes, and no sibling that shares
@@ -33,7 +33,7 @@ def evaluated_mask(
     return kept
 
 
-def simple_graph(graph: EdgeGraph, mask: EdgeMask) -> tuple[list[int], np.ndarray]:
+def simple_graph(graph: Graph, mask: EdgeMask) -> tuple[list[int], np.ndarray]:
     """The circuit as block models see it: ids of its nodes, and edges between places in that list.
 
     Returns:
@@ -45,15 +45,17 @@ def simple_graph(graph: EdgeGraph, mask: EdgeMask) -> tuple[list[int], np.ndarra
     return nodes.tolist(), place[node_edges(graph, mask)].reshape(-1, 2)
 
 
-def edge_nodes(graph: EdgeGraph, mask: EdgeMask, nodes: Sequence[int]) -> list[tuple[int, ...]]:
+def edge_nodes(graph: Graph, mask: EdgeMask, nodes: Sequence[int]) -> list[tuple[int, ...]]:
     """For each kept edge, its source and its ends, as places in `nodes`."""
-    place = {node: i for i, node in enumerate(nodes)}
-    ends = [
-        tuple(place.get(n, -1) for n in np.flatnonzero(row).tolist()) for row in graph.target_nodes
+    place = np.full(len(graph.nodes), -1)
+    place[list(nodes)] = np.arange(len(nodes))
+    source, node, edge = edge_ends(graph, mask)
+    starts = np.flatnonzero(np.diff(edge, prepend=-1))
+    ends = np.split(place[node], starts[1:])
+    return [
+        (int(place[s]), *of.tolist())
+        for s, of in zip(source[starts], ends[: len(starts)], strict=True)
     ]
-    kept = np.flatnonzero(mask)
-    sources, targets = graph.edge_source[kept], graph.edge_target[kept]
-    return [(place[int(s)], *ends[t]) for s, t in zip(sources, targets, strict=True)]
 
 
 class LabelledBlocks:
@@ -67,7 +69,7 @@ class LabelledBlocks:
 
     def __init__(
         self,
-        graph: EdgeGraph,
+        graph: Graph,
         mask: EdgeMask,
         nodes: Sequence[int],
         block_of: np.ndarray,
@@ -78,15 +80,14 @@ class LabelledBlocks:
         kept = np.nan_to_num(scores[:, mask], nan=0.0, posinf=0.0, neginf=0.0)
         self.shares = block_attribution(block_of, self._edge_nodes, kept)
         self.labels = label_blocks(self.shares)
-        ends = (0, len(graph.nodes) - 1)
-        self._always = [i for i, node in enumerate(nodes) if node in ends]
+        self._always = [i for i, node in enumerate(nodes) if node in graph.fixed_nodes]
 
     def without(self, task: int) -> EdgeMask:
         """The circuit without every edge that touches a block of that task, ends apart."""
         return self._left(task, "without")
 
     def only(self, task: int) -> EdgeMask:
-        """The circuit's edges among that task's blocks, `embed` and `logits`."""
+        """The circuit's edges among that task's blocks and the fixed nodes (`embed`, `logits`)."""
         return self._left(task, "only")
 
     def _left(self, task: int, mode: str) -> EdgeMask:

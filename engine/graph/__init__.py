@@ -1,9 +1,11 @@
 """Nodes, edges, their one order, and circuits as masks over the edges."""
 
+from engine.graph.base import Block, Ends, Graph
 from engine.graph.circuits import (
     SELECTIONS,
     CircuitStats,
     circuit_stats,
+    edge_ends,
     induced_edges,
     node_circuit,
     node_edges,
@@ -14,14 +16,22 @@ from engine.graph.circuits import (
     without_nodes,
 )
 from engine.graph.edges import EdgeGraph, GraphSpec, PortBlock
+from engine.graph.features import ERROR, FeatureGraph, SiteBlock
 
 __all__ = [
+    "ERROR",
     "SELECTIONS",
+    "Block",
     "CircuitStats",
     "EdgeGraph",
+    "Ends",
+    "FeatureGraph",
+    "Graph",
     "GraphSpec",
     "PortBlock",
+    "SiteBlock",
     "circuit_stats",
+    "edge_ends",
     "induced_edges",
     "node_circuit",
     "node_edges",

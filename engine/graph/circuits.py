@@ -109,11 +109,10 @@ def edge_ends(
     """Source, node at the other end, and place among the kept edges, in the order of the edges:
     as many pairs for an edge as its target belongs to nodes."""
     ends, targets = graph.ends, graph.edge_target[mask]
-    first = np.searchsorted(ends.target, np.arange(len(graph.targets) + 1))
-    counts = np.diff(first)[targets]
+    counts = np.diff(ends.first)[targets]
     edge = np.repeat(np.arange(len(targets)), counts)
     within = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
-    node = ends.node[first[targets[edge]] + within]
+    node = ends.node[ends.first[targets[edge]] + within]
     return graph.edge_source[mask][edge].astype(np.int64), node.astype(np.int64), edge
 
 

@@ -170,8 +170,7 @@ class EdgeGraph:
     @cached_property
     def ends(self) -> Ends:
         """`target_nodes` as pairs."""
-        target, node = np.nonzero(self.target_nodes)
-        return Ends(target, node, *self.target_nodes.shape)
+        return _pairs(self.target_nodes)
 
     @cached_property
     def reach(self) -> Ends:
@@ -185,7 +184,7 @@ class EdgeGraph:
                 rows = slice(block.first_target, block.first_target + block.n_targets)
                 heads = self.head_source(block.layer, 0)
                 table[rows, heads : heads + self.spec.n_heads] = True
-        return Ends(*np.nonzero(table), *table.shape)
+        return _pairs(table)
 
     def _nodes_of_targets(self) -> Iterator[list[int]]:
         spec = self.spec
@@ -209,6 +208,11 @@ class EdgeGraph:
     @cached_property
     def _target_index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.targets)}
+
+
+def _pairs(table: Bool[np.ndarray, "targets nodes"]) -> Ends:
+    target, node = np.nonzero(table)
+    return Ends(target, node, len(table), table.shape[1])
 
 
 def _source_names(spec: GraphSpec) -> Iterator[str]:
