@@ -75,7 +75,8 @@ class Footprint:
             return self._variants_bytes(graph, rows, search=method.endswith("acdc"))
         if method in PATH_METHODS:
             taped = variants_a_run(self.batch, rows)
-            paths = taped * (2 * self._tape + self._run)
+            tapes = 1 if method == "node_ig" else 2  # gradients of ports are kept beside the tape's
+            paths = taped * (tapes * self._tape + self._run)
             return self.number_bytes * (accumulators + 2 * self._run + paths)
         runs = (3 if method.startswith("ig") else 2) * self._run
         return self.number_bytes * (accumulators + runs + self._tape)
