@@ -37,7 +37,10 @@ BAD_SETTINGS = [
     ("sweep.steps=many", "sweep.steps: 'many' is not a whole number"),
     ("sweep.steps=0", "sweep.steps: 0 is out of range; allowed: 1 to 1000"),
     ("sweep.steps=[]", "sweep.steps: [] is empty"),
-    ("sweep.model=smolm2-135m", "model 'smolm2-135m' is no alias (smollm2-135m, tiny-random)"),
+    (
+        "sweep.model=smolm2-135m",
+        "model 'smolm2-135m' is no alias (smollm2-135m, tiny-random, wired-",
+    ),
     ("sweep.model=./nowhere", "no such folder"),
     ("sweep.task=iio", "unknown task 'iio'; did you mean 'ioi'?"),
     ("sweep.task=ioi+ioi", "has the member 'ioi' twice"),
