@@ -13,7 +13,7 @@ x = D(f) + ε with D affine, so the site's patch value follows from its nodes' i
 kept of features here; tests/features/test_values.py pins both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,10 +23,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from engine.features.segments import FeatureModel
-from engine.model import Inputs, PromptBatch
+from engine.model import Inputs, PromptBatch, Run
 from engine.model.dictionaries import Dictionary
 from engine.model.layers import Stream
-from engine.model.transformer import Logits
 from engine.patches import MeanPartial, Patch, PatchError, make_patch, mean_groups
 from tasks import Prompt
 
@@ -34,8 +33,87 @@ Features = Float[Tensor, "inputs positions features"]
 
 
 @dataclass(frozen=True)
+class SiteValues:
+    """The nodes of one site in one run.
+
+    Attributes:
+        x: the site's value, D(f) + ε.
+        error: ε.
+        input, position, feature: of the non-zero features at real positions, in this order.
+        f: their values.
+    """
+
+    x: Stream
+    error: Stream
+    input: Int[Tensor, " nonzero"]
+    position: Int[Tensor, " nonzero"]
+    feature: Int[Tensor, " nonzero"]
+    f: Float[Tensor, " nonzero"]
+
+    @classmethod
+    def of(
+        cls, dictionary: Dictionary, f: Features, error: Stream, real: Bool[Tensor, "inputs pos"]
+    ) -> "SiteValues":
+        """From features as a table."""
+        where = ((f != 0) & real[..., None]).nonzero(as_tuple=True)
+        return cls(dictionary.decode(f) + error, error, *where, f[where])
+
+    def some(self, numbers: Int[Tensor, " some"]) -> Float[Tensor, "inputs positions some"]:
+        """The features of these numbers, 0 at padding; a number may be asked for repeatedly."""
+        wanted, inverse = torch.unique(numbers, return_inverse=True)
+        out = self.x.new_zeros(*self.x.shape[:2], len(wanted) + 1)
+        column = torch.searchsorted(wanted, self.feature)
+        known = torch.isin(self.feature, wanted)
+        out[self.input[known], self.position[known], column[known]] = self.f[known]
+        return out[..., inverse]
+
+
+class NodeValues:
+    """The nodes of all sites in a run of a batch, or the values that stand in for them.
+
+    Args:
+        sites: by name, in forward order.
+        from_one_run: all values are those of one run.
+    """
+
+    def __init__(self, sites: Mapping[str, SiteValues], *, from_one_run: bool) -> None:
+        self.sites, self.from_one_run = sites, from_one_run
+
+    def values(self, site: str) -> Stream:
+        """x of a site."""
+        return self.sites[site].x
+
+    def error(self, site: str) -> Stream:
+        """ε of a site."""
+        return self.sites[site].error
+
+    def features(
+        self, site: str, numbers: Int[Tensor, " some"]
+    ) -> Float[Tensor, "inputs positions some"]:
+        """Some features of a site, 0 at padding."""
+        return self.sites[site].some(numbers)
+
+
+def run_nodes(features: FeatureModel, inputs: Inputs, run: Run) -> NodeValues:
+    """The nodes of a run."""
+    sites = {
+        name: SiteValues.of(
+            features.dictionary(name), *split(features.dictionary(name), x), inputs.real
+        )
+        for name, x in features.site_values(run).items()
+    }
+    return NodeValues(sites, from_one_run=True)
+
+
+def split(dictionary: Dictionary, x: Stream) -> tuple[Features, Stream]:
+    """f = E(x) and ε = x − D(f)."""
+    f = dictionary.encode(x)
+    return f, x - dictionary.decode(f)
+
+
+@dataclass(frozen=True)
 class Active:
-    """Active features of a site at real positions, sorted by input, position and feature.
+    """Active features of a site, sorted by input, position and feature.
 
     Attributes:
         input, position, feature: where; one entry an active feature.
@@ -59,101 +137,62 @@ class Active:
         return Active(*(part[first:last] for part in parts))
 
 
-@dataclass(frozen=True)
-class SiteNodes:
-    """Clean and patch values of the nodes of one site.
+def active_features(clean: SiteValues, patch: SiteValues) -> Active:
+    """Features of a site that are non-zero in one of two runs."""
+    n_positions = clean.x.shape[1]
+    width = 1 + int(max((v.feature.max() for v in (clean, patch) if len(v.f)), default=0))
 
-    Attributes:
-        dictionary: of the site.
-        clean, patch: the site's value x, of which x_patch = D(f_patch) + ε_patch.
-        clean_error, patch_error: ε.
-        active: the features that are non-zero in one of them.
-    """
+    def codes(of: SiteValues) -> Tensor:
+        return (of.input * n_positions + of.position) * width + of.feature
 
-    dictionary: Dictionary
-    clean: Stream
-    patch: Stream
-    clean_error: Stream
-    patch_error: Stream
-    active: Active
-
-    def at(self, t: float) -> Stream:
-        """The site's value at t of the way from patch to clean."""
-        return torch.lerp(self.patch, self.clean, t)
-
-    def dense(self, values: Float[Tensor, " active"]) -> Features:
-        """One number an active feature (`active.clean`, say) as a table, zero elsewhere."""
-        shape = (*self.clean.shape[:2], self.dictionary.n_features)
-        table = values.new_zeros(shape)
-        table[self.active.input, self.active.position, self.active.feature] = values
-        return table
+    both = torch.unique(torch.cat([codes(clean), codes(patch)]))
+    values = [clean.f.new_zeros(len(both)) for _ in range(2)]
+    for value, of in zip(values, (clean, patch), strict=True):
+        value[torch.searchsorted(both, codes(of))] = of.f
+    place, feature = both // width, both % width
+    return Active(place // n_positions, place % n_positions, feature, *values)
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """Node values of a batch.
-
-    Attributes:
-        inputs: the clean batch, ready for the layers.
-        logits: of the clean run.
-        sites: by name, in forward order.
-        from_one_run: all patch values are those of one run.
-    """
-
-    batch: PromptBatch
-    inputs: Inputs
-    logits: Logits
-    sites: Mapping[str, SiteNodes]
-    from_one_run: bool
-
-
-class NodePatch(Protocol):
+class FeaturePatch(Protocol):
     """A kind of patch values of nodes, resolved batch by batch.
 
     Attributes:
         kind: its name in configs and results.
         n_forwards: forwards it costs a batch.
-        from_one_run: all values are those of one run.
     """
 
     kind: str
     n_forwards: int
-    from_one_run: bool
 
-    def values(
-        self, features: FeatureModel, batch: PromptBatch, inputs: Inputs
-    ) -> Iterator[tuple[Features, Stream]]:
-        """f and ε of every site in forward order; `inputs` are the clean ones."""
+    def values(self, features: FeatureModel, batch: PromptBatch, inputs: Inputs) -> NodeValues:
+        """Patch values of every node for this batch; `inputs` are the clean ones."""
 
 
 class RunNodes:
     """Values in the run that a patch of streams makes (counterfactual, resample)."""
 
-    from_one_run = True
-
     def __init__(self, patch: Patch) -> None:
         self._patch, self.kind, self.n_forwards = patch, patch.kind, patch.n_forwards
 
-    def values(
-        self, features: FeatureModel, batch: PromptBatch, inputs: Inputs
-    ) -> Iterator[tuple[Features, Stream]]:
+    @torch.no_grad()
+    def values(self, features: FeatureModel, batch: PromptBatch, inputs: Inputs) -> NodeValues:
         run = self._patch.values(features.model, batch, inputs).run  # type: ignore[attr-defined]
-        for site, x in features.site_values(run).items():
-            yield split(features.dictionary(site), x)
+        return run_nodes(features, inputs, run)
 
 
 class ZeroNodes:
     """No feature is active and nothing is left over."""
 
-    kind, n_forwards, from_one_run = "zero", 0, False
+    kind, n_forwards = "zero", 0
 
-    def values(
-        self, features: FeatureModel, batch: PromptBatch, inputs: Inputs
-    ) -> Iterator[tuple[Features, Stream]]:
-        shape = inputs.embed.shape[:2]
+    @torch.no_grad()
+    def values(self, features: FeatureModel, batch: PromptBatch, inputs: Inputs) -> NodeValues:
+        sites, none = {}, torch.zeros(0, dtype=torch.long, device=inputs.embed.device)
+        error = torch.zeros_like(inputs.embed)
         for site in features.sites:
-            n_features = features.dictionary(site.name).n_features
-            yield inputs.embed.new_zeros(*shape, n_features), torch.zeros_like(inputs.embed)
+            bias = features.dictionary(site.name).bias.to(error)
+            sites[site.name] = SiteValues(error + bias, error, none, none, none, error[:0, 0, 0])
+        return NodeValues(sites, from_one_run=False)
 
 
 class MeanNodes:
@@ -164,36 +203,38 @@ class MeanNodes:
         pooled: whether the tables are pooled over positions.
     """
 
-    kind, n_forwards, from_one_run = "mean", 0, False
+    kind, n_forwards = "mean", 0
 
     def __init__(self, tables: Mapping[str, np.ndarray], *, pooled: bool) -> None:
         self._tables, self._pooled = dict(tables), pooled
 
-    def values(
-        self, features: FeatureModel, batch: PromptBatch, inputs: Inputs
-    ) -> Iterator[tuple[Features, Stream]]:
+    @torch.no_grad()
+    def values(self, features: FeatureModel, batch: PromptBatch, inputs: Inputs) -> NodeValues:
         groups = mean_groups(batch.prompts, pooled=self._pooled)
         for missing in sorted(set(groups) - self._tables.keys()):
             raise PatchError(
                 f"patch 'mean' has no mean for prompts of group {missing!r} (task/template/length):"
                 " no build prompt is alike; raise data.n_build or use pooled means"
             )
+        sites = {}
         for site, columns in node_columns(features).items():
-            n_features = features.dictionary(site).n_features
+            dictionary = features.dictionary(site)
             table = inputs.embed.new_zeros(*inputs.real.shape, columns.stop - columns.start)
             for row, group in enumerate(groups):
-                mean = torch.as_tensor(self._tables[group][0, :, columns]).to(table)
-                table[row, inputs.real[row]] = mean
-            yield table[..., :n_features], table[..., n_features:]
+                mean = torch.as_tensor(self._tables[group][0, :, columns])
+                table[row, inputs.real[row]] = mean.to(table)
+            f, error = table.tensor_split([dictionary.n_features], dim=-1)
+            sites[site] = SiteValues.of(dictionary, f, error, inputs.real)
+        return NodeValues(sites, from_one_run=False)
 
 
-def make_node_patch(
+def make_feature_patch(
     kind: str,
     means: Mapping[str, np.ndarray] | None = None,
     *,
     pooled: bool = False,
     partners: Mapping[tuple[int, ...], tuple[int, ...]] | None = None,
-) -> NodePatch:
+) -> FeaturePatch:
     """The patch of that kind.
 
     Raises:
@@ -209,40 +250,6 @@ def make_node_patch(
     if kind == "mean" and means is not None:
         return MeanNodes(means, pooled=pooled)
     return RunNodes(make_patch(kind, partners=partners))
-
-
-@torch.no_grad()
-def node_values(features: FeatureModel, batch: PromptBatch, patch: NodePatch) -> Nodes:
-    """Clean and patch values of every node of a batch."""
-    inputs = features.model.prepare(batch.clean, batch.real)
-    run = features.model.run(inputs)
-    assert run.logits is not None
-    patched = patch.values(features, batch, inputs)
-    sites = {}
-    for (name, x), (f_patch, error_patch) in zip(
-        features.site_values(run).items(), patched, strict=True
-    ):
-        dictionary = features.dictionary(name)
-        f_clean, error_clean = split(dictionary, x)
-        x_patch = dictionary.decode(f_patch) + error_patch
-        active = active_features(f_clean, f_patch, inputs.real)
-        sites[name] = SiteNodes(dictionary, x, x_patch, error_clean, error_patch, active)
-    return Nodes(batch, inputs, run.logits, sites, patch.from_one_run)
-
-
-def split(dictionary: Dictionary, x: Stream) -> tuple[Features, Stream]:
-    """f = E(x) and ε = x − D(f)."""
-    f = dictionary.encode(x)
-    return f, x - dictionary.decode(f)
-
-
-def active_features(
-    clean: Features, patch: Features, real: Bool[Tensor, "inputs positions"]
-) -> Active:
-    """Features that are non-zero in one of two runs, at real positions."""
-    found = ((clean != 0) | (patch != 0)) & real[..., None]
-    where = found.nonzero(as_tuple=True)
-    return Active(*where, clean[where], patch[where])
 
 
 def node_columns(features: FeatureModel) -> dict[str, slice]:
