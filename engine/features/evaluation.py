@@ -1,0 +1,159 @@
+"""Per-input metrics of circuits of features, of the full model and of the empty circuit.
+
+Mirrors `engine.evaluation`. Faithfulness φ = (λ(G) − λ(∅)) / (λ(M) − λ(∅)) is a ratio of means over
+the data (`engine.evaluation.faithfulness`), so nothing is averaged here: sums are, of activation
+mass. M is the model whatever the error mode; unless errors are nodes, the graph of all nodes is not
+the model, and its distance from it is part of the reference. ∅ is the run that keeps nothing, in
+the error mode at hand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from engine.evaluation import ByMetric
+from engine.features.ablation import FeatureAblation, MaskRows, run_circuits
+from engine.features.node_ablation import KeptNodes, NodeSet, all_nodes, node_set, run_node_sets
+from engine.features.segments import FeatureModel
+from engine.features.setting import MICRO_BYTES
+from engine.features.values import FeaturePatch, NodeValues, run_nodes
+from engine.graph import FeatureGraph
+from engine.metrics import measure
+from engine.model import Inputs, PromptBatch
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """A batch with the values that every evaluation of it starts from.
+
+    Attributes:
+        logits: of the model, at the read positions.
+        clean, patch: node values of the clean run, and those of what is dropped.
+    """
+
+    features: FeatureModel
+    batch: PromptBatch
+    inputs: Inputs
+    logits: Float[Tensor, "inputs vocab"]
+    clean: NodeValues
+    patch: NodeValues
+
+    @classmethod
+    @torch.no_grad()
+    def make(
+        cls, features: FeatureModel, batch: PromptBatch, patch: FeaturePatch
+    ) -> "FeatureBatch":
+        inputs = features.model.prepare(batch.clean, batch.real)
+        run = features.model.run(inputs)
+        assert run.logits is not None
+        clean = run_nodes(features, inputs, run)
+        patched = patch.values(features, batch, inputs)
+        return cls(features, batch, inputs, run.logits, clean, patched)
+
+    def measured(
+        self, metrics: Sequence[str], logits: Float[Tensor, "*circuits inputs vocab"]
+    ) -> ByMetric:
+        """Each metric on each input, `[*circuits, inputs]`."""
+        return {m: measure(m, logits, self.batch, self.logits).cpu().numpy() for m in metrics}
+
+
+def evaluate_feature_circuits(
+    given: FeatureBatch,
+    graph: FeatureGraph,
+    masks: MaskRows,
+    metrics: Sequence[str],
+    *,
+    errors: str = "node",
+    micro_bytes: int = MICRO_BYTES,
+) -> tuple[ByMetric, FeatureAblation]:
+    """Edge ablation: each metric of each circuit, `[circuits, inputs]`, and what the runs took.
+
+    Args:
+        masks: kept edges of `graph`, `[circuits, edges]`.
+        errors: one of `engine.features.setting.ERROR_MODES`.
+    """
+    done = run_circuits(
+        given.features,
+        given.inputs,
+        given.clean,
+        given.patch,
+        graph,
+        masks,
+        errors=errors,
+        micro_bytes=micro_bytes,
+    )
+    return given.measured(metrics, done.logits), done
+
+
+def evaluate_feature_nodes(
+    given: FeatureBatch,
+    graph: FeatureGraph,
+    kept: Bool[np.ndarray, "circuits nodes"],
+    metrics: Sequence[str],
+    *,
+    errors: str = "node",
+    micro_bytes: int = MICRO_BYTES,
+) -> ByMetric:
+    """Node ablation: each metric of each V_C, `[circuits, inputs]`.
+
+    Args:
+        kept: masks over `graph.nodes` (of a circuit given by edges, `touched_nodes`).
+    """
+    sets = [node_set(graph, nodes) for nodes in kept]
+    return given.measured(metrics, _node_logits(given, sets, errors, micro_bytes))
+
+
+@dataclass(frozen=True)
+class FeatureReference:
+    """What circuits are compared with, on a batch.
+
+    Attributes:
+        full, empty: each metric of the model and of the run that keeps nothing, `[inputs]`.
+        distance: of the graph of all nodes from the model, in the largest logit difference.
+        scale: the model's largest logit, to see the distance by.
+    """
+
+    full: ByMetric
+    empty: ByMetric
+    distance: Float[np.ndarray, " inputs"]
+    scale: Float[np.ndarray, " inputs"]
+
+
+def evaluate_feature_reference(
+    given: FeatureBatch,
+    metrics: Sequence[str],
+    *,
+    errors: str = "node",
+    micro_bytes: int = MICRO_BYTES,
+) -> FeatureReference:
+    """The model, the empty circuit, and how far the graph of all nodes is from the model."""
+    nothing = {
+        site.name: KeptNodes(np.zeros(0, dtype=np.int64), error=False)
+        for site in given.features.sites
+    }
+    sets = [all_nodes(given.features), nothing]
+    whole, empty = _node_logits(given, sets, errors, micro_bytes)
+    return FeatureReference(
+        given.measured(metrics, given.logits),
+        given.measured(metrics, empty),
+        (whole - given.logits).double().abs().amax(-1).cpu().numpy(),
+        given.logits.double().abs().amax(-1).cpu().numpy(),
+    )
+
+
+def _node_logits(
+    given: FeatureBatch, sets: Sequence[NodeSet], errors: str, micro_bytes: int
+) -> Float[Tensor, "circuits inputs vocab"]:
+    return run_node_sets(
+        given.features,
+        given.inputs,
+        given.clean,
+        given.patch,
+        sets,
+        errors=errors,
+        micro_bytes=micro_bytes,
+    )
