@@ -43,7 +43,7 @@ from sweeps.cells import (
 from sweeps.plan import Plan
 from sweeps.points import ranking_of
 from sweeps.prepare import prepare, write_candidates, write_masks
-from sweeps.probes import prepare_probes
+from sweeps.probes import prepare_probes, truth_of
 from sweeps.progress import Progress
 from sweeps.tables import Tables
 
@@ -288,7 +288,9 @@ class _Needs:
             fitted = shard.condition.blocks == "all" or self._fitted(shard.cell)
             return shard.cell in self._reduced and patch and fitted
         if isinstance(shard, ProbeShard):
-            return shard.cell in self._reduced and self._patch(shard.patch, shard.cell.dataset)
+            truth = truth_of(self._plan, shard.cell) if shard.kind == "interpolation" else None
+            ready = {shard.cell} | ({truth} - {None}) <= self._reduced
+            return ready and self._patch(shard.patch, shard.cell.dataset)
         return isinstance(shard, MeanShard) or shard.cell in self._reduced
 
     def _patch(self, kind: str, dataset: str) -> bool:

@@ -72,8 +72,8 @@ def prepare_probes(run: RunDirectory, plan: Plan, cell: Cell, reduced: Sequence[
         for metric in plan.metrics():
             name = layout.minimality(circuit.key, kinds["minimality"], metric)
             create_array(run.evaluations, name, (n, width), (step, width), "float64")
-    if "interpolation" in kinds:
-        edges = _interpolated_edges(run, plan, cell, reduced)
+    if "interpolation" in kinds and truth_of(plan, cell) in (None, *reduced):
+        edges = _interpolated_edges(run, plan, cell)
         _note_edges(run, layout.probed(cell, "interpolation"), edges, "")
         n, step = len(dataset.data.build), plan.shard_rows(dataset, "build")
         shape = (len(edges), measures.fractions + 1)
@@ -87,14 +87,13 @@ def _note_edges(run: RunDirectory, name: str, edges: np.ndarray, circuit: str) -
         write_static(run.evaluations, name, edges.astype(np.int64), {"circuit": circuit})
 
 
-def _interpolated_edges(
-    run: RunDirectory, plan: Plan, cell: Cell, reduced: Sequence[Cell]
-) -> np.ndarray:
-    """Half of them where the estimate is furthest off, if that is known; the others EAP's first."""
+def _interpolated_edges(run: RunDirectory, plan: Plan, cell: Cell) -> np.ndarray:
+    """Half of them where the estimate is furthest off, if the run measures that; the others EAP's
+    first."""
     n, scores = plan.config.measures.interpolate, aggregate(run, cell.key, "mean")
     assert scores is not None
     by_size = np.argsort(-np.abs(np.nan_to_num(scores)), kind="stable")
-    exact = next((c for c in reduced if _is_its_truth(c, cell)), None)
+    exact = truth_of(plan, cell)
     if exact is None:
         return by_size[:n]
     truth = aggregate(run, exact.key, "mean")
@@ -103,9 +102,16 @@ def _interpolated_edges(
     return np.array(list(dict.fromkeys([*off[: n // 2], *by_size]))[:n])
 
 
-def _is_its_truth(exact: Cell, cell: Cell) -> bool:
-    fields = ("dataset", "nodes", "build_patch", "build_metric")
-    return exact.method == "exact" and all(getattr(exact, f) == getattr(cell, f) for f in fields)
+def truth_of(plan: Plan, cell: Cell) -> Cell | None:
+    """The cell that measures what a cell estimates, if the run has one. Which edges are looked at
+    hangs on its scores, so they wait for it, or an interrupted run would choose others."""
+
+    def is_it(exact: Cell) -> bool:
+        fields = ("dataset", "nodes", "build_patch", "build_metric")
+        same = all(getattr(exact, f) == getattr(cell, f) for f in fields)
+        return exact.method == "exact" and same
+
+    return next(filter(is_it, plan.cells), None)
 
 
 # --- what an actor does ------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from storage.tables import RESULTS_KEY
 from sweeps import cli
 from sweeps import driver as driver_module
 from sweeps import launch as launch_module
+from sweeps.cells import STAGES
 from sweeps.circuits import evaluated_mask
 from sweeps.config import ConfigError, parse_config
 from sweeps.launch import drive, reopen, start
@@ -286,9 +287,7 @@ def test_status_as_json(calm, monkeypatch, capsys):
     total = sum(stage["total"] for stage in found["stages"].values())
     assert found["shards"] == {"total": total, "committed": total, "quarantined": 0}
     assert found["run_id"].startswith("tiny-")
-    assert set(found["stages"]) == {
-        "means", "attribute", "reduce", "blocks", "evaluate", "block_evaluate"
-    }  # fmt: skip
+    assert set(found["stages"]) == set(STAGES)
 
 
 def test_the_model_s_own_skill_is_said(tmp_path, capsys):
