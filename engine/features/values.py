@@ -55,8 +55,9 @@ class SiteValues:
         cls, dictionary: Dictionary, f: Features, error: Stream, real: Bool[Tensor, "inputs pos"]
     ) -> "SiteValues":
         """From features as a table."""
-        where = ((f != 0) & real[..., None]).nonzero(as_tuple=True)
-        return cls(dictionary.decode(f) + error, error, *where, f[where])
+        row, place, number = ((f != 0) & real[..., None]).nonzero(as_tuple=True)
+        x = dictionary.decode(f) + error
+        return cls(x, error, row, place, number, f[row, place, number])
 
     def some(self, numbers: Int[Tensor, " some"]) -> Float[Tensor, "inputs positions some"]:
         """The features of these numbers, 0 at padding; a number may be asked for repeatedly."""

@@ -1,0 +1,298 @@
+"""From cotangents of a target at single positions to those of its parents, at all steps at once.
+
+A target (feature, position p) is one linear function of the target site's value at p, so its
+cotangent g lives at p alone. Walking back through a segment (see `engine.features.segments`):
+
+1. In the top layer g stays at p until the attention: the MLP, the output map W_O and the residual
+   path are pulled back at p only. A parent that writes there (an `attn` or `mlp` site) receives
+   what the stream holds at p.
+2. Attention carries it from query p to keys and values at q ≤ p (`engine.features.attention`).
+3. In layers below, if the segment has any, the cotangent is dense over q ≤ p.
+
+What depends on the network alone is had once a step and shared by all targets: the points that the
+MLP is linearised at, and the tables of attention. Targets are a batch dimension of the backward.
+Steps are summed as soon as the rest of the way is the same for all of them; cotangents carry the
+weights of the quadrature. Pinned by tests/features/test_pullback.py to autograd through `segment`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from engine.features.attention import AttentionSlopes
+from engine.features.segments import FeatureModel
+from engine.features.sites import LOGITS, Site
+from engine.model import Inputs, Model
+from engine.model.layers import Stream
+
+Cotangents = Float[Tensor, "targets steps d_model"]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """The cotangent of a parent, summed over steps: `at` at each target's position, and `before`
+    at every position; None: nowhere else."""
+
+    at: Float[Tensor, "targets d_model"]
+    before: Float[Tensor, "targets positions d_model"] | None = None
+
+
+class Places(Protocol):
+    """Where cotangents are, and how they are pulled through what acts on each position alone."""
+
+    def vjp(self, fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+        """Jᵀ g of `fn` at `x` (`[steps, positions, …]`)."""
+
+
+class AtPositions:
+    """One position a target; targets are sorted by it.
+
+    Targets of one position share the point that `fn` is linearised at. They are laid out in columns
+    of equal width, narrow enough to waste little on positions of few targets and wide enough to
+    linearise seldom.
+    """
+
+    def __init__(self, position: Int[Tensor, " targets"], n_positions: int) -> None:
+        counts = torch.bincount(position, minlength=n_positions)
+        width = max(1, round((2 * len(position) / max(1, int((counts > 0).sum()))) ** 0.5))
+        columns = -(-counts // width)
+        first = columns.cumsum(0) - columns  # column where a position starts
+        rank = (
+            torch.arange(len(position), device=position.device)
+            - (counts.cumsum(0) - counts)[position]
+        )
+        self._column, self._slot = first[position] + rank // width, rank % width
+        self._point = torch.repeat_interleave(columns)
+        self._width = width
+
+    def vjp(self, fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+        table = g.new_zeros(self._width, len(self._point), *g.shape[1:])
+        table[self._slot, self._column] = g
+        pulled = batched_vjp(fn, x[:, self._point], table.transpose(1, 2))
+        return pulled.transpose(1, 2)[self._slot, self._column]
+
+
+class AtFirst:
+    """The first so many positions, for every target."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def vjp(self, fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+        return batched_vjp(fn, x[:, : self._n], g)
+
+
+@torch.enable_grad()
+def batched_vjp(fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+    """Jᵀ g for a batch of cotangents at the same points.
+
+    Args:
+        x: points, `[*points, d_in]`.
+        g: `[batch, *points, d_out]`.
+    """
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(fn(x), x, g, is_grads_batched=True)[0]
+
+
+class LayerSlopes:
+    """The part of one layer that a segment runs, linearised at several steps of one input.
+
+    Args:
+        stream: before the layer.
+        given: values of those of its blocks that are parents.
+        target: the site that is computed.
+
+    Attributes:
+        out: the target's value, or the stream after the layer.
+        attention: None where it is not computed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        index: int,
+        stream: Stream,
+        given: Mapping[str, Stream],
+        target: Site | None,
+        context: Callable[[int], dict[str, Any]],
+        positions: Sequence[int],
+    ) -> None:
+        self.index, self._layer, self._parallel = index, model.layers[index], model.spec.parallel
+        self._names = (f"attn{index}", f"mlp{index}")
+        self._given = [name in given for name in self._names]
+        self._target = target.kind if target is not None and target.layer == index else "resid"
+        self.attention: AttentionSlopes | None = None
+        if not self._given[0] and not (self._target == "mlp" and self._parallel):
+            self.attention = AttentionSlopes(self._layer, stream, context, positions)
+        with torch.no_grad():
+            self.out = self._forward(stream, given)
+
+    def _forward(self, stream: Stream, given: Mapping[str, Stream]) -> Stream:
+        after = stream
+        if self.attention is not None:
+            attention = self._layer.write(self.attention.z)[0]
+            if self._target == "attn":
+                return attention
+            after = stream + attention
+        elif self._given[0]:
+            after = stream + given[self._names[0]]
+        self._read = stream if self._parallel else after
+        mlp = given[self._names[1]] if self._given[1] else self._layer.mlp(self._read)
+        return mlp if self._target == "mlp" else after + mlp
+
+    def blocks(
+        self, g: Tensor, places: Places
+    ) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
+        """The cotangent of the stream before the layer by all ways but attention, that of z, and
+        those of its blocks that are parents; all where `g` is, None where there is none."""
+        parents: dict[str, Tensor] = {}
+        stream = None if self._target in ("attn", "mlp") else g
+        after = g if self._target != "mlp" else None
+        if self._target != "attn":
+            mlp = None
+            if self._given[1]:
+                parents[self._names[1]] = g
+            else:
+                mlp = places.vjp(self._layer.mlp, self._read, g)
+            if self._parallel:
+                stream = _sum(stream, mlp)
+            else:
+                stream = after = _sum(after, mlp)
+        dz = None
+        if self._given[0] and after is not None:
+            parents[self._names[0]] = after
+        elif self.attention is not None:
+            write = lambda z: self._layer.write(z)[0]  # noqa: E731
+            dz = places.vjp(write, self.attention.z, after)
+        return stream, dz, parents
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+class SegmentSlopes:
+    """The network between a target and its parents, linearised at several steps of one input.
+
+    Args:
+        target: a site's name, or `logits`; then the final stream is what cotangents are of.
+        values: `[steps, positions, d_model]` of every parent.
+        number: of the input.
+
+    Attributes:
+        x: the target's value (the final stream) at every step.
+    """
+
+    def __init__(
+        self,
+        features: FeatureModel,
+        target: str,
+        values: Mapping[str, Stream],
+        inputs: Inputs,
+        number: int,
+    ) -> None:
+        self._parents = features.parents(target)
+        site = None if target == LOGITS else next(s for s in features.sites if s.name == target)
+        given = {p.name: values[p.name] for p in self._parents[1:]}
+        positions = inputs.real[number].nonzero().flatten().tolist()
+        self.x = values[self._parents[0].name]
+        self._layers: list[LayerSlopes] = []
+        last = features.model.spec.n_layers - 1 if site is None else site.layer
+        for index in range(self._parents[0].layer + 1, last + 1):
+
+            def context(rows: int, index: int = index) -> dict[str, Any]:
+                return inputs.context(index, inputs.read.new_full((rows,), number))
+
+            layer = LayerSlopes(features.model, index, self.x, given, site, context, positions)
+            self._layers.insert(0, layer)
+            self.x = layer.out
+
+    def pull(
+        self, g: Cotangents, position: Int[Tensor, " targets"], rows: int
+    ) -> dict[str, Pulled]:
+        """Cotangents of every parent from those of the target.
+
+        Args:
+            g: at each target's position, weighted by the quadrature.
+            position: of each target, ascending.
+            rows: (target, step) rows that may be dense over positions at once.
+        """
+        if not self._layers:
+            return {self._parents[0].name: Pulled(g.sum(1))}
+        top = self._layers[0]
+        stream, dz, parents = top.blocks(g, AtPositions(position, self.x.shape[1]))
+        found = {name: Pulled(at.sum(1)) for name, at in parents.items()}
+        if len(self._layers) == 1:
+            before = None if dz is None else self._through_attention(dz, position)
+            at = g.new_zeros(len(g), g.shape[-1]) if stream is None else stream.sum(1)
+            return found | {self._parents[0].name: Pulled(at, before)}
+        below = self._below(stream, dz, position, rows)
+        nowhere = g.new_zeros(len(g), g.shape[-1])
+        return found | {name: Pulled(nowhere, before) for name, before in below.items()}
+
+    def _through_attention(
+        self, dz: Tensor, position: Tensor
+    ) -> Float[Tensor, "targets positions d_model"]:
+        attention = self._layers[0].attention
+        assert attention is not None
+        out = dz.new_zeros(len(dz), *self.x.shape[1:])
+        for p, rows in _groups(position):
+            n, at = attention.reach(p), slice(p, p + 1)
+            out[rows, :n] = attention.pull(dz[rows, :, None], at, n, summed=True)
+        return out
+
+    def _below(
+        self, stream: Tensor | None, dz: Tensor | None, position: Tensor, rows: int
+    ) -> dict[str, Float[Tensor, "targets positions d_model"]]:
+        """Through the layers under the top one, some targets of one position at a time."""
+        names = [p.name for p in self._parents if p.layer < self._layers[0].index]
+        shape = (len(position), *self.x.shape[1:])
+        out = {name: self.x.new_zeros(shape) for name in names}
+        size = max(1, rows // len(self.x))
+        for p, group in _groups(position):
+            for first in range(group.start, group.stop, size):
+                some = slice(first, min(first + size, group.stop))
+                self._descend(
+                    p,
+                    None if stream is None else stream[some],
+                    None if dz is None else dz[some],
+                    {name: before[some] for name, before in out.items()},
+                )
+        return out
+
+    def _descend(
+        self, p: int, stream: Tensor | None, dz: Tensor | None, out: Mapping[str, Tensor]
+    ) -> None:
+        """Add to `out` what some targets at position p give."""
+        attention = self._layers[0].attention
+        n = max((x.attention.reach(p) for x in self._layers if x.attention), default=p + 1)
+        given = dz if stream is None else stream
+        assert given is not None
+        g = self.x.new_zeros(len(given), len(self.x), n, self.x.shape[-1])
+        if dz is not None and attention is not None:
+            g += attention.pull(dz[:, :, None], slice(p, p + 1), n, summed=False)
+        if stream is not None:
+            g[:, :, p] += stream
+        for layer in self._layers[1:]:
+            below, dz, parents = layer.blocks(g, AtFirst(n))
+            assert below is not None
+            for name, value in parents.items():
+                out[name][:, :n] += value.sum(1)
+            g = below
+            if dz is not None and layer.attention is not None:
+                g = g + layer.attention.pull(dz, slice(n), n, summed=False)
+        out[self._parents[0].name][:, :n] += g.sum(1)
+
+
+def _groups(position: Int[Tensor, " targets"]) -> list[tuple[int, slice]]:
+    """Positions with the targets that they have."""
+    found, counts = torch.unique_consecutive(position, return_counts=True)
+    ends = counts.cumsum(0).tolist()
+    return [
+        (p, slice(end - n, end))
+        for p, n, end in zip(found.tolist(), counts.tolist(), ends, strict=True)
+    ]
