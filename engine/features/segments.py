@@ -41,7 +41,8 @@ class FeatureModel:
     def __init__(self, model: Model, dictionaries: Mapping[str, Dictionary]) -> None:
         self.model = model
         self.sites: tuple[Site, ...] = chosen_sites(dictionaries, model.spec.n_layers)
-        self._dictionaries = {"embed": NoDictionary(model.d_model), **dictionaries}
+        whole = NoDictionary(model.d_model).to(model.device, model.layers[0].w_out.dtype)
+        self._dictionaries = {"embed": whole, **dictionaries}
         for name, dictionary in self._dictionaries.items():
             if dictionary.d_model != model.d_model:
                 raise ValueError(
