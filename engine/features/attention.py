@@ -152,28 +152,24 @@ class AttentionSlopes:
         self._weighted = self._pattern * r
 
     # --- use ---------------------------------------------------------------------------------
-    def reach(self, position: int) -> int:
-        """How many keys a query sees at most."""
-        return position + 1 if self.causal else self._pattern.shape[-1]
-
     def pull(
         self,
         dz: Float[Tensor, "targets steps queries heads d_head"],
         queries: slice,
-        n_keys: int,
+        keys: slice,
         *,
         summed: bool,
     ) -> Float[Tensor, "targets steps keys d_model"] | Float[Tensor, "targets keys d_model"]:
-        """The cotangent of the stream, at the first keys, from that of z at some queries.
+        """The cotangent of the stream at some keys, from that of z at some queries.
 
         Args:
-            queries: where `dz` is; all among the first `n_keys`.
+            queries: where `dz` is; within `keys`.
             summed: sum over steps, which costs the projections once for all of them.
         """
         v = "" if summed else "v"
-        at = (slice(None), slice(None), queries, slice(n_keys))
+        at = (slice(None), slice(None), queries, keys)
         a = torch.einsum("bvphd,vhpqd->vhbpq", dz, self._left[at])
-        seen = torch.einsum("bvphd,vhqd->vhbpq", dz, self._value[:, :, :n_keys])
+        seen = torch.einsum("bvphd,vhqd->vhbpq", dz, self._value[:, :, keys])
         d_key = torch.einsum(f"vhbpq,vhpqe->b{v}qhe", a, self._by_key[at])
         d_value = torch.einsum(f"vhpq,bvphd->b{v}qhd", self._weighted[at], dz)
         d_query = torch.einsum("vhbpq,vhpqe->bvphe", seen, self._by_query[at])
@@ -183,10 +179,11 @@ class AttentionSlopes:
         along += torch.einsum("vhbpq,vhpq->bvq", seen - bias, self._weighted[at]).div_(
             self._unit.shape[-1]
         )
-        along[:, :, queries] += torch.einsum("bvphe,vphe->bvp", d_query, self._query[:, queries])
-        out = torch.einsum(f"bvq,vqd->b{v}qd", along, self._unit[:, :n_keys]).neg_()
+        within = slice(queries.start - keys.start, queries.stop - keys.start)
+        along[:, :, within] += torch.einsum("bvphe,vphe->bvp", d_query, self._query[:, queries])
+        out = torch.einsum(f"bvq,vqd->b{v}qd", along, self._unit[:, keys]).neg_()
         for d_port, weight in ((d_key, self._weights[1]), (d_value, self._weights[2])):
             out += d_port.unflatten(-2, (-1, self._rep)).sum(-2).flatten(-2) @ weight
         at_queries = d_query.sum(1) if summed else d_query
-        out[..., queries, :] += at_queries.flatten(-2) @ self._weights[0]
+        out[..., within, :] += at_queries.flatten(-2) @ self._weights[0]
         return out

@@ -76,14 +76,14 @@ class AtPositions:
         return pulled.transpose(1, 2)[self._slot, self._column]
 
 
-class AtFirst:
-    """The first so many positions, for every target."""
+class AtSpan:
+    """A span of positions, for every target."""
 
-    def __init__(self, n: int) -> None:
-        self._n = n
+    def __init__(self, span: slice) -> None:
+        self._span = span
 
     def vjp(self, fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
-        return batched_vjp(fn, x[:, : self._n], g)
+        return batched_vjp(fn, x[:, self._span], g)
 
 
 @torch.enable_grad()
@@ -162,13 +162,15 @@ class LayerSlopes:
                 stream = _sum(stream, mlp)
             else:
                 stream = after = _sum(after, mlp)
-        dz = None
-        if self._given[0] and after is not None:
-            parents[self._names[0]] = after
-        elif self.attention is not None:
-            write = lambda z: self._layer.write(z)[0]  # noqa: E731
-            dz = places.vjp(write, self.attention.z, after)
-        return stream, dz, parents
+        if after is None:
+            return stream, None, parents
+        if self._given[0]:
+            return stream, None, parents | {self._names[0]: after}
+        assert self.attention is not None
+        return stream, places.vjp(self._write, self.attention.z, after), parents
+
+    def _write(self, z: Tensor) -> Stream:
+        return self._layer.write(z)[0]
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -182,9 +184,12 @@ class SegmentSlopes:
         target: a site's name, or `logits`; then the final stream is what cotangents are of.
         values: `[steps, positions, d_model]` of every parent.
         number: of the input.
+        first: the first position where a parent moves; cotangents before it are not wanted if the
+            segment is causal.
 
     Attributes:
         x: the target's value (the final stream) at every step.
+        causal: no position sees a later one.
     """
 
     def __init__(
@@ -194,6 +199,7 @@ class SegmentSlopes:
         values: Mapping[str, Stream],
         inputs: Inputs,
         number: int,
+        first: int = 0,
     ) -> None:
         self._parents = features.parents(target)
         site = None if target == LOGITS else next(s for s in features.sites if s.name == target)
@@ -210,6 +216,14 @@ class SegmentSlopes:
             layer = LayerSlopes(features.model, index, self.x, given, site, context, positions)
             self._layers.insert(0, layer)
             self.x = layer.out
+        attention = [layer.attention for layer in self._layers if layer.attention]
+        self.causal = all(a.causal for a in attention)
+        self._first, self._mixes = first if self.causal else 0, bool(attention)
+
+    def _span(self, p: int) -> slice:
+        """Positions that a cotangent at p can reach and that are wanted."""
+        last = p + 1 if self.causal else self.x.shape[1]
+        return slice(self._first if self._mixes else p, last)
 
     def pull(
         self, g: Cotangents, position: Int[Tensor, " targets"], rows: int
@@ -240,9 +254,9 @@ class SegmentSlopes:
         attention = self._layers[0].attention
         assert attention is not None
         out = dz.new_zeros(len(dz), *self.x.shape[1:])
-        for p, rows in _groups(position):
-            n, at = attention.reach(p), slice(p, p + 1)
-            out[rows, :n] = attention.pull(dz[rows, :, None], at, n, summed=True)
+        for p, rows in groups(position):
+            at, span = slice(p, p + 1), self._span(p)
+            out[rows, span] = attention.pull(dz[rows, :, None], at, span, summed=True)
         return out
 
     def _below(
@@ -253,7 +267,7 @@ class SegmentSlopes:
         shape = (len(position), *self.x.shape[1:])
         out = {name: self.x.new_zeros(shape) for name in names}
         size = max(1, rows // len(self.x))
-        for p, group in _groups(position):
+        for p, group in groups(position):
             for first in range(group.start, group.stop, size):
                 some = slice(first, min(first + size, group.stop))
                 self._descend(
@@ -268,27 +282,27 @@ class SegmentSlopes:
         self, p: int, stream: Tensor | None, dz: Tensor | None, out: Mapping[str, Tensor]
     ) -> None:
         """Add to `out` what some targets at position p give."""
-        attention = self._layers[0].attention
-        n = max((x.attention.reach(p) for x in self._layers if x.attention), default=p + 1)
+        attention, span = self._layers[0].attention, self._span(p)
         given = dz if stream is None else stream
         assert given is not None
+        n = span.stop - span.start
         g = self.x.new_zeros(len(given), len(self.x), n, self.x.shape[-1])
         if dz is not None and attention is not None:
-            g += attention.pull(dz[:, :, None], slice(p, p + 1), n, summed=False)
+            g += attention.pull(dz[:, :, None], slice(p, p + 1), span, summed=False)
         if stream is not None:
-            g[:, :, p] += stream
+            g[:, :, p - span.start] += stream
         for layer in self._layers[1:]:
-            below, dz, parents = layer.blocks(g, AtFirst(n))
+            below, dz, parents = layer.blocks(g, AtSpan(span))
             assert below is not None
             for name, value in parents.items():
-                out[name][:, :n] += value.sum(1)
+                out[name][:, span] += value.sum(1)
             g = below
             if dz is not None and layer.attention is not None:
-                g = g + layer.attention.pull(dz, slice(n), n, summed=False)
-        out[self._parents[0].name][:, :n] += g.sum(1)
+                g = g + layer.attention.pull(dz, span, span, summed=False)
+        out[self._parents[0].name][:, span] += g.sum(1)
 
 
-def _groups(position: Int[Tensor, " targets"]) -> list[tuple[int, slice]]:
+def groups(position: Int[Tensor, " targets"]) -> list[tuple[int, slice]]:
     """Positions with the targets that they have."""
     found, counts = torch.unique_consecutive(position, return_counts=True)
     ends = counts.cumsum(0).tolist()

@@ -1,0 +1,113 @@
+"""The two ends of every path: clean and patch values of all nodes of a batch, and their numbers.
+
+Nodes are numbered through all sites in forward order: within a site features by their number in the
+dictionary, then the error node; `logits` is the last of all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from engine.features.segments import FeatureModel
+from engine.features.values import (
+    Active,
+    FeaturePatch,
+    NodeValues,
+    active_features,
+    run_nodes,
+)
+from engine.methods.gradients import Objective
+from engine.metrics import oriented
+from engine.model import Inputs, PromptBatch, Run
+from engine.model.layers import Stream
+
+
+class NodeNumbers:
+    """Numbers of all nodes, whatever the batch.
+
+    Attributes:
+        first: of each site; features follow.
+        logits: of the sink, the last number.
+    """
+
+    def __init__(self, features: FeatureModel) -> None:
+        self.first: dict[str, int] = {}
+        start = 0
+        for site in features.sites:
+            self.first[site.name] = start
+            start += features.dictionary(site.name).n_features + 1
+        self.logits = start
+
+    def name(self, number: int) -> str:
+        """The node as people write it: `resid3/f120`, `resid3/err`, `logits`."""
+        if number == self.logits:
+            return "logits"
+        site = max((s for s in self.first if self.first[s] <= number), key=self.first.__getitem__)
+        ends = [n for n in (*self.first.values(), self.logits) if n > number]
+        feature = number - self.first[site]
+        return f"{site}/err" if number + 1 == min(ends) else f"{site}/f{feature}"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """A batch with the values that its paths lead from and to.
+
+    Attributes:
+        inputs: the clean batch, ready for the layers.
+        run: the clean run.
+        clean, patch: values of all nodes in it, and those that stand in for them.
+    """
+
+    features: FeatureModel
+    batch: PromptBatch
+    inputs: Inputs
+    run: Run
+    clean: NodeValues
+    patch: NodeValues
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, features: FeatureModel, batch: PromptBatch, patch: FeaturePatch) -> "Ends":
+        """Both ends of a batch."""
+        inputs = features.model.prepare(batch.clean, batch.real)
+        run = features.model.run(inputs)
+        clean = run_nodes(features, inputs, run)
+        return cls(features, batch, inputs, run, clean, patch.values(features, batch, inputs))
+
+    @cached_property
+    def numbers(self) -> NodeNumbers:
+        return NodeNumbers(self.features)
+
+    @cached_property
+    def active(self) -> Mapping[str, Active]:
+        """Features that are non-zero at one of the ends, by site."""
+        return {
+            name: active_features(self.clean.sites[name], self.patch.sites[name])
+            for name in self.clean.sites
+        }
+
+    def path(
+        self, site: str, ts: Float[Tensor, " steps"], number: int
+    ) -> Float[Tensor, "steps positions d_model"]:
+        """The value of a site on its way from patch to clean, for one input."""
+        clean, patch = self.clean.values(site)[number], self.patch.values(site)[number]
+        return torch.lerp(patch[None], clean[None], ts[:, None, None])
+
+    def difference(self, site: str) -> Stream:
+        """x_clean − x_patch."""
+        return self.clean.values(site) - self.patch.values(site)
+
+    def objective(self, metric: str, numbers: Int[Tensor, " inputs"] | None = None) -> Objective:
+        """λ of logits `[*rows, inputs, vocab]` of some inputs, compared with the clean run's."""
+        clean = self.run.logits
+        assert clean is not None
+        batch = self.batch
+        if numbers is not None:
+            rows = numbers.cpu()
+            batch = replace(batch, good=batch.good[rows], bad=batch.bad[rows])
+            clean = clean[numbers]
+        return lambda logits: oriented(metric, logits, batch, clean)
