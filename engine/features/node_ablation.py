@@ -11,9 +11,10 @@ Dhimoïla section 3.5.3):
 
    and the run goes on from x'.
 
-All of a site is encoded from one stream, so this is the edge ablation of E|V_C, every allowed edge
-among kept nodes and into the logits. Edge ablation of a sparse graph's `node_circuit` is another
-thing: there a target sees those of its kept parents alone that the graph has an edge from.
+All of a site is encoded from one stream, so this is the edge ablation of every allowed edge out of
+a kept node: of E|V_C, and of what enters error nodes outside V_C, whose masks features fall back
+on. `node_circuit` of a sparse graph is another thing: there a target sees those of the kept parents
+alone that the graph has an edge from.
 
 Rows are (circuit, input) pairs, in micro-batches of `micro_bytes`. Error modes are those of
 `engine.features.ablation`. Pinned by tests/features/test_feature_node_ablation.py.

@@ -179,9 +179,7 @@ def plan_site(
     """
     parts = [_asked(graph, site, number, c, active) for number, c in enumerate(circuits)]
     masks = Masks.join([part.masks for part in parts])
-    runs = np.ones(len(masks), dtype=bool)
-    if skips_empty:
-        runs = masks.prints.any(1)
+    runs = np.asarray(masks.prints.any(1) | (not skips_empty))
     owners, row = distinct(masks.input[runs], masks.prints[runs])
     row_of = np.full(len(masks), -1)
     row_of[runs] = row

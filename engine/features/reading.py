@@ -6,6 +6,7 @@ against the rows' own way through the network, and no call is smaller than it mu
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,7 +16,7 @@ from engine.features.planning import Requests
 from engine.model.dictionaries import Dictionary
 from engine.model.layers import Stream
 
-MOST = 128
+MOST = 32
 
 
 def read_features(
@@ -44,9 +45,9 @@ def read_features(
 
 def _runs(row: Int[np.ndarray, " requests"], most_rows: int) -> Iterator[tuple[int, int]]:
     """Spans of requests, sorted by row, that are encoded together."""
-    starts = np.flatnonzero(np.diff(row, prepend=-1))
+    bounds = np.append(np.flatnonzero(np.diff(row, prepend=-1)), len(row))
     first = 0
-    for start, stop in zip(starts, [*starts[1:], len(row)], strict=True):
+    for start, stop in pairwise(bounds):
         if start > first and (stop - first > MOST or row[start] - row[first] >= most_rows):
             yield first, int(start)
             first = int(start)

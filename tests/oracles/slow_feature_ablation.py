@@ -1,8 +1,8 @@
 """Edge and node ablation of features, one target at a time, on Hugging Face's modules.
 
-The network between sites is walked on `SlowModel`, layer by layer; of the engine, only graphs' names
-and dictionaries' `encode` and `decode` are used. Whole tables of features, whole batches, no
-sharing, no skipping.
+The network between sites is walked on `SlowModel`, layer by layer; of the engine, only the names of
+graphs and `encode` and `decode` of dictionaries are used. Whole tables of features, whole batches,
+no sharing, no skipping.
 """
 
 from dataclasses import dataclass
@@ -65,10 +65,11 @@ class SlowFeatures:
         return self._logits(stream)
 
     def _attention(self, layer, stream):
-        written = self.slow._attention(layer, {}, torch.zeros(()), lambda *_: stream)
-        out = getattr(self.slow._attn(layer), self.slow.names.out)
-        bias = getattr(out, "bias", None)
-        return sum(written) + (0 if bias is None else bias)
+        """What the attention block adds: Hugging Face's own module, and the norms around it."""
+        slow, module = self.slow, self.slow.layers[layer]
+        normed = getattr(module, slow.names.norm1)(stream)
+        out = slow._attn(layer)(normed, **slow.contexts[layer])[0]
+        return out if slow.names.post1 is None else getattr(module, slow.names.post1)(out)
 
     def _logits(self, stream):
         hf, read = self.slow.hf, self.slow.read
@@ -94,7 +95,7 @@ class SlowFeatures:
             fallback = self.nodes(site, value)
             f = fallback.f.clone()
             attributed = (clean[site].f != 0) | (patch[site].f != 0)
-            for number in range(f.shape[-1]):
+            for number in graph.features(site):
                 value = self._reached(site, f"{site}/f{number}", kept, now, patch, errors)
                 own = self.dictionaries[site].encode(value)[..., number]
                 f[..., number] = torch.where(attributed[..., number], own, f[..., number])
