@@ -167,19 +167,19 @@ class AttentionSlopes:
             summed: sum over steps, which costs the projections once for all of them.
         """
         v = "" if summed else "v"
-        at = (slice(None), slice(None), queries, keys)
+        at, every = (slice(None), slice(None), queries, keys), slice(keys.stop)
+        within = slice(queries.start - keys.start, queries.stop - keys.start)
         a = torch.einsum("bvphd,vhpqd->vhbpq", dz, self._left[at])
-        seen = torch.einsum("bvphd,vhqd->vhbpq", dz, self._value[:, :, keys])
+        # a query's own cotangent comes from all keys that it sees, wanted or not
+        seen = torch.einsum("bvphd,vhqd->vhbpq", dz, self._value[:, :, every])
+        d_query = torch.einsum("vhbpq,vhpqe->bvphe", seen, self._by_query[:, :, queries, every])
+        d_query = d_query * self._r[:, queries, :, None]
         d_key = torch.einsum(f"vhbpq,vhpqe->b{v}qhe", a, self._by_key[at])
         d_value = torch.einsum(f"vhpq,bvphd->b{v}qhd", self._weighted[at], dz)
-        d_query = torch.einsum("vhbpq,vhpqe->bvphe", seen, self._by_query[at])
-        d_query = d_query * self._r[:, queries, :, None]
         bias = torch.einsum("bvphd,hd->vhbp", dz, self._bias_value)[..., None]
-        along = torch.einsum("vhbpq,vhpq->bvq", a, self._along_key[at])
-        along += torch.einsum("vhbpq,vhpq->bvq", seen - bias, self._weighted[at]).div_(
-            self._unit.shape[-1]
-        )
-        within = slice(queries.start - keys.start, queries.stop - keys.start)
+        along = torch.einsum("vhbpq,vhpq->bvq", seen[..., keys] - bias, self._weighted[at])
+        along /= self._unit.shape[-1]
+        along += torch.einsum("vhbpq,vhpq->bvq", a, self._along_key[at])
         along[:, :, within] += torch.einsum("bvphe,vphe->bvp", d_query, self._query[:, queries])
         out = torch.einsum(f"bvq,vqd->b{v}qd", along, self._unit[:, keys]).neg_()
         for d_port, weight in ((d_key, self._weights[1]), (d_value, self._weights[2])):
