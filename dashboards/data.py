@@ -29,11 +29,11 @@ RANKED_BY = ("aggregation", "selection")
 
 @dataclass(frozen=True)
 class GraphTables:
-    """Names of a cell's graph: nodes, and which nodes each target (port) belongs to."""
+    """Names of a cell's graph: nodes, and which nodes each target (port) belongs to, as pairs."""
 
     nodes: tuple[str, ...]
     targets: tuple[str, ...]
-    target_nodes: np.ndarray
+    ends: np.ndarray
     sources: tuple[str, ...] = ()
     edge_source: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     edge_target: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
@@ -48,8 +48,14 @@ class GraphTables:
 
     def nodes_of_target(self, target: str) -> list[str]:
         """A port's nodes: one head, or under grouped-query attention all heads of its group."""
-        row = self.target_nodes[self.targets.index(target)]
-        return [self.nodes[i] for i in np.flatnonzero(row)]
+        return self._nodes_of_targets[target]
+
+    @cached_property
+    def _nodes_of_targets(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {name: [] for name in self.targets}
+        for target, node in self.ends.tolist():
+            found[self.targets[target]].append(self.nodes[node])
+        return found
 
 
 @dataclass(frozen=True)
@@ -178,9 +184,9 @@ def _quarantined(log: CommitLog) -> dict[str, str]:
 
 
 def _graph(run: RunDirectory, cell: str) -> GraphTables | None:
-    if not has_array(run.attributions, f"{cell}/graph/target_nodes"):
+    if not has_array(run.attributions, f"{cell}/graph/ends"):
         return None
-    table, about = read_static(run.attributions, f"{cell}/graph/target_nodes")
+    table, about = read_static(run.attributions, f"{cell}/graph/ends")
     into, targets = read_static(run.attributions, f"{cell}/graph/edge_target")
     out_of, sources = read_static(run.attributions, f"{cell}/graph/edge_source")
     names = tuple(about["nodes"]), tuple(targets["names"])

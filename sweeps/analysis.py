@@ -30,6 +30,7 @@ from storage.arrays import open_array
 from storage.readers import aggregate
 from sweeps import layout
 from sweeps.cells import Cell, Condition
+from sweeps.graphs import scores_of
 from sweeps.plan import Plan
 from sweeps.points import settings_of
 
@@ -81,7 +82,7 @@ class Analysis:
     def _scored(self, cell: Cell) -> Iterator[Ranking]:
         evaluate = self._plan.config.evaluate
         for aggregation in evaluate.aggregation:
-            scores = aggregate(self._run, cell.key, aggregation)
+            scores = scores_of(self._run, self._plan, cell, aggregation)
             assert scores is not None
             for selection in evaluate.selection:
                 ranked = np.abs(scores) if selection.endswith("abs") else scores
@@ -111,7 +112,8 @@ class Analysis:
         for ranking in self.rankings:
             yield from self._of_ranking(ranking)
         for cell in self._reduced:
-            yield from self._cost(cell)
+            if not cell.features:  # what an edge between features costs hangs on what is active
+                yield from self._cost(cell)
 
     def _of_curve(self, cell: Cell, fixed: Row, rows: pd.DataFrame) -> Iterator[Row]:
         """Areas under one curve, and the smallest circuits of some faithfulness."""
@@ -150,7 +152,10 @@ class Analysis:
             axis=1,
         )
         patch, metric = fixed["eval_patch"], fixed["metric"]
-        sides = [layout.reference(dataset.key, patch, s, metric) for s in ("full", "empty")]
+        sides = [
+            layout.reference(layout.reference_source(cell), patch, s, metric)
+            for s in ("full", "empty")
+        ]
         full, empty = (self._values(name)[span] for name in sides)
         groups = np.arange(len(values)) // n_eval
         return measures.faithfulness_samples(
@@ -203,7 +208,7 @@ class Analysis:
 
     def _truth(self, cell: Cell) -> np.ndarray | None:
         known, graph = self._known(cell.model, cell.task), self._plan.model(cell).graph
-        if known is None:
+        if known is None or cell.features:
             return None
         return known.node_mask(graph) if self._plan.is_nodes(cell) else known.mask(graph)
 
@@ -264,7 +269,7 @@ class Analysis:
         selection of the config."""
         grids = self._plan.config.evaluate.thresholds()
         first = self._plan.config.evaluate.selection[0]
-        mine = [r for r in self.rankings if r.selection == first]
+        mine = [r for r in self.rankings if r.selection == first and not r.lead.features]
         for a, b in itertools.permutations(mine, 2):
             same = (a.lead.model, a.lead.task, a.aggregation, len(a.scores))
             if same != (b.lead.model, b.lead.task, b.aggregation, len(b.scores)):

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from engine.measures import ranking_stability, score_intervals
 
+from engine.measures import ranking_stability, score_intervals
 from engine.methods import METHODS, Attribution
 from engine.model import PromptBatch
 from engine.patches import Patch, mean_groups, mean_partials
@@ -21,6 +21,7 @@ from storage.blocks import read_block, write_block
 from sweeps import layout
 from sweeps.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
 from sweeps.context import Context, with_halving
+from sweeps.featurework import lists_of_edges, mean_of_features, reduce_lists, scores_of_nodes
 from sweeps.points import settings_of
 from sweeps.prepare import read_candidates
 from tasks import Prompt
@@ -31,6 +32,8 @@ Extra = dict[str, Any]
 
 def run_mean(context: Context, shard: MeanShard) -> tuple[Writes, Extra]:
     """The mean over one group of build prompts, in the model's precision."""
+    if shard.features:
+        return mean_of_features(context, shard)
     settings = context.settings
     prompts = context.prompts(shard.dataset, "build")
     groups = mean_groups(prompts, pooled=settings.pooled)
@@ -53,6 +56,8 @@ def run_mean(context: Context, shard: MeanShard) -> tuple[Writes, Extra]:
 def run_attribute(context: Context, shard: AttributeShard) -> tuple[Writes, Extra]:
     """Scores of a block of inputs, and their partial sums."""
     rows, cell = shard.rows, shard.cell
+    if cell.is_sparse:
+        return lists_of_edges(context, shard)
     prompts = context.prompts(cell.dataset, "build")[rows.start : rows.stop]
 
     def compute(micro_batch: int) -> dict[str, np.ndarray]:
@@ -84,6 +89,9 @@ def _n_bad(context: Context, cell: Cell, scores: np.ndarray) -> int:
 def _attributions(
     context: Context, cell: Cell, prompts: tuple[Prompt, ...], micro_batch: int
 ) -> Iterator[dict[str, np.ndarray]]:
+    if cell.features:
+        yield from scores_of_nodes(context, cell, prompts, micro_batch)
+        return
     model, method = context.model(cell.model), METHODS[cell.method]
     patch: Patch = context.patch(cell.build_patch, cell.dataset, "build")
     candidates = read_candidates(context.run, cell) if cell.is_refined else None
@@ -105,9 +113,9 @@ def _as_arrays(found: Attribution) -> dict[str, np.ndarray]:
 
 def run_reduce(context: Context, shard: ReduceShard) -> tuple[Writes, Extra]:
     """The fold of the committed partials, in the fixed tree over the shards' order."""
+    if shard.cell.is_sparse:
+        return reduce_lists(context, shard)
     log = context.log
-    graph = context.graph(shard.cell.model)
-    n_scores = len(graph.sources) if METHODS[shard.cell.method].scores_nodes else graph.n_edges
 
     def leaves() -> Iterator[tuple[int, np.ndarray]]:
         for index, key in enumerate(shard.leaves):
@@ -115,7 +123,8 @@ def run_reduce(context: Context, shard: ReduceShard) -> tuple[Writes, Extra]:
             mine = next(w for w in writes if w["array"] == layout.partials(shard.cell))
             yield index, read_block(context.run, mine)[0]
 
-    folded = fold.finish(fold.fold(leaves(), len(shard.leaves), n_scores))
+    first = next(leaves())[1]
+    folded = fold.finish(fold.fold(leaves(), len(shard.leaves), first.shape[1]))
     context.check_alive()
     return [
         write_block(context.run, layout.AGGREGATES, layout.folded(shard.group, name), 0, values)

@@ -11,10 +11,10 @@ import numpy as np
 from engine.blockmodel import BlockModel, BlockModelError, Chain, block_model, find_interpreter
 from storage import CommitLog, RunDirectory
 from storage.blocks import read_file
-from storage.readers import aggregate
 from sweeps.cells import BlockShard, Cell, Condition
 from sweeps.circuits import LabelledBlocks, evaluated_mask, simple_graph
 from sweeps.config import ConfigError
+from sweeps.graphs import graph_of, scores_of
 from sweeps.plan import Plan
 from sweeps.prepare import Circuit, circuits_of, make_block_arrays, write_mask
 
@@ -50,7 +50,7 @@ def graph_tool_is_here(plan: Plan) -> bool:
 def fitted_circuit(run: RunDirectory, plan: Plan, cell: Cell) -> Circuit:
     """The circuit of a cell whose pruned edges are nearest in number to `blocks.n_edges`; the first
     of several."""
-    graph, wanted = plan.model(cell).graph, plan.config.blocks.n_edges
+    graph, wanted = graph_of(run, plan, cell), plan.config.blocks.n_edges
     condition = Condition("edge", plan.fitted_patch)
 
     def distance(circuit: Circuit) -> int:
@@ -72,7 +72,7 @@ def read_fitted(run: RunDirectory, plan: Plan, cell: Cell, log: CommitLog) -> Fi
         return None
     chains = [_chain(run, log, shard) for shard in shards]
     circuit = fitted_circuit(run, plan, cell)
-    graph, members = plan.model(cell).graph, plan.dataset(cell).members
+    graph, members = graph_of(run, plan, cell), plan.dataset(cell).members
     mask = evaluated_mask(graph, circuit.mask, Condition("edge", plan.fitted_patch))
     nodes, _ = simple_graph(graph, mask)
     model = block_model([graph.nodes[n] for n in nodes], chains)
@@ -89,7 +89,7 @@ def _chain(run: RunDirectory, log: CommitLog, shard: BlockShard) -> Chain:
 
 def _scores(run: RunDirectory, plan: Plan, cell: Cell, circuit: Circuit, member: str) -> np.ndarray:
     alone = len(plan.dataset(cell).members) == 1
-    found = aggregate(run, cell.key if alone else f"{cell.key}/{member}", circuit.aggregation)
+    found = scores_of(run, plan, cell, circuit.aggregation, "all" if alone else member)
     assert found is not None
     return found
 

@@ -22,6 +22,9 @@ class Cell:
         steps, tau, seed: None where the method takes none.
         rule: the quadrature rule; "" where the method has none.
         n_top, n_random: how many edges are looked at, EAP's first and others; None and 0 for all.
+        features: digest of the sites and dictionaries of a cell over features; "" over heads.
+        target: what an edge into a feature is of; "" over heads and of methods that score nodes.
+        keep: of each input, the largest edges that are stored; None where all are.
     """
 
     model: str
@@ -37,10 +40,18 @@ class Cell:
     seed: int | None = None
     n_top: int | None = None
     n_random: int = 0
+    features: str = ""
+    target: str = ""
+    keep: int | None = None
 
     @property
     def key(self) -> str:
         return f"{self.method}-{digest(asdict(self))[:10]}"
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether its scores are lists of edges; which edges there are, the scores say."""
+        return self.keep is not None
 
     @property
     def candidates(self) -> str:
@@ -104,26 +115,50 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class DictionaryShard:
+    """The training of one site's dictionary. `digest` is of how it is made."""
+
+    model: str
+    site: str
+    digest: str
+    stage = "dictionaries"
+
+    @property
+    def key(self) -> str:
+        return f"{self.site}-{self.digest[:10]}"
+
+
+@dataclass(frozen=True)
 class MeanShard:
-    """The mean that stands in for the prompts of one group."""
+    """The mean that stands in for the prompts of one group: of every source, or, with `features`
+    (their digest), of every feature and error term."""
 
     dataset: str
     group: str
     index: int
+    features: str = ""
     stage = "means"
 
     @property
     def key(self) -> str:
-        return f"{self.dataset}.{self.index:04d}-{slug(self.group)}"
+        return f"{self.source}.{self.index:04d}-{slug(self.group)}"
+
+    @property
+    def source(self) -> str:
+        """The values that it is a mean of."""
+        return f"{self.dataset}.{self.features}" if self.features else self.dataset
 
 
 @dataclass(frozen=True)
 class AttributeShard:
-    """Scores of a block of inputs; `index` counts the cell's shards."""
+    """Scores of a block of inputs; `index` counts the cell's shards. Of `blocks` ranges of target
+    positions it has the `block`-th."""
 
     cell: Cell
     rows: Rows
     index: int
+    block: int = 0
+    blocks: int = 1
 
     @property
     def stage(self) -> str:
@@ -131,7 +166,8 @@ class AttributeShard:
 
     @property
     def key(self) -> str:
-        return f"{self.cell.key}.{self.rows.key}"
+        part = "" if self.blocks == 1 else f".{self.block:03d}"
+        return f"{self.cell.key}.{self.rows.key}{part}"
 
 
 @dataclass(frozen=True)
@@ -162,16 +198,23 @@ class ReduceShard:
 
 @dataclass(frozen=True)
 class ReferenceShard:
-    """The full model and the empty circuit on a block of inputs."""
+    """The full model and the empty circuit on a block of inputs; with `features` (their digest),
+    the full and the empty graph over features."""
 
     dataset: str
     eval_patch: str
     rows: Rows
+    features: str = ""
     stage = "evaluate"
 
     @property
     def key(self) -> str:
-        return f"reference.{self.dataset}.{self.eval_patch}.{self.rows.key}"
+        return f"reference.{self.source}.{self.eval_patch}.{self.rows.key}"
+
+    @property
+    def source(self) -> str:
+        """The graph and the prompts that it is of."""
+        return f"{self.dataset}.{self.features}" if self.features else self.dataset
 
 
 @dataclass(frozen=True)
@@ -261,7 +304,8 @@ class BootstrapShard:
 
 
 Shard = (
-    MeanShard
+    DictionaryShard
+    | MeanShard
     | AttributeShard
     | ReduceShard
     | ReferenceShard
@@ -273,6 +317,7 @@ Shard = (
 
 #: in the order in which they run; those of one row may run at once
 WAVES: tuple[tuple[str, ...], ...] = (
+    ("dictionaries",),
     ("means",),
     ("attribute",),
     ("reduce",),

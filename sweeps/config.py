@@ -15,7 +15,16 @@ import yaml
 from pydantic import ValidationError, field_validator
 
 from sweeps.fields import Name, did_you_mean, within
-from sweeps.sections import Blocks, Data, Evaluate, Execution, Measures, Section, Sweep
+from sweeps.sections import (
+    Blocks,
+    Data,
+    Evaluate,
+    Execution,
+    Features,
+    Measures,
+    Section,
+    Sweep,
+)
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -31,6 +40,7 @@ class Config(Section):
     name: Name
     seed: Annotated[int, within(0, 2**31 - 1)] = 0
     sweep: Sweep = Sweep()
+    features: Features = Features()
     evaluate: Evaluate = Evaluate()
     data: Data = Data()
     blocks: Blocks = Blocks()
@@ -38,7 +48,9 @@ class Config(Section):
     execution: Execution = Execution()
     versions: dict[str, str] | None = None
 
-    @field_validator("sweep", "evaluate", "data", "blocks", "measures", "execution", mode="before")
+    @field_validator(
+        "sweep", "features", "evaluate", "data", "blocks", "measures", "execution", mode="before"
+    )
     @classmethod
     def _a_section_is_a_mapping(cls, value: Any) -> Any:
         return {} if value is None else value
@@ -81,7 +93,17 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     models = tuple(_absolute_model(name, base) for name in config.sweep.model)
     tasks = tuple(_absolute_task(name, base) for name in config.sweep.task)
     sweep = config.sweep.model_copy(update={"model": models, "task": tasks})
-    return config.model_copy(update={"sweep": sweep})
+    given = config.features.dictionaries
+    found = {s: _absolute_file(d, base) if isinstance(d, str) else d for s, d in given.items()}
+    features = config.features.model_copy(update={"dictionaries": found})
+    return config.model_copy(update={"sweep": sweep, "features": features})
+
+
+def _absolute_file(name: str, base: Path) -> str:
+    """What is there, or can only be a path; words and hub names stay. `{layer}` is any layer."""
+    path = base / Path(name).expanduser()
+    is_path = name.startswith((".", "/", "~"))
+    return str(path.resolve()) if is_path or path.exists() else name
 
 
 def _absolute_model(name: str, base: Path) -> str:

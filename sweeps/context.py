@@ -19,13 +19,20 @@ import numpy as np
 import torch
 
 from engine.blockmodel import BlockOptions, Interpreter, find_interpreter
-from engine.graph import EdgeGraph
+from engine.features.segments import FeatureModel
+from engine.features.values import FeaturePatch, make_feature_patch
+from engine.graph import EdgeGraph, Graph
 from engine.model import Model, ModelSource, load_model
+from engine.model.dictionaries import Dictionary
+from engine.model.dictionary_files import load_dictionary
 from engine.patches import Patch, make_patch, resample_partners
 from engine.runtime import parent_alive
 from storage import CommitLog, RunDirectory
-from storage.blocks import read_block
+from storage.blocks import read_block, read_file
 from sweeps import layout
+from sweeps.cells import Cell, DictionaryShard
+from sweeps.featuresets import FeatureSet, SiteDictionary
+from sweeps.graphs import feature_graph
 from sweeps.resolve import prompts_from_json
 from tasks import Prompt
 
@@ -40,13 +47,22 @@ class WorkerSettings:
         run: the run directory.
         models: label -> where it lies.
         datasets: dataset key -> label of its model.
-        mean_shards: dataset key -> group -> key of the shard that holds its mean.
+        mean_shards: what is averaged (`MeanShard.source`) -> group -> key of the shard that holds
+            its mean.
+        features: label of a model -> its sites and dictionaries, if nodes are features.
+        tasks: names of the tasks, whose prompts dictionaries are trained on.
+        feature_edges: how many edges a graph over features keeps.
+        feature_error: what error terms are in an ablated run.
     """
 
     run: Path
     models: Mapping[str, ModelSource]
     datasets: Mapping[str, str]
     mean_shards: Mapping[str, Mapping[str, str]]
+    features: Mapping[str, FeatureSet]
+    tasks: tuple[str, ...]
+    feature_edges: int
+    feature_error: str
     metrics: tuple[str, ...]
     reference_metrics: tuple[str, ...]
     device: str
@@ -76,6 +92,7 @@ class Context:
     settings: WorkerSettings
     _model: Model | None = field(default=None)
     _model_label: str = field(default="")
+    _features: FeatureModel | None = field(default=None)
 
     @cached_property
     def run(self) -> RunDirectory:
@@ -88,15 +105,41 @@ class Context:
     def model(self, label: str) -> Model:
         """The model; one is held at a time."""
         if self._model is None or self._model_label != label:
-            self._model = None
+            self._model = self._features = None
             source = self.settings.models[label]
             self._model = load_model(source, self.settings.device, self.settings.dtype)
             self._model_label = label
         return self._model
 
+    def feature_model(self, label: str) -> FeatureModel:
+        """The model with the dictionaries of its sites."""
+        model = self.model(label)
+        if self._features is None:
+            chosen = self.settings.features[label].dictionaries
+            found = {d.site: self._dictionary(label, d) for d in chosen}
+            self._features = FeatureModel(model, found)
+        return self._features
+
+    def _dictionary(self, label: str, wanted: SiteDictionary) -> Dictionary:
+        source = wanted.source
+        if wanted.trained is not None:
+            key = DictionaryShard(label, wanted.site, wanted.digest).key
+            write = self.log.record("dictionaries", key)["writes"][0]
+            read_file(self.run, write)  # is it what was committed?
+            source = str(self.run.path / write["file"])
+        model = self.model(label)
+        found = load_dictionary(source, d_model=model.d_model)
+        return found.to(model.device, model.layers[0].w_out.dtype)
+
     def graph(self, label: str) -> EdgeGraph:
-        """The model's graph, without its weights."""
+        """The model's graph over heads, without its weights."""
         return _graph(self.settings.models[label])
+
+    def cell_graph(self, cell: Cell) -> Graph:
+        """The graph of a cell; over features, of one whose scores are reduced."""
+        if not cell.features:
+            return self.graph(cell.model)
+        return feature_graph(self.run, cell, self.settings.features[cell.model])
 
     def prompts(self, dataset: str, split: str) -> tuple[Prompt, ...]:
         """The prompts of a split, "build" or "eval"."""
@@ -106,23 +149,36 @@ class Context:
         """A patch of that kind for prompts of a split, "build" or "eval"; a mean's tables are read
         from their committed shards."""
         settings = self.settings
-        partners = None
-        if kind == "resample":
-            partners = resample_partners(self.prompts(dataset, split), settings.seed)
         return make_patch(
             kind,
             self._means(dataset) if kind == "mean" else None,
             pooled=settings.pooled,
-            partners=partners,
+            partners=self._partners(kind, dataset, split),
             seed=settings.seed,
             noise_scale=settings.noise_scale,
         )
 
-    def _means(self, dataset: str) -> dict[str, np.ndarray]:
-        if dataset not in self._tables:
-            shards = self.settings.mean_shards[dataset]
-            self._tables[dataset] = {group: self._mean(key) for group, key in shards.items()}
-        return self._tables[dataset]
+    def feature_patch(self, kind: str, dataset: str, split: str, features: str) -> FeaturePatch:
+        """The same for features and error terms, of the dictionaries with that digest."""
+        return make_feature_patch(
+            kind,
+            self._means(f"{dataset}.{features}") if kind == "mean" else None,
+            pooled=self.settings.pooled,
+            partners=self._partners(kind, dataset, split),
+        )
+
+    def _partners(
+        self, kind: str, dataset: str, split: str
+    ) -> dict[tuple[int, ...], tuple[int, ...]] | None:
+        if kind != "resample":
+            return None
+        return resample_partners(self.prompts(dataset, split), self.settings.seed)
+
+    def _means(self, source: str) -> dict[str, np.ndarray]:
+        if source not in self._tables:
+            shards = self.settings.mean_shards[source]
+            self._tables[source] = {group: self._mean(key) for group, key in shards.items()}
+        return self._tables[source]
 
     @cached_property
     def _tables(self) -> dict[str, dict[str, np.ndarray]]:

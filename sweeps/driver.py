@@ -20,6 +20,7 @@ from engine.runtime import Executor, Failure, Work
 from storage import CommitLog, RunDirectory
 from storage.atomic import remove_strays
 from storage.blocks import move_unsound
+from sweeps import layout
 from sweeps.blockmodels import (
     chain_shards,
     fitted_circuit,
@@ -33,6 +34,7 @@ from sweeps.cells import (
     BlockShard,
     BootstrapShard,
     Cell,
+    DictionaryShard,
     EvaluateShard,
     MeanShard,
     ProbeShard,
@@ -49,6 +51,7 @@ from sweeps.tables import Tables
 
 BLOCK_STAGES = ("blocks", "block_evaluate")
 NAMES = {
+    ("dictionaries",): "training of dictionaries",
     ("means",): "mean patches",
     ("attribute",): "attribution",
     ("reduce",): "reduction",
@@ -273,28 +276,40 @@ class _Needs:
     def __init__(self, plan: Plan, done: dict[str, set[str]], reduced: set[Cell]) -> None:
         self._plan, self._done, self._reduced = plan, done, reduced
         means = [s for s in plan.stages["means"] if isinstance(s, MeanShard)]
-        self._without_means = {s.dataset for s in means if s.key not in done["means"]}
+        self._without_means = {s.source for s in means if s.key not in done["means"]}
+        dictionaries = plan.stages["dictionaries"]
+        missing = [s for s in dictionaries if s.key not in done["dictionaries"]]
+        models = {s.model for s in missing if isinstance(s, DictionaryShard)}
+        self._untrained = {plan.resolved.features[model].digest for model in models}
 
     def met(self, shard: Shard) -> bool:
         if isinstance(shard, AttributeShard):
             ranked = not shard.cell.is_refined or ranking_of(shard.cell) in self._reduced
-            return ranked and self._patch(shard.cell.build_patch, shard.cell.dataset)
+            return ranked and self._values(shard.cell, shard.cell.build_patch)
         if isinstance(shard, ReduceShard | BootstrapShard):
             return set(shard.leaves) <= self._done[shard.leaf_stage]
         if isinstance(shard, ReferenceShard):
-            return self._patch(shard.eval_patch, shard.dataset)
+            trained = shard.features not in self._untrained
+            return trained and self._patch(shard.eval_patch, shard.source)
         if isinstance(shard, EvaluateShard):
-            patch = self._patch(shard.condition.eval_patch, shard.cell.dataset)
+            patch = self._values(shard.cell, shard.condition.eval_patch)
             fitted = shard.condition.blocks == "all" or self._fitted(shard.cell)
             return shard.cell in self._reduced and patch and fitted
         if isinstance(shard, ProbeShard):
             truth = truth_of(self._plan, shard.cell) if shard.kind == "interpolation" else None
             ready = {shard.cell} | ({truth} - {None}) <= self._reduced
             return ready and self._patch(shard.patch, shard.cell.dataset)
-        return isinstance(shard, MeanShard) or shard.cell in self._reduced
+        if isinstance(shard, MeanShard):
+            return shard.features not in self._untrained
+        return isinstance(shard, DictionaryShard) or shard.cell in self._reduced
 
-    def _patch(self, kind: str, dataset: str) -> bool:
-        return kind != "mean" or dataset not in self._without_means
+    def _values(self, cell: Cell, patch: str) -> bool:
+        """Whether a cell's dictionaries and patch values are there."""
+        trained = cell.features not in self._untrained
+        return trained and self._patch(patch, layout.reference_source(cell))
+
+    def _patch(self, kind: str, source: str) -> bool:
+        return kind != "mean" or source not in self._without_means
 
     def _fitted(self, cell: Cell) -> bool:
         return all(s.key in self._done["blocks"] for s in chain_shards(self._plan, cell))

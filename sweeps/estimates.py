@@ -16,6 +16,7 @@ from storage.fold import AGGREGATIONS, STATS
 from sweeps.cells import (
     AttributeShard,
     Cell,
+    DictionaryShard,
     EvaluateShard,
     MeanShard,
     ProbeShard,
@@ -23,12 +24,20 @@ from sweeps.cells import (
     Rows,
     Shard,
 )
+from sweeps.feature_estimates import (
+    feature_bytes,
+    feature_passes,
+    training_flop,
+    training_passes,
+)
 from sweeps.plan import Plan
 from sweeps.points import settings_of
 from sweeps.prepare import COUNTS
 from sweeps.resolve import Dataset
 
 RECORD_BYTES = 1500
+#: one edge of a list, compressed
+LISTED_BYTES = 14
 #: patches whose values are those of a run of their own
 RUN_PATCHES = frozenset({"counterfactual", "resample", "noise"})
 #: what a pass reaches of the rate of a bare matrix product (SmolLM2 and GPT-2-sized, 1 thread)
@@ -59,6 +68,7 @@ def estimate(plan: Plan) -> Estimate:
     passes = [_passes(plan, shard) for shard in shards]
     forwards, backwards = (math.ceil(sum(kind)) for kind in zip(*passes, strict=True))
     work = sum(sum(p) * _pass_flop(plan, s) for p, s in zip(passes, shards, strict=True))
+    work += sum(training_flop(plan, s) for s in shards if isinstance(s, DictionaryShard))
     execution = plan.config.execution
     rate = EFFICIENCY * matrix_rate(execution.threads) * execution.actors
     disk = sum(_disk_bytes(plan))
@@ -68,8 +78,10 @@ def estimate(plan: Plan) -> Estimate:
 def _pass_flop(plan: Plan, shard: Shard) -> float:
     """Floating-point operations of one forward of a micro-batch; a backward to activations takes
     about as many. Logits are had at one position an input."""
-    if isinstance(shard, MeanShard | ReferenceShard):
-        datasets = plan.resolved.datasets.values()
+    datasets = plan.resolved.datasets.values()
+    if isinstance(shard, DictionaryShard):
+        dataset = next(d for d in datasets if d.model == shard.model)
+    elif isinstance(shard, MeanShard | ReferenceShard):
         dataset = next(d for d in datasets if d.key == shard.dataset)
     else:
         dataset = plan.dataset(shard.cell)
@@ -100,6 +112,8 @@ def _passes(plan: Plan, shard: Shard) -> tuple[float, float]:
     """Forwards and backwards of one shard, each of a micro-batch."""
     if isinstance(shard, AttributeShard):
         cell = shard.cell
+        if cell.features:
+            return feature_passes(plan, shard)
         graph, settings = plan.model(cell).graph, settings_of(cell)
         cost = METHODS[cell.method].passes(graph, settings, cell.build_patch)
         n = _batches(plan, shard.rows)
@@ -114,6 +128,8 @@ def _passes(plan: Plan, shard: Shard) -> tuple[float, float]:
         return _batches(plan, shard.rows) * (n_circuits + patch), 0
     if isinstance(shard, ProbeShard):
         return _batches(plan, shard.rows) * _probe_passes(plan, shard), 0
+    if isinstance(shard, DictionaryShard):
+        return training_passes(plan, shard), 0
     return float(isinstance(shard, MeanShard)), 0
 
 
@@ -149,10 +165,15 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
     n_metrics = len(plan.metrics())
     for cell in plan.cells:
         n_edges, dataset = plan.model(cell).graph.n_edges, plan.dataset(cell)
+        if cell.features:
+            n_edges = plan.config.features.edges
         n_build, n_eval = len(dataset.data.build), len(dataset.data.evaluation)
         n_scores = plan.n_scores(cell)
-        yield 4 * n_build * n_scores
-        yield 8 * len(STATS) * n_scores * len(plan.build_rows(cell))
+        if cell.is_sparse:
+            yield LISTED_BYTES * n_build * plan.config.features.position_shards * (cell.keep or 0)
+        else:
+            yield 4 * n_build * n_scores
+            yield 8 * len(STATS) * n_scores * len(plan.build_rows(cell))
         yield n_edges * (len(plan.circuits(cell)) + cell.is_refined)
         yield 8 * n_scores * len(dataset.subsets) * (len(AGGREGATIONS) + len(COUNTS))
         n_conditions = len(plan.conditions())
@@ -179,6 +200,8 @@ def actor_bytes(plan: Plan) -> int:
 def _cell_bytes(plan: Plan, cell: Cell) -> int:
     model, dataset = plan.model(cell), plan.dataset(cell)
     execution = plan.config.execution
+    if cell.features:
+        return PROCESS_BYTES + feature_bytes(plan, cell, NUMBER_BYTES[execution.dtype])
     build, evaluation = (
         Footprint(
             model.sizes,

@@ -9,6 +9,13 @@ import numpy as np
 
 from engine.blockmodel import fit_chain
 from engine.evaluation import evaluate_circuits, evaluate_reference
+from engine.features.evaluation import (
+    FeatureBatch,
+    evaluate_feature_circuits,
+    evaluate_feature_nodes,
+    evaluate_feature_reference,
+)
+from engine.graph import FeatureGraph, touched_nodes
 from engine.methods import METHODS
 from engine.model import PromptBatch
 from storage.atomic import to_json
@@ -27,6 +34,8 @@ ByName = dict[Any, np.ndarray]
 def run_reference(context: Context, shard: ReferenceShard) -> tuple[Writes, Extra]:
     """Each metric of the full model and of the empty circuit, `[input]`, float64."""
     settings = context.settings
+    if shard.features:
+        return _feature_reference(context, shard)
     model = context.model(settings.datasets[shard.dataset])
     patch = context.patch(shard.eval_patch, shard.dataset, "eval")
 
@@ -35,17 +44,43 @@ def run_reference(context: Context, shard: ReferenceShard) -> tuple[Writes, Extr
         sides = {"full": full, "empty": empty}
         return {(side, m): values for side, found in sides.items() for m, values in found.items()}
 
+    return _written_reference(context, shard, measure)
+
+
+def _written_reference(
+    context: Context, shard: ReferenceShard, measure: Callable[[PromptBatch], ByName]
+) -> tuple[Writes, Extra]:
     found, micro_batch = _over_inputs(context, shard.dataset, shard.rows, measure)
     context.check_alive()
     return [
-        _write(context, layout.reference(shard.dataset, shard.eval_patch, *name), shard.rows, row)
+        _write(context, layout.reference(shard.source, shard.eval_patch, *name), shard.rows, row)
         for name, row in found.items()
     ], {"micro_batch": micro_batch}
+
+
+def _feature_reference(context: Context, shard: ReferenceShard) -> tuple[Writes, Extra]:
+    """The model, the empty graph over features, and how far the full one is from the model."""
+    settings = context.settings
+    features = context.feature_model(settings.datasets[shard.dataset])
+    patch = context.feature_patch(shard.eval_patch, shard.dataset, "eval", shard.features)
+
+    def measure(batch: PromptBatch) -> ByName:
+        given = FeatureBatch.make(features, batch, patch)
+        found = evaluate_feature_reference(
+            given, settings.reference_metrics, errors=settings.feature_error
+        )
+        sides = {"full": found.full, "empty": found.empty}
+        values = {(side, m): row for side, by in sides.items() for m, row in by.items()}
+        return values | dict(zip(layout.DISTANCES, (found.distance, found.scale), strict=True))
+
+    return _written_reference(context, shard, measure)
 
 
 def run_evaluate(context: Context, shard: EvaluateShard) -> tuple[Writes, Extra]:
     """Each metric of each circuit under the shard's condition, `[input]`, float64."""
     cell, metrics = shard.cell, context.settings.metrics
+    if cell.features:
+        return _evaluate_features(context, shard)
     model = context.model(cell.model)
     patch = context.patch(shard.condition.eval_patch, cell.dataset, "eval")
     masks = np.stack([_mask(context, shard, circuit) for circuit in shard.circuits])
@@ -53,7 +88,13 @@ def run_evaluate(context: Context, shard: EvaluateShard) -> tuple[Writes, Extra]
     def measure(batch: PromptBatch) -> ByName:
         return evaluate_circuits(model, batch, masks, patch, metrics)
 
-    found, micro_batch = _over_inputs(context, cell.dataset, shard.rows, measure)
+    return _written_values(context, shard, measure)
+
+
+def _written_values(
+    context: Context, shard: EvaluateShard, measure: Callable[[PromptBatch], ByName]
+) -> tuple[Writes, Extra]:
+    found, micro_batch = _over_inputs(context, shard.cell.dataset, shard.rows, measure)
     context.check_alive()
     return [
         _write(context, layout.value(circuit, shard.condition, metric), shard.rows, rows[i])
@@ -62,8 +103,27 @@ def run_evaluate(context: Context, shard: EvaluateShard) -> tuple[Writes, Extra]
     ], {"micro_batch": micro_batch}
 
 
+def _evaluate_features(context: Context, shard: EvaluateShard) -> tuple[Writes, Extra]:
+    """Circuits of features: by their edges, or by the nodes that these touch."""
+    settings, condition, cell = context.settings, shard.condition, shard.cell
+    features, graph = context.feature_model(cell.model), context.cell_graph(cell)
+    assert isinstance(graph, FeatureGraph)
+    patch = context.feature_patch(condition.eval_patch, cell.dataset, "eval", cell.features)
+    masks = np.stack([_mask(context, shard, circuit) for circuit in shard.circuits])
+    by_nodes = condition.ablation == "node" or METHODS[cell.method].scores_nodes
+    kept = np.stack([touched_nodes(graph, mask) for mask in masks])
+
+    def measure(batch: PromptBatch) -> ByName:
+        given, errors = FeatureBatch.make(features, batch, patch), settings.feature_error
+        if by_nodes:
+            return evaluate_feature_nodes(given, graph, kept, settings.metrics, errors=errors)
+        return evaluate_feature_circuits(given, graph, masks, settings.metrics, errors=errors)[0]
+
+    return _written_values(context, shard, measure)
+
+
 def _mask(context: Context, shard: EvaluateShard, circuit: str) -> np.ndarray:
-    graph = context.graph(shard.cell.model)
+    graph = context.cell_graph(shard.cell)
     blocks = shard.condition.blocks
     selected = read_mask(context.run, circuit, "all" if blocks == "complement" else blocks)
     of_nodes = METHODS[shard.cell.method].scores_nodes
@@ -96,7 +156,7 @@ def run_blocks(context: Context, shard: BlockShard) -> tuple[Writes, Extra]:
     """One chain of the block model of a circuit, as JSON in a file of its own."""
     options = context.settings.block_options
     assert options is not None
-    graph = context.graph(shard.cell.model)
+    graph = context.cell_graph(shard.cell)
     mask = evaluated_mask(
         graph, read_mask(context.run, shard.circuit), Condition("edge", shard.patch)
     )

@@ -13,11 +13,6 @@ from pydantic import AfterValidator, BeforeValidator, WrapValidator
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_GRID = 1000
 
-#: values that the contract names and a later release brings
-LATER = {
-    "nodes": ("features",),
-}
-
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or nothing."""
@@ -25,12 +20,10 @@ def did_you_mean(value: object, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def one_of(*allowed: str, later: tuple[str, ...] = ()) -> AfterValidator:
-    """A text that is one of a few; `later` are those that are promised."""
+def one_of(*allowed: str) -> AfterValidator:
+    """A text that is one of a few."""
 
     def check(value: str) -> str:
-        if value in later:
-            raise ValueError(f"is not there yet, it comes later; allowed: {', '.join(allowed)}")
         if value not in allowed:
             hint = did_you_mean(value, allowed)
             raise ValueError(f"is not known; allowed: {', '.join(allowed)}{hint}")

@@ -129,12 +129,16 @@ def worker_settings(plan: Plan, run: RunDirectory) -> WorkerSettings:
     means: dict[str, dict[str, str]] = {}
     for shard in plan.stages["means"]:
         if isinstance(shard, MeanShard):
-            means.setdefault(shard.dataset, {})[shard.group] = shard.key
+            means.setdefault(shard.source, {})[shard.group] = shard.key
     return WorkerSettings(
         run=run.path.resolve(),
         models={label: model.source for label, model in plan.resolved.models.items()},
         datasets={d.key: d.model for d in plan.resolved.datasets.values()},
         mean_shards=means,
+        features=plan.resolved.features,
+        tasks=config.sweep.task,
+        feature_edges=config.features.edges,
+        feature_error=config.features.error,
         metrics=plan.metrics(),
         reference_metrics=plan.reference_metrics(),
         device="cuda" if execution.num_gpus > 0 else "cpu",

@@ -1,12 +1,16 @@
 """Where each number lies in a run directory. The one place that spells these names.
 
 attributions.zarr/<cell>/{scores [input, edge], residual, metric_clean, metric_baseline [input]}
-attributions.zarr/<cell>/graph/{edge_source, edge_target, target_nodes}
+attributions.zarr/<cell>/graph/{edge_source, edge_target, ends [pair of a target and a node of it]}
+    of a cell over features instead of scores: listed/{source, target, weight, raw} [block of
+    positions x input, place], listed/{count, dropped, dropped_abs, residual} [block x input]
+aggregates.zarr/<cell>/edges [edge, end]: of such a cell, the edges that its statistics are of
 aggregates.zarr/<cell>/partials [shard, statistic, edge], and folded <cell>/{mean, max, …} for
     all inputs, <cell>/<member>/{mean, …} for a member task
 aggregates.zarr/<cell>/interval [end, edge] of the mean, and stability [resample]: the rank
     correlation of each resample's |mean scores| with those of all inputs
-means.zarr/<dataset>/<group index> [source, position, d_model]
+means.zarr/<dataset>/<group index> [source, position, d_model]; over features
+    <dataset>.<features>/<group index> [1, position, column]
 evaluations.zarr/candidates/<cell> [edge]: the edges that a refined cell looks at
 evaluations.zarr/<circuit>/mask [edge], and mask.without-<member>, mask.only-<member>
 evaluations.zarr/<circuit>/<ablation>.<eval_patch>[.<blocks>]/<metric> [input]
@@ -14,19 +18,28 @@ evaluations.zarr/<circuit>/minimality.<eval_patch>/<metric> [input, kept edge]: 
 evaluations.zarr/probes/<cell>/{minimality, interpolation} [place]: the edges looked at
 evaluations.zarr/interpolation/<cell>/<metric> [input, place, fraction]
 evaluations.zarr/reference/<dataset>/<eval_patch>/{full, empty}/<metric> [input]
-blocks/<shard>.json, prompts/<dataset>.json
+    over features <dataset>.<features> in place of <dataset>
+blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
 """
 
 from __future__ import annotations
 
 from storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
-from sweeps.cells import Cell, Condition
+from sweeps.cells import Cell, Condition, DictionaryShard
 
 __all__ = ["AGGREGATES", "ATTRIBUTIONS", "EVALUATIONS", "MEANS"]
 
 MEANS = "means.zarr"
 #: per input, beside the scores; float64
 PER_INPUT = ("residual", "metric_clean", "metric_baseline")
+#: of a cell over features: its largest edges (numbers of nodes), and the weight in the target's
+#: units beside that in the metric's
+LISTS = {"source": "int64", "target": "int64", "weight": "float32", "raw": "float32"}
+#: how many edges a list has, the sum of what it dropped, with and without sign, and how far the
+#: completeness of its targets is missed
+PER_LIST = ("count", "dropped", "dropped_abs", "residual")
+#: how far the graph of all features and errors is from the model
+DISTANCES = (("distance", "logits"), ("distance", "scale"))
 
 
 def scores(cell: Cell) -> str:
@@ -57,8 +70,8 @@ def stability(cell: Cell) -> str:
     return f"{cell.key}/stability"
 
 
-def mean(dataset: str, index: int) -> str:
-    return f"{dataset}/{index:04d}"
+def mean(source: str, index: int) -> str:
+    return f"{source}/{index:04d}"
 
 
 def mask(circuit: str, blocks: str = "all") -> str:
@@ -85,8 +98,25 @@ def value(circuit: str, condition: Condition, metric: str) -> str:
     return f"{circuit}/{condition.key}/{metric}"
 
 
-def reference(dataset: str, patch: str, side: str, metric: str) -> str:
-    return f"reference/{dataset}/{patch}/{side}/{metric}"
+def reference(source: str, patch: str, side: str, metric: str) -> str:
+    return f"reference/{source}/{patch}/{side}/{metric}"
+
+
+def reference_source(cell: Cell) -> str:
+    """What a cell's references are of: its prompts, and over features its graph."""
+    return f"{cell.dataset}.{cell.features}" if cell.features else cell.dataset
+
+
+def listed(cell: Cell, name: str) -> str:
+    return f"{cell.key}/listed/{name}"
+
+
+def edges(cell: Cell) -> str:
+    return f"{cell.key}/edges"
+
+
+def dictionary(shard: DictionaryShard) -> str:
+    return f"dictionaries/{shard.key}.safetensors"
 
 
 def prompts(dataset: str) -> str:

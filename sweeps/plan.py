@@ -15,6 +15,7 @@ from engine.methods import METHODS
 from sweeps.canonical import digest
 from sweeps.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
 from sweeps.config import Config, ConfigError
+from sweeps.featuresets import FeatureSet
 from sweeps.points import cells_of
 from sweeps.resolve import Dataset, Resolved, ResolvedModel
 from sweeps.shards import shards_of
@@ -97,9 +98,25 @@ class Plan:
         return METHODS[cell.method].scores_nodes
 
     def n_scores(self, cell: Cell) -> int:
-        """Scores an input: edges, or nodes that write."""
+        """Scores an input: edges, or nodes that write. Of lists of edges, what is kept of all."""
+        if cell.is_sparse:
+            return self.config.features.edges
+        if cell.features:
+            return self.features(cell).n_nodes
         graph = self.model(cell).graph
         return len(graph.sources) if self.is_nodes(cell) else graph.n_edges
+
+    def features(self, cell: Cell) -> FeatureSet:
+        """The sites and dictionaries of a cell over features."""
+        return self.resolved.features[cell.model]
+
+    def feature_digests(self, dataset: Dataset) -> list[str]:
+        """What means and references are had of: "" over heads, the digest over features."""
+        nodes = self.config.sweep.nodes
+        found = {"heads": ""}
+        if "features" in nodes:
+            found["features"] = self.resolved.features[dataset.model].digest
+        return [found[n] for n in nodes]
 
     def build_rows(self, cell: Cell) -> list[Rows]:
         """The blocks of build inputs of its shards: a whole member where the method needs it."""
@@ -150,9 +167,12 @@ class Plan:
         return rows_a_shard(n, self.target_rows(dataset))
 
     def target_rows(self, dataset: Dataset) -> int:
-        """Inputs of a shard as asked for, or of some 4 MB of scores."""
+        """Inputs of a shard as asked for, or of some 4 MB of scores; over features, whose inputs
+        cost more and write less, a micro-batch."""
         if asked := self.config.execution.shard_inputs:
             return asked
+        if self.resolved.features:
+            return self.config.execution.micro_batch
         rows = SHARD_BYTES // (4 * self.resolved.models[dataset.model].graph.n_edges)
         return min(max(rows, SHARD_INPUTS[0]), SHARD_INPUTS[1])
 
@@ -224,6 +244,7 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
         "models": {m.label: m.source.digest for m in resolved.models.values()},
         "tasks": {f"{d.model}/{d.task}": d.fingerprint for d in resolved.datasets.values()},
         "sweep": sweep,
+        "features": _feature_identity(resolved),
         "evaluate": config.evaluate.model_dump(mode="json"),
         "data": config.data.model_dump(mode="json"),
         "blocks": config.blocks.model_dump(mode="json"),
@@ -236,6 +257,14 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
             "shard_inputs": execution.shard_inputs,
         },
     }
+
+
+def _feature_identity(resolved: Resolved) -> dict[str, Any]:
+    """Nothing over heads. Where a dictionary lies is no identity; what it holds is."""
+    if not resolved.features:
+        return {}
+    settings = resolved.config.features.model_dump(mode="json", exclude={"dictionaries"})
+    return {**settings, "sets": {label: f.digest for label, f in resolved.features.items()}}
 
 
 def rows_a_shard(n: int, target: int) -> int:

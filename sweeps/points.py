@@ -64,6 +64,8 @@ def _cell(
     takes, config = METHODS[method].takes, resolved.config
     candidates = config.sweep.candidates if "candidates" in takes else None
     n_edges = resolved.models[dataset.model].graph.n_edges
+    of_features = nodes == "features"
+    edges = of_features and not METHODS[method].scores_nodes
     top = None if candidates is None else min(candidates.top, n_edges)
     others = 0 if candidates is None or method == "eap_acdc" else candidates.random
     return Cell(
@@ -80,6 +82,9 @@ def _cell(
         seed=config.seed if "seed" in takes else None,
         n_top=top,
         n_random=0 if top is None else min(others, n_edges - top),
+        features=resolved.features[dataset.model].digest if of_features else "",
+        target=config.features.target if edges else "",
+        keep=config.features.keep if edges else None,
     )
 
 

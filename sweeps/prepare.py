@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.graph import induced_edges, select
+from engine.graph import Graph, induced_edges, select
 from engine.patches import mean_groups
 from storage import RunDirectory
 from storage.arrays import create_array, has_array, make_store, open_array, read_rows, write_static
@@ -18,7 +18,15 @@ from storage.fold import AGGREGATIONS, STATS
 from storage.readers import aggregate
 from sweeps import layout
 from sweeps.canonical import digest
-from sweeps.cells import BootstrapShard, Cell, ReduceShard
+from sweeps.cells import (
+    BootstrapShard,
+    Cell,
+    CircuitSpec,
+    MeanShard,
+    ReduceShard,
+    ReferenceShard,
+)
+from sweeps.graphs import graph_of, node_numbers, scores_of
 from sweeps.plan import Plan
 from sweeps.points import ranking_of
 from sweeps.resolve import Dataset, prompts_to_json
@@ -36,7 +44,8 @@ def prepare(run: RunDirectory, plan: Plan) -> None:
         if plan.mean_is_used:
             _make_mean_arrays(run, plan, dataset)
     for cell in plan.cells:
-        _write_graph(run, plan, cell)
+        if not cell.features:
+            write_graph(run, cell, plan.model(cell).graph)
         _make_score_arrays(run, plan, cell)
         _make_folded_arrays(run, plan, cell)
         _make_value_arrays(run, plan, cell)
@@ -51,12 +60,12 @@ def _write_prompts(run: RunDirectory, dataset: Dataset) -> None:
         replace(path, data)
 
 
-def _write_graph(run: RunDirectory, plan: Plan, cell: Cell) -> None:
-    graph = plan.model(cell).graph
+def write_graph(run: RunDirectory, cell: Cell, graph: Graph) -> None:
+    """Names and ends of a cell's nodes and edges."""
     tables = {
         "edge_source": (graph.edge_source, {"names": list(graph.sources)}),
         "edge_target": (graph.edge_target, {"names": list(graph.targets)}),
-        "target_nodes": (graph.target_nodes, {"nodes": list(graph.nodes)}),
+        "ends": (graph.ends.pairs, {"nodes": list(graph.nodes)}),
     }
     for name, (values, attributes) in tables.items():
         if not has_array(run.attributions, layout.graph(cell, name)):
@@ -67,6 +76,9 @@ def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     n_scores, n = plan.n_scores(cell), len(plan.dataset(cell).data.build)
     n_shards = len(plan.build_rows(cell))
     step = n // n_shards
+    if cell.is_sparse:
+        _make_lists(run, plan, cell, n, step)
+        return
     create_array(run.attributions, layout.scores(cell), (n, n_scores), (step, n_scores))
     for name in layout.PER_INPUT:
         create_array(run.attributions, layout.per_input(cell, name), (n,), (step,), "float64")
@@ -74,10 +86,26 @@ def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     create_array(run.aggregates, layout.partials(cell), shape, (1, *shape[1:]), "float64")
 
 
+def _make_lists(run: RunDirectory, plan: Plan, cell: Cell, n: int, step: int) -> None:
+    """Of each input and block of target positions, its largest edges; what they are is not known
+    before, so that their number is what bounds them."""
+    n_rows, keep = n * plan.config.features.position_shards, cell.keep or 0
+    for name, dtype in layout.LISTS.items():
+        shape, chunk = (n_rows, keep), (step, keep)
+        path = layout.listed(cell, name)
+        create_array(run.attributions, path, shape, chunk, dtype, compress=True)
+    for name in layout.PER_LIST:
+        create_array(run.attributions, layout.listed(cell, name), (n_rows,), (step,), "float64")
+    ends = (plan.n_scores(cell), 2)
+    create_array(run.aggregates, layout.edges(cell), ends, ends, "int64", compress=True)
+
+
 def _make_folded_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     n_scores = plan.n_scores(cell)
     shards = [*plan.stages["reduce"], *plan.stages["reduce_refined"]]
     groups = {s.group for s in shards if isinstance(s, ReduceShard) and s.cell == cell}
+    if cell.is_sparse:  # one shard folds the members too
+        groups = {ReduceShard(cell, subset, ()).group for subset in plan.dataset(cell).subsets}
     for group in sorted(groups):
         for name in (*AGGREGATIONS, *COUNTS):
             dtype = "int64" if name in COUNTS else "float64"
@@ -100,18 +128,25 @@ def _make_mean_arrays(run: RunDirectory, plan: Plan, dataset: Dataset) -> None:
     make_store(run.path / layout.MEANS)
     prompts = dataset.data.build
     lengths = dict(zip(mean_groups(prompts, pooled=pooled), map(len, prompts), strict=True))
-    for index, group in enumerate(dataset.build_groups(pooled)):
-        length = 1 if pooled else lengths[group]
-        shape = (len(model.graph.sources), length, model.sizes.d_model)
-        create_array(run.path / layout.MEANS, layout.mean(dataset.key, index), shape, shape, dtype)
+    for features in plan.feature_digests(dataset):
+        rows, columns = len(model.graph.sources), model.sizes.d_model
+        if features:
+            chosen = plan.resolved.features[dataset.model].dictionaries
+            rows, columns = 1, sum(d.n_features + model.sizes.d_model for d in chosen)
+        for index, group in enumerate(dataset.build_groups(pooled)):
+            shape = (rows, 1 if pooled else lengths[group], columns)
+            name = layout.mean(MeanShard(dataset.key, group, index, features).source, index)
+            create_array(run.path / layout.MEANS, name, shape, shape, dtype)
 
 
 def _make_reference_arrays(run: RunDirectory, plan: Plan, dataset: Dataset) -> None:
     n, step = len(dataset.data.evaluation), plan.shard_rows(dataset, "eval")
-    for patch in plan.config.evaluate.eval_patch:
-        for side in ("full", "empty"):
-            for metric in plan.reference_metrics():
-                name = layout.reference(dataset.key, patch, side, metric)
+    sides = [(side, metric) for side in ("full", "empty") for metric in plan.reference_metrics()]
+    for shard in plan.stages["evaluate"]:
+        if isinstance(shard, ReferenceShard) and shard.dataset == dataset.key:
+            more = layout.DISTANCES if shard.features else ()
+            for side, metric in (*sides, *more):
+                name = layout.reference(shard.source, shard.eval_patch, side, metric)
                 create_array(run.evaluations, name, (n,), (step,), "float64")
 
 
@@ -166,22 +201,44 @@ class Circuit:
 def circuits_of(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Circuit]:
     """The circuits of a cell whose scores are reduced, from its aggregates over all inputs. Of a
     cell that scores nodes, a circuit is all edges among the nodes that are kept."""
-    aggregates: dict[str, np.ndarray] = {}
-    graph = plan.model(cell).graph
-    for spec in plan.circuits(cell):
-        if spec.aggregation not in aggregates:
-            found = aggregate(run, cell.key, spec.aggregation)
-            assert found is not None
-            aggregates[spec.aggregation] = found
-        weights = aggregates[spec.aggregation]
-        mask = select(weights, spec.selection, spec.threshold)
+    graph = graph_of(run, plan, cell)
+    for spec, weights, mask in _selected(run, plan, cell):
         if plan.is_nodes(cell):
-            mask, weights = induced_edges(graph, mask), weights[graph.edge_source]
+            numbers = node_numbers(plan, cell, graph)
+            mask, weights = induced_edges(graph, mask[numbers]), weights[numbers[graph.edge_source]]
         yield Circuit(spec.key, spec.aggregation, spec.selection, spec.threshold, mask, weights)
 
 
+def _selected(
+    run: RunDirectory, plan: Plan, cell: Cell
+) -> Iterator[tuple[CircuitSpec, np.ndarray, np.ndarray]]:
+    """Each circuit with the scores that decide it and which of them are kept."""
+    aggregates: dict[str, np.ndarray] = {}
+    for spec in plan.circuits(cell):
+        if spec.aggregation not in aggregates:
+            found = scores_of(run, plan, cell, spec.aggregation)
+            assert found is not None
+            aggregates[spec.aggregation] = found
+        weights = aggregates[spec.aggregation]
+        yield spec, weights, select(weights, spec.selection, spec.threshold)
+
+
+def _write_nodes(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+    """Over features: the nodes of all circuits of a cell that scores nodes; its graph is over
+    them."""
+    kept = np.zeros(plan.n_scores(cell), dtype=bool)
+    for _, _, mask in _selected(run, plan, cell):
+        kept |= mask
+    if not has_array(run.aggregates, layout.edges(cell)):
+        write_static(run.aggregates, layout.edges(cell), np.flatnonzero(kept))
+
+
 def write_masks(run: RunDirectory, plan: Plan, cell: Cell) -> None:
-    """The masks of a cell's circuits, where actors find them."""
+    """The masks of a cell's circuits, where actors find them; of features also their graph."""
+    if cell.features:
+        if plan.is_nodes(cell):
+            _write_nodes(run, plan, cell)
+        write_graph(run, cell, graph_of(run, plan, cell))
     for circuit in circuits_of(run, plan, cell):
         write_mask(run, circuit.key, "all", circuit.mask)
 

@@ -19,6 +19,7 @@ from engine.model import ModelError, ModelSizes, ModelSource, resolve_model
 from engine.patches import PatchError, mean_groups, resample_partners
 from sweeps.canonical import digest, slug
 from sweeps.config import Config, ConfigError
+from sweeps.featuresets import FeatureSet, check_features, feature_set
 from tasks import Prompt, TaskData, TaskError, build_task, check_task_name
 
 T = TypeVar("T")
@@ -89,11 +90,13 @@ class Resolved:
     Attributes:
         models: by label, in the config's order.
         datasets: by (model label, task label), in the config's order.
+        features: by model label, where the config has nodes 'features'.
     """
 
     config: Config
     models: dict[str, ResolvedModel]
     datasets: dict[tuple[str, str], Dataset]
+    features: dict[str, FeatureSet]
 
 
 def resolve(config: Config) -> Resolved:
@@ -103,6 +106,7 @@ def resolve(config: Config) -> Resolved:
         ConfigError: one line; nothing was written but the model cache.
     """
     _check_methods(config)
+    check_features(config)
     for name in config.sweep.task:
         _refuse("sweep.task", TaskError, partial(check_task_name, name))
     models = {m.label: m for m in map(_model, config.sweep.model)}
@@ -117,7 +121,10 @@ def resolve(config: Config) -> Resolved:
             datasets[model.label, dataset.task] = dataset
     if len(datasets) < len(models) * len(config.sweep.task):
         raise ConfigError("sweep.task: two tasks have the same name; rename one of the files")
-    return Resolved(config, models, datasets)
+    features: dict[str, FeatureSet] = {}
+    if "features" in config.sweep.nodes:
+        features = {label: feature_set(config, label, m.source) for label, m in models.items()}
+    return Resolved(config, models, datasets, features)
 
 
 def _check_methods(config: Config) -> None:

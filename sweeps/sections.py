@@ -8,7 +8,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, mod
 
 from sweeps.fields import (
     AXIS,
-    LATER,
     NotNegative,
     Positive,
     Text,
@@ -34,6 +33,9 @@ METHODS = (
     "hisp",
     "random",
 )
+NODES = ("heads", "features")
+#: methods that attribute features
+FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")
 RULES = ("midpoint", "right", "trapezoid", "gauss_legendre")
 PATCHES = ("counterfactual", "resample", "mean", "zero", "noise")
 METRICS = (
@@ -77,9 +79,7 @@ class Sweep(Section):
 
     model: Annotated[tuple[Text, ...], AXIS] = ("smollm2-135m",)
     task: Annotated[tuple[Text, ...], AXIS] = ("ioi",)
-    nodes: Annotated[tuple[Annotated[str, one_of("heads", later=LATER["nodes"])], ...], AXIS] = (
-        "heads",
-    )
+    nodes: Annotated[tuple[Annotated[str, one_of(*NODES)], ...], AXIS] = ("heads",)
     method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = ("eap",)
     steps: Annotated[tuple[Annotated[int, within(1, 1000)], ...], AXIS] = (5,)
     rule: Annotated[tuple[Annotated[str, one_of(*RULES)], ...], AXIS] = ("midpoint",)
@@ -100,6 +100,43 @@ class Sweep(Section):
     @classmethod
     def _all_is_no_choice(cls, value: Any) -> Any:
         return None if value == "all" else value
+
+
+class Trained(Section):
+    """A dictionary that the run trains itself, before all else, on the activations of its site over
+    prompts of the run's tasks: `prompts` of each task, clean and patch.
+
+    `kind` topk keeps the `k` largest features a position, relu pays `l1` for each; pca takes
+    neither.
+    """
+
+    kind: Annotated[str, one_of("topk", "relu", "pca")]
+    features: Annotated[int, within(1, 10**6)] = 1024
+    k: Annotated[int, within(1)] = 16
+    l1: NotNegative = 0.01
+    steps: Annotated[int, within(1, 10**7)] = 1000
+    batch: Annotated[int, within(1, 10**6)] = 256
+    lr: Positive = 1e-3
+    prompts: Annotated[int, within(1, 10**6)] = 256
+
+
+class Features(Section):
+    """How `sweep.nodes: features` takes a model apart.
+
+    `dictionaries`: site (`embed`, `resid3`, `attn3`, `mlp3`, or `resid*` for every layer) -> where
+    its dictionary is (a file, a folder, a hub name, `identity`, `none`; `{layer}` stands for the
+    layer), or how it is trained (`Trained`). `error`: what error terms are in an ablated run;
+    `target`: what an edge into a feature is of, the feature's value or the metric. Of each input
+    the `keep` largest edges are stored, of all inputs together `edges`. Target positions are split
+    over `position_shards`.
+    """
+
+    dictionaries: dict[str, Text | Trained] = {}
+    error: Annotated[str, one_of("node", "clean", "patch", "zero")] = "node"
+    target: Annotated[str, one_of("value", "metric")] = "value"
+    keep: Annotated[int, within(1, 10**7)] = 20000
+    edges: Annotated[int, within(1, 10**8)] = 200000
+    position_shards: Annotated[int, within(1, 1000)] = 1
 
 
 class Evaluate(Section):

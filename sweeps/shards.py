@@ -13,6 +13,7 @@ from sweeps.cells import (
     BlockShard,
     BootstrapShard,
     Cell,
+    DictionaryShard,
     EvaluateShard,
     MeanShard,
     ProbeShard,
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 
 def shards_of(plan: Plan) -> Iterator[Shard]:
     """Every shard of a plan."""
+    yield from _dictionary_shards(plan)
     for dataset in plan.resolved.datasets.values():
-        if plan.mean_is_used:
-            yield from _mean_shards(plan, dataset)
-        yield from _reference_shards(plan, dataset)
+        for features in plan.feature_digests(dataset):
+            if plan.mean_is_used:
+                yield from _mean_shards(plan, dataset, features)
+            yield from _reference_shards(plan, dataset, features)
     for cell in plan.cells:
         yield from _attribute_shards(plan, cell)
         yield from _reduce_shards(plan, cell)
@@ -41,25 +44,38 @@ def shards_of(plan: Plan) -> Iterator[Shard]:
         yield from _block_shards(plan, cell)
 
 
-def _mean_shards(plan: Plan, dataset: Dataset) -> Iterator[Shard]:
+def _dictionary_shards(plan: Plan) -> Iterator[Shard]:
+    for features in plan.resolved.features.values():
+        for dictionary in features.trained():
+            yield DictionaryShard(features.model, dictionary.site, dictionary.digest)
+
+
+def _mean_shards(plan: Plan, dataset: Dataset, features: str) -> Iterator[Shard]:
     pooled = plan.config.data.mean_positions == "pooled"
     for index, group in enumerate(dataset.build_groups(pooled)):
-        yield MeanShard(dataset.key, group, index)
+        yield MeanShard(dataset.key, group, index, features)
 
 
-def _reference_shards(plan: Plan, dataset: Dataset) -> Iterator[Shard]:
+def _reference_shards(plan: Plan, dataset: Dataset, features: str) -> Iterator[Shard]:
     for patch in plan.config.evaluate.eval_patch:
         for rows in plan.rows(dataset, "eval"):
-            yield ReferenceShard(dataset.key, patch, rows)
+            yield ReferenceShard(dataset.key, patch, rows, features)
 
 
 def _attribute_shards(plan: Plan, cell: Cell) -> Iterator[AttributeShard]:
-    for index, rows in enumerate(plan.build_rows(cell)):
-        yield AttributeShard(cell, rows, index)
+    """Of scores that are lists, a shard may have some of the target positions only."""
+    blocks = plan.config.features.position_shards if cell.is_sparse else 1
+    rows = plan.build_rows(cell)
+    for block in range(blocks):
+        for index, mine in enumerate(rows):
+            yield AttributeShard(cell, mine, block * len(rows) + index, block, blocks)
 
 
 def _reduce_shards(plan: Plan, cell: Cell) -> Iterator[Shard]:
     shards = list(_attribute_shards(plan, cell))
+    if cell.is_sparse:  # members are had together, over the same edges
+        yield ReduceShard(cell, "all", tuple(s.key for s in shards))
+        return
     for subset in plan.dataset(cell).subsets:
         leaves = tuple(s.key for s in shards if subset in ("all", s.rows.member))
         yield ReduceShard(cell, subset, leaves)
@@ -101,7 +117,7 @@ def _probe_shards(plan: Plan, cell: Cell) -> Iterator[ProbeShard]:
 def _bootstrap_shards(plan: Plan, cell: Cell) -> Iterator[BootstrapShard]:
     """Not of a search, whose scores are of one order of removals, nor of what no input changes."""
     inputs_matter = cell.tau is None and cell.seed is None
-    if not plan.config.measures.bootstrap or not inputs_matter:
+    if not plan.config.measures.bootstrap or not inputs_matter or cell.features:
         return
     n, dataset = plan.config.data.n_build, plan.dataset(cell)
     members = tuple((m * n, (m + 1) * n) for m in range(len(dataset.members)))

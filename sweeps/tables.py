@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from engine.evaluation import faithfulness
-from engine.graph import circuit_stats
 from storage import CommitLog, RunDirectory
 from storage.arrays import open_array
 from storage.readers import results as read_results
@@ -42,8 +41,9 @@ from storage.tables import (
 from sweeps import layout
 from sweeps.analysis import Analysis
 from sweeps.blockmodels import Fitted, read_fitted
-from sweeps.cells import Cell, Condition, EvaluateShard, ProbeShard, ReferenceShard
+from sweeps.cells import Cell, Condition, EvaluateShard, ProbeShard, ReferenceShard, Rows
 from sweeps.circuits import evaluated_mask
+from sweeps.graphs import graph_of, stats_of
 from sweeps.plan import Plan
 from sweeps.prepare import Circuit, circuits_of, read_mask
 from sweeps.probes import interpolation_rows, minimality_rows
@@ -108,7 +108,7 @@ class Tables:
 
     # --- circuits and blocks -------------------------------------------------------------------
     def _circuit_edges(self, cell: Cell, circuit: Circuit) -> pd.DataFrame:
-        graph = self._plan.model(cell).graph
+        graph = graph_of(self._run, self._plan, cell)
         kept = np.flatnonzero(circuit.mask)
         return pd.DataFrame(
             {
@@ -175,7 +175,8 @@ class Tables:
         dataset = self._plan.dataset(cell)
         done = self._done[shards[0].stage]
         missing = {s.rows.member for s in shards if s.key not in done}
-        missing |= self._missing_references(dataset.key, condition.eval_patch)
+        source = layout.reference_source(cell)
+        missing |= self._missing_references(source, condition.eval_patch)
         fixed = self._fixed_columns(cell, circuit, condition)
         for subset, rows in _subsets(dataset, self._plan.config.data.n_eval):
             if missing & ({subset} if subset != "all" else set(dataset.members)):
@@ -185,26 +186,26 @@ class Tables:
                     **fixed,
                     "subset": subset,
                     "metric": metric,
-                    **self._measured(dataset, circuit, condition, metric, rows),
+                    **self._measured(source, circuit, condition, metric, rows),
                 }
 
-    def _find_missing_references(self, dataset: str, patch: str) -> frozenset[str]:
+    def _find_missing_references(self, source: str, patch: str) -> frozenset[str]:
         return frozenset(
             shard.rows.member
             for shard in self._plan.stages["evaluate"]
             if isinstance(shard, ReferenceShard)
-            and (shard.dataset, shard.eval_patch) == (dataset, patch)
+            and (shard.source, shard.eval_patch) == (source, patch)
             and shard.key not in self._done["evaluate"]
         )
 
     def _fixed_columns(self, cell: Cell, circuit: Circuit, condition: Condition) -> Row:
-        graph = self._plan.model(cell).graph
+        graph = graph_of(self._run, self._plan, cell)
         selected = circuit.mask
         if condition.blocks not in ("all", "complement"):
             selected = read_mask(self._run, circuit.key, condition.blocks)
         of_nodes = self._plan.is_nodes(cell)
         kept = evaluated_mask(graph, selected, condition, of_nodes=of_nodes)
-        stats = circuit_stats(graph, kept)
+        stats = stats_of(graph, kept, condition.ablation)
         return {
             "cell": cell.key,
             "circuit": circuit.key,
@@ -231,14 +232,14 @@ class Tables:
         }
 
     def _measured(
-        self, dataset: Dataset, circuit: Circuit, condition: Condition, metric: str, rows: slice
+        self, source: str, circuit: Circuit, condition: Condition, metric: str, rows: slice
     ) -> Row:
         """Means over the subset's inputs, and the ratio of means."""
         patch = condition.eval_patch
         names = (
             layout.value(circuit.key, condition, metric),
-            layout.reference(dataset.key, patch, "full", metric),
-            layout.reference(dataset.key, patch, "empty", metric),
+            layout.reference(source, patch, "full", metric),
+            layout.reference(source, patch, "empty", metric),
         )
         value, full, empty = (float(np.mean(self._values(name)[rows])) for name in names)
         return {
@@ -259,13 +260,15 @@ class Tables:
         patch = self._plan.config.evaluate.eval_patch[0]
         found = []
         for dataset in self._plan.resolved.datasets.values():
-            missing = self._missing_references(dataset.key, patch)
+            features = self._plan.feature_digests(dataset)[0]
+            source = ReferenceShard(dataset.key, patch, Rows("", 0, 0), features).source
+            missing = self._missing_references(source, patch)
             for member, rows in _subsets(dataset, self._plan.config.data.n_eval, members=True):
                 if member in missing:
                     continue
                 row: Row = {"model": dataset.model, "task": member}
                 for metric in ("accuracy", "logit_diff"):
-                    name = layout.reference(dataset.key, patch, "full", metric)
+                    name = layout.reference(source, patch, "full", metric)
                     row[metric] = float(np.mean(self._values(name)[rows]))
                 found.append(row)
         return found

@@ -14,6 +14,7 @@ from sweeps.cells import (
     AttributeShard,
     BlockShard,
     BootstrapShard,
+    DictionaryShard,
     EvaluateShard,
     MeanShard,
     ProbeShard,
@@ -23,9 +24,11 @@ from sweeps.cells import (
 )
 from sweeps.context import Context, WorkerSettings
 from sweeps.evaluation import run_blocks, run_evaluate, run_reference
+from sweeps.featurework import train_dictionary
 from sweeps.probes import run_probe
 
 DOERS: dict[type, Callable[[Context, Any], tuple[list[dict[str, Any]], dict[str, Any]]]] = {
+    DictionaryShard: train_dictionary,
     MeanShard: run_mean,
     AttributeShard: run_attribute,
     ReduceShard: run_reduce,

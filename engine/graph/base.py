@@ -43,6 +43,11 @@ class Ends:
     n_targets: int
     n_nodes: int
 
+    @property
+    def pairs(self) -> Int[np.ndarray, "pairs 2"]:
+        """(target, node), as a table."""
+        return np.stack([self.target, self.node], axis=1)
+
     @cached_property
     def first(self) -> Int[np.ndarray, " targets_and_one"]:
         """Where the pairs of each target start."""

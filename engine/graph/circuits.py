@@ -150,19 +150,24 @@ def only_nodes(graph: Graph, mask: EdgeMask, nodes: Iterable[str]) -> EdgeMask:
 
 @dataclass(frozen=True)
 class CircuitStats:
-    """Sizes of a circuit: `average_degree` = 2 E / N (0 if empty), `density` = E / E_possible."""
+    """Sizes of a circuit."""
 
     n_nodes: int
     n_edges: int
     n_edges_possible: int
-    average_degree: float
-    density: float
+
+    @property
+    def average_degree(self) -> float:
+        """2 E / N, 0 if empty."""
+        return 2 * self.n_edges / self.n_nodes if self.n_nodes else 0.0
+
+    @property
+    def density(self) -> float:
+        """E / E_possible."""
+        return self.n_edges / self.n_edges_possible if self.n_edges_possible else 0.0
 
 
 def circuit_stats(graph: Graph, mask: EdgeMask) -> CircuitStats:
     """Count a circuit's nodes (on kept edges) and edges (a kv port's edge counts once)."""
     n_nodes = int(touched_nodes(graph, mask).sum())
-    n_edges = int(mask.sum())
-    degree = 2 * n_edges / n_nodes if n_nodes else 0.0
-    possible = graph.n_edges_possible
-    return CircuitStats(n_nodes, n_edges, possible, degree, n_edges / possible if possible else 0.0)
+    return CircuitStats(n_nodes, int(mask.sum()), graph.n_edges_possible)

@@ -195,6 +195,12 @@ class FeatureGraph:
         sizes = np.diff(self._first)
         return int(sizes @ self._allowed @ sizes)
 
+    def n_edges_among(self, kept: Bool[np.ndarray, " nodes"]) -> int:
+        """Pairs that the sites allow among these nodes and the sink: E|V_C."""
+        sizes = np.bincount(self._site_of[:-1], kept[:-1], minlength=len(self._site_names))
+        sizes[-1] = 1
+        return int(sizes @ self._allowed @ sizes)
+
     def edge_name(self, edge: int) -> str:
         """The edge as people write it: `resid2/f7->resid3/err`."""
         return f"{self.sources[self.edge_source[edge]]}->{self.targets[self.edge_target[edge]]}"

@@ -401,6 +401,10 @@ def _write_arrays(run: RunDirectory, unreduced: str) -> None:
         for name, table, names in (
             ("edge_source", GRAPH.edge_source, {"names": list(GRAPH.sources)}),
             ("edge_target", GRAPH.edge_target, {"names": list(GRAPH.targets)}),
-            ("target_nodes", GRAPH.target_nodes, {"nodes": list(GRAPH.nodes)}),
+            (
+                "ends",
+                GRAPH.ends.pairs,
+                {"nodes": list(GRAPH.nodes)},
+            ),
         ):
             write_static(run.attributions, f"{key}/graph/{name}", table, names)

@@ -19,7 +19,7 @@ from dashboards.structure import (
 from engine.graph import EdgeGraph, GraphSpec, prune
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=2, n_heads=2, n_kv_heads=1))
-TABLES = GraphTables(GRAPH.nodes, GRAPH.targets, GRAPH.target_nodes)
+TABLES = GraphTables(GRAPH.nodes, GRAPH.targets, GRAPH.ends.pairs)
 
 
 def results(**changes):
@@ -171,7 +171,7 @@ def test_edges_on_a_path_are_those_that_pruning_keeps(seed):
 def test_only_the_strongest_edges_of_a_large_circuit_are_drawn():
     graph = EdgeGraph(GraphSpec(6, 6, 6))
     names = [graph.edge_name(e) for e in range(2 * MAX_DRAWN_EDGES)]
-    tables = GraphTables(graph.nodes, graph.targets, graph.target_nodes)
+    tables = GraphTables(graph.nodes, graph.targets, graph.ends.pairs)
     figure = circuit_figure(circuit(*names), tables)
     lines = [t for t in figure.data if t.mode == "lines"]
     assert sum(len(t.x) for t in lines) == MAX_DRAWN_EDGES * (CURVE_POINTS + 1)

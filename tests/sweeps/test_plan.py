@@ -116,11 +116,16 @@ def test_keys_are_unique_and_can_be_file_names():
         sweep={"task": "ioi", "method": ["eap", "exact"], "candidates": {"top": 3}},
         measures={"minimality": 5, "interpolate": 2},
     )
-    mixed = plan(blocks=BLOCKS)
-    assert mixed.stages["block_evaluate"]
-    for stage, shards in made.stages.items():
+    mixed = plan(
+        blocks={"fit": "flat"},
+        sweep={"task": "ioi+agreement", "nodes": "features", "method": "ig_activations"},
+        features={"dictionaries": {"resid1": {"kind": "topk"}}, "position_shards": 2},
+    )
+    lacks = [{stage for stage, shards in p.stages.items() if not shards} for p in (made, mixed)]
+    assert lacks[0] == {"dictionaries", "block_evaluate"}
+    assert not lacks[0] & lacks[1]
+    for shards in (*made.stages.values(), *mixed.stages.values()):
         keys = [s.key for s in shards]
-        assert keys or stage == "block_evaluate", stage
         assert len(set(keys)) == len(keys)
         assert all(slug(key, 200) == key for key in keys)
 

@@ -1,0 +1,249 @@
+"""Training dictionaries on the activations of a site.
+
+With x the activations, n x d:
+
+1. b is the coordinate-wise median of x and s the median of |x − b| / √d: a few positions (the first
+   token's, often) are a hundred times as long as the others, and means would be theirs.
+2. On y = (x − b) / s, with unit-norm d_j and e_j = d_j at first, minimise over batches with Adam
+
+       topk   |y − D(E(y))|² / d                      (Gao et al. 2024)
+       relu   |y − D(E(y))|² / d + l1 Σ_j f_j         (Bricken et al. 2023; Huben et al. 2024)
+
+   where no position counts for more than the batch's `CLIP`-fold median; decoder rows are brought
+   back to unit norm after each step.
+3. Every so often features that were never on since are given new directions, those of what is
+   explained worst, and start small.
+4. f is in the units of x again: h is multiplied by s, and nothing else.
+
+`pca` is b and the principal axes, an orthogonal basis. The same seed gives the same dictionary.
+Pinned by tests/model/test_training.py (planted features are found).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from engine.features.segments import FeatureModel
+from engine.model import Model
+from engine.model.dictionaries import (
+    Dictionary,
+    DictionaryError,
+    Linear,
+    NoDictionary,
+    Relu,
+    TopK,
+)
+from tasks import Prompt
+
+Activations = Float[Tensor, "places d_model"]
+KINDS = ("topk", "relu", "pca")
+#: how much longer than the median a position may be before it counts for less
+CLIP = 4.0
+#: dead features are looked for so often in a training
+RESAMPLINGS = 8
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a dictionary is trained.
+
+    Attributes:
+        kind: one of `KINDS`.
+        features: how many.
+        k: features on at a position (topk).
+        l1: price of a feature (relu).
+        steps, batch, lr: of Adam; the rate falls to 0 over the last fifth.
+        seed: of the start and of the batches.
+    """
+
+    kind: str
+    features: int = 1024
+    k: int = 16
+    l1: float = 0.01
+    steps: int = 1000
+    batch: int = 256
+    lr: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a dictionary does on activations.
+
+    Attributes:
+        variance_explained: 1 − Σ|ε|² / Σ|x − mean|², positions clipped as in training.
+        l0: features on at a position, in the mean.
+        dead_share: share of features that are never on.
+    """
+
+    variance_explained: float
+    l0: float
+    dead_share: float
+
+
+def train(
+    x: Activations, how: Training, say: Callable[[int, float], None] = lambda step, loss: None
+) -> Dictionary:
+    """A dictionary of these activations.
+
+    Args:
+        say: told the step and its loss now and then.
+
+    Raises:
+        DictionaryError: what `how` asks for cannot be had of these activations.
+    """
+    if how.kind not in KINDS:
+        raise DictionaryError(f"kind {how.kind!r} cannot be trained; allowed: {', '.join(KINDS)}")
+    if how.kind == "topk" and not 1 <= how.k <= how.features:
+        raise DictionaryError(f"k is {how.k} of {how.features} features; allowed: 1 to all")
+    if len(x) < 2:
+        raise DictionaryError(f"{len(x)} positions are too few to train on")
+    bias = x.median(0).values
+    if how.kind == "pca":
+        return _principal_axes(x, bias)
+    scale = (x - bias).norm(dim=1).median() / x.shape[1] ** 0.5
+    if not scale > 0:
+        raise DictionaryError("the activations do not vary")
+    state = _Trainer((x - bias) / scale, how)
+    for step in range(how.steps):
+        loss = state.step(step)
+        if step % max(1, how.steps // 20) == 0 or step + 1 == how.steps:
+            say(step + 1, loss)
+    parts = (state.encoder.detach(), state.shift.detach() * scale, state.decoder.detach(), bias)
+    return TopK(*parts, how.k) if how.kind == "topk" else Relu(*parts)
+
+
+def _principal_axes(x: Activations, bias: Float[Tensor, " d_model"]) -> Linear:
+    centred = (x - bias).double()
+    if len(x) < x.shape[1]:
+        raise DictionaryError(
+            f"{len(x)} positions have no {x.shape[1]} principal axes; give more prompts"
+        )
+    _, axes = torch.linalg.eigh(centred.T @ centred)
+    axes = axes.flip(1).T.to(x)
+    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    return Linear(axes, axes.new_zeros(len(axes)), axes.clone(), bias)
+
+
+class _Trainer:
+    """The parameters and their optimiser.
+
+    Attributes:
+        encoder, shift, decoder: e, h and d.
+    """
+
+    def __init__(self, y: Activations, how: Training) -> None:
+        self._y, self._how = y, how
+        self._draw = torch.Generator().manual_seed(how.seed)
+        self.decoder = _directions(y, how.features, self._draw).requires_grad_()
+        self.encoder = self.decoder.detach().clone().requires_grad_()
+        self.shift = y.new_zeros(how.features).requires_grad_()
+        self._parameters = (self.encoder, self.shift, self.decoder)
+        self._adam = torch.optim.Adam(self._parameters, lr=how.lr, betas=(0.9, 0.999))
+        self._on = torch.zeros(how.features, dtype=torch.bool, device=y.device)
+        self._every = max(1, how.steps // (RESAMPLINGS + 2))
+
+    def step(self, number: int) -> float:
+        """One step; returns its loss."""
+        how = self._how
+        rest = (how.steps - number) / max(1, how.steps // 5)
+        for group in self._adam.param_groups:
+            group["lr"] = how.lr * min(1.0, rest)
+        rows = torch.randint(len(self._y), (how.batch,), generator=self._draw)
+        y = self._y[rows.to(self._y.device)]
+        features = self._features(y)
+        missed = (y - features @ self.decoder).square().mean(1)
+        loss = (missed * _clipped(y)).mean()
+        if how.kind == "relu":
+            loss = loss + how.l1 * features.sum(1).mean()
+        self._adam.zero_grad()
+        loss.backward()
+        self._adam.step()
+        with torch.no_grad():
+            self.decoder /= self.decoder.norm(dim=1, keepdim=True).clamp(min=1e-8)
+            self._on |= (features > 0).any(0)
+            if number and number % self._every == 0 and number < how.steps - 2 * self._every:
+                self._resample(y, missed * _clipped(y))
+        return float(loss.detach())
+
+    def _features(self, y: Activations) -> Float[Tensor, "places features"]:
+        before = y @ self.encoder.T + self.shift
+        if self._how.kind == "relu":
+            return before.relu()
+        best = before.topk(self._how.k, dim=1)
+        return torch.zeros_like(before).scatter(1, best.indices, best.values.relu())
+
+    def _resample(self, y: Activations, missed: Float[Tensor, " places"]) -> None:
+        """New directions for features that were never on since the last time."""
+        dead = (~self._on).nonzero().flatten()
+        self._on.zero_()
+        if not len(dead) or not missed.sum() > 0:
+            return
+        rows = torch.multinomial(missed.cpu(), len(dead), replacement=True, generator=self._draw)
+        left = y - self._features(y) @ self.decoder
+        directions = left[rows.to(y.device)]
+        directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-8)
+        self.decoder[dead], self.encoder[dead], self.shift[dead] = directions, directions, 0.0
+        for parameter in self._parameters:
+            for name in ("exp_avg", "exp_avg_sq"):
+                self._adam.state[parameter][name][dead] = 0.0
+
+
+def _directions(y: Activations, n: int, draw: torch.Generator) -> Float[Tensor, "n d_model"]:
+    """Directions of positions, with noise so that none come twice."""
+    rows = torch.randint(len(y), (n,), generator=draw)
+    noise = torch.randn(n, y.shape[1], generator=draw)
+    found = y[rows.to(y.device)]
+    found = found / found.norm(dim=1, keepdim=True).clamp(min=1e-8)
+    found = found + 0.5 * noise.to(y) / y.shape[1] ** 0.5
+    return found / found.norm(dim=1, keepdim=True)
+
+
+def _clipped(y: Activations) -> Float[Tensor, " places"]:
+    """What a position counts for: less, the more it exceeds `CLIP` times the median length."""
+    size = y.square().mean(1)
+    limit = CLIP**2 * size.median()
+    return (limit / size.clamp(min=1e-12)).clamp(max=1.0)
+
+
+@torch.no_grad()
+def activations(
+    model: Model, site: str, prompts: Sequence[Prompt], micro_batch: int = 16
+) -> Activations:
+    """The value of a site at every real position of clean and patch prompts, each prompt once.
+
+    Raises:
+        SiteError: no site of the model.
+    """
+    features = FeatureModel(model, {site: NoDictionary(model.d_model)})
+    tokens = list(dict.fromkeys(t for p in prompts for t in (p.clean, p.patch)))
+    tokens.sort(key=len)
+    parts = []
+    for first in range(0, len(tokens), micro_batch):
+        some = tokens[first : first + micro_batch]
+        width = len(some[-1])
+        table = torch.tensor([[*t, *[0] * (width - len(t))] for t in some])
+        real = torch.arange(width) < torch.tensor([[len(t)] for t in some])
+        run = model.run(model.prepare(table, real))
+        parts.append(features.site_values(run)[site][real.to(model.device)])
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def fit_of(dictionary: Dictionary, x: Activations, batch: int = 1024) -> Fit:
+    """How well a dictionary does on activations."""
+    weight = _clipped(x - x.median(0).values)[:, None]
+    mean = (weight * x).sum(0) / weight.sum()
+    total = (weight * (x - mean).square()).sum()
+    missed, on, alive = 0.0, 0.0, torch.zeros(dictionary.n_features, dtype=torch.bool)
+    for first in range(0, len(x), batch):
+        some = x[first : first + batch]
+        f = dictionary.encode(some)
+        left = some - dictionary.decode(f)
+        missed += float((weight[first : first + batch] * left.square()).sum())
+        on += float((f != 0).sum())
+        alive |= (f != 0).any(0).cpu()
+    return Fit(1.0 - missed / float(total), on / len(x), 1.0 - float(alive.float().mean()))

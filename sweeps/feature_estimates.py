@@ -1,0 +1,95 @@
+"""What cells over features will cost: counted from shapes, and from how many features are active at
+a position, which only a trained top-k dictionary says beforehand."""
+
+from __future__ import annotations
+
+from engine.features.setting import MICRO_BYTES
+from engine.methods import METHODS
+from sweeps.cells import AttributeShard, Cell, DictionaryShard
+from sweeps.featuresets import FeatureSet, SiteDictionary
+from sweeps.plan import Plan
+
+#: features active at a position, where the dictionary does not say (Marks et al. 2024)
+ACTIVE = 50
+
+
+def active_at_a_position(dictionary: SiteDictionary) -> int:
+    """Features of a site that are not 0 at a position, clean or patched."""
+    if dictionary.trained is not None and dictionary.trained.kind == "topk":
+        return 2 * min(dictionary.trained.k, dictionary.n_features)
+    if dictionary.source == "identity" or dictionary.trained is not None:
+        return dictionary.n_features
+    return min(2 * ACTIVE, dictionary.n_features)
+
+
+def feature_passes(plan: Plan, shard: AttributeShard) -> tuple[float, float]:
+    """Forwards and backwards of a micro-batch. Node attribution runs the network downstream of each
+    site once a step; an edge's target is pulled back through the layers to its parents, at one
+    position in the last of them."""
+    cell, features = shard.cell, plan.features(shard.cell)
+    n_layers = plan.model(cell).source.spec.n_layers
+    steps = cell.steps or 1
+    downstream = sum(1 - (layer_of(site) + 1) / n_layers for site in features.sites)
+    inputs = shard.rows.stop - shard.rows.start
+    batches = inputs / plan.config.execution.micro_batch
+    nodes = batches * steps * downstream
+    if METHODS[cell.method].scores_nodes:
+        return 2 * batches + nodes, nodes
+    layers = _pulled_layers(plan, cell, features) * inputs * steps / shard.blocks
+    rate = plan.config.execution.micro_batch * n_layers  # layers a forward of a micro-batch
+    return 2 * batches + nodes, nodes + layers / rate
+
+
+def layer_of(site: str) -> int:
+    """The layer of a site; -1 for `embed`."""
+    return int(site.lstrip("abcdefghijklmnopqrstuvwxyz") or -1)
+
+
+def _pulled_layers(plan: Plan, cell: Cell, features: FeatureSet) -> float:
+    """Whole layers, of one input at all positions, that one step of all its targets is worth."""
+    length = plan.dataset(cell).length
+    total = 0.0
+    for dictionary in features.dictionaries[1:]:
+        first = layer_of(features.parents[dictionary.site][0])
+        below = max(layer_of(dictionary.site) - first - 1, 0)
+        targets = length * (active_at_a_position(dictionary) + 1)
+        # the last layer: the MLP at one position, keys and values at half of them
+        total += targets * (0.5 / length + 0.15 + below)
+    return total
+
+
+def training_passes(plan: Plan, shard: DictionaryShard) -> float:
+    """Forwards of a micro-batch that give the activations."""
+    trained = _trained(plan, shard).trained
+    assert trained is not None
+    tasks = [d for d in plan.resolved.datasets.values() if d.model == shard.model]
+    members = {member for dataset in tasks for member in dataset.members}
+    return 2 * trained.prompts * len(members) / plan.config.execution.micro_batch
+
+
+def training_flop(plan: Plan, shard: DictionaryShard) -> float:
+    """Floating-point operations of the training steps: forward and backward of two matrices."""
+    dictionary = _trained(plan, shard)
+    trained = dictionary.trained
+    assert trained is not None
+    if trained.kind == "pca":
+        return 0.0
+    width = plan.resolved.models[shard.model].sizes.d_model
+    return 12.0 * trained.steps * trained.batch * dictionary.n_features * width
+
+
+def _trained(plan: Plan, shard: DictionaryShard) -> SiteDictionary:
+    features = plan.resolved.features[shard.model]
+    return next(d for d in features.dictionaries if d.site == shard.site)
+
+
+def feature_bytes(plan: Plan, cell: Cell, number_bytes: int) -> int:
+    """An actor's memory beside its process: the model, its dictionaries, the features of a
+    micro-batch as tables while they are encoded, and the rows of targets or circuits."""
+    sizes, features = plan.model(cell).sizes, plan.features(cell)
+    n_features = sum(d.n_features for d in features.dictionaries)
+    widest = max(d.n_features for d in features.dictionaries)
+    places = plan.config.execution.micro_batch * plan.dataset(cell).length
+    tables = (2 * n_features * sizes.d_model) + 4 * places * widest
+    lists = 3 * 40 * plan.config.features.edges + 24 * (cell.keep or 0)
+    return number_bytes * (sizes.n_params + tables) + 4 * MICRO_BYTES + lists

@@ -1,0 +1,224 @@
+"""From `features` in a config to the sites of a model and their dictionaries.
+
+Dictionaries that are there are read once, for their size and digest; those that the run trains are
+known by how they are trained. The nodes of all sites stand in one row: the features of a site by
+number, its error node, the next site; last the logits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from engine.features.sites import LOGITS, SiteError, chosen_sites, parents_of
+from engine.graph import FeatureGraph
+from engine.graph.features import ERROR
+from engine.model import ModelSource
+from engine.model.dictionaries import DictionaryError
+from engine.model.dictionary_files import load_dictionary
+from sweeps.canonical import digest
+from sweeps.config import Config, ConfigError
+from sweeps.sections import FEATURE_METHODS, Trained
+
+
+@dataclass(frozen=True)
+class SiteDictionary:
+    """The dictionary of one site.
+
+    Attributes:
+        site: its name.
+        source: where it is; "" where the run trains it.
+        trained: how it is trained; None where it is there.
+        n_features: its size.
+        digest: of its numbers, or of how they are made.
+    """
+
+    site: str
+    source: str
+    trained: Trained | None
+    n_features: int
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """The chosen sites of one model.
+
+    Attributes:
+        model: label of the model.
+        dictionaries: of every site, in forward order.
+        parents: for every site and `logits`, the sites that it is computed from.
+        error: what error terms are in an ablated run.
+    """
+
+    model: str
+    dictionaries: tuple[SiteDictionary, ...]
+    parents: Mapping[str, tuple[str, ...]]
+    error: str
+
+    @cached_property
+    def digest(self) -> str:
+        return digest([self.model, self.error, [(d.site, d.digest) for d in self.dictionaries]])[
+            :10
+        ]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return tuple(d.site for d in self.dictionaries)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Number of each site's first node, and of the logits."""
+        return np.cumsum([0, *(d.n_features + 1 for d in self.dictionaries)])
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes that write: all but the logits."""
+        return int(self.offsets[-1])
+
+    def trained(self) -> Iterator[SiteDictionary]:
+        """Those that the run trains."""
+        return (d for d in self.dictionaries if d.trained is not None)
+
+    def graph(self, source: np.ndarray, target: np.ndarray) -> FeatureGraph:
+        """The graph of the edges between these numbered nodes.
+
+        Its edges are ordered by target, then source, which is the order of the numbers.
+        """
+        nodes = np.unique(np.concatenate([source, target]))
+        return self._graph(nodes, np.stack([source, target], axis=1))
+
+    def complete_graph(self, nodes: np.ndarray) -> FeatureGraph:
+        """The graph of all edges among these numbered nodes and the logits."""
+        return FeatureGraph.complete(self.parents, self._by_site(np.unique(nodes)))
+
+    def _graph(self, nodes: np.ndarray, pairs: np.ndarray) -> FeatureGraph:
+        nodes = nodes[nodes < self.n_nodes]
+        places = np.searchsorted(np.append(nodes, self.n_nodes), pairs)
+        return FeatureGraph(self.parents, self._by_site(nodes), places)
+
+    def _by_site(self, nodes: np.ndarray) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for place, dictionary in enumerate(self.dictionaries):
+            first = self.offsets[place]
+            mine = nodes[(nodes >= first) & (nodes < self.offsets[place + 1])] - first
+            found[dictionary.site] = np.where(mine == dictionary.n_features, ERROR, mine).tolist()
+        return found
+
+    def numbers(self, graph: FeatureGraph) -> np.ndarray:
+        """The number of each of a graph's `sources`."""
+        parts = []
+        for place, dictionary in enumerate(self.dictionaries):
+            features = graph.features(dictionary.site, errors=True)
+            local = np.where(features == ERROR, dictionary.n_features, features)
+            parts.append(self.offsets[place] + local)
+        return np.concatenate(parts)
+
+
+def check_features(config: Config) -> None:
+    """Refuse what nodes 'features' cannot do.
+
+    Raises:
+        ConfigError: a method, patch or measure for heads alone.
+    """
+    if "features" not in config.sweep.nodes:
+        if config.features.dictionaries:
+            raise ConfigError(
+                "features.dictionaries: are given and sweep.nodes has no 'features'; add it, or "
+                "leave them out"
+            )
+        return
+    for method in config.sweep.method:
+        if method not in FEATURE_METHODS:
+            raise ConfigError(
+                f"sweep.method: {method!r} is for nodes 'heads'; with nodes 'features' allowed: "
+                f"{', '.join(FEATURE_METHODS)}"
+            )
+    patches = (
+        ("sweep.build_patch", config.sweep.build_patch),
+        ("evaluate.eval_patch", config.evaluate.eval_patch),
+    )
+    for key, values in patches:
+        if "noise" in values:
+            raise ConfigError(
+                f"{key}: 'noise' is not defined for nodes 'features'; allowed: counterfactual, "
+                "resample, mean, zero"
+            )
+    asked = {
+        "evaluate.complement": config.evaluate.complement,
+        "measures.minimality": config.measures.minimality,
+        "measures.interpolate": config.measures.interpolate,
+    }
+    for key, value in asked.items():
+        if value:
+            raise ConfigError(f"{key}: {value} is for nodes 'heads'; leave it out with 'features'")
+
+
+def feature_set(config: Config, label: str, source: ModelSource) -> FeatureSet:
+    """The sites of a model as a config chooses them.
+
+    Raises:
+        ConfigError: no dictionary, a site that the model lacks, a dictionary that cannot be read.
+    """
+    given = _per_site(config.features.dictionaries, source.spec.n_layers)
+    try:
+        sites = chosen_sites(given, source.spec.n_layers)
+    except SiteError as error:
+        raise ConfigError(f"features.dictionaries: {error}") from None
+    if not given:
+        raise ConfigError(
+            "features.dictionaries: is empty; nodes 'features' need the dictionary of one site at "
+            "least, as in {resid3: ./dictionaries/resid3} or {resid*: {kind: topk}}"
+        )
+    parents: dict[str, tuple[str, ...]] = {sites[0].name: ()}
+    for site in (*sites[1:], None):
+        name = LOGITS if site is None else site.name
+        parents[name] = tuple(p.name for p in parents_of(sites, site, source.spec))
+    dictionaries = tuple(
+        _dictionary(site.name, given.get(site.name, "none"), config, source) for site in sites
+    )
+    return FeatureSet(label, dictionaries, parents, config.features.error)
+
+
+def _per_site(given: Mapping[str, str | Trained], n_layers: int) -> dict[str, str | Trained]:
+    """`resid*` for every layer that has no entry of its own; `{layer}` filled in."""
+    found: dict[str, str | Trained] = {}
+    for name, what in given.items():
+        starred = re.fullmatch(r"(attn|mlp|resid)\*", name)
+        layers: Sequence[int | str] = range(n_layers) if starred else [""]
+        for layer in layers:
+            site = f"{starred[1]}{layer}" if starred else name
+            if starred and site in given:
+                continue
+            number = re.sub(r"\D", "", site)
+            found[site] = what.replace("{layer}", number) if isinstance(what, str) else what
+    return found
+
+
+def _dictionary(
+    site: str, given: str | Trained, config: Config, source: ModelSource
+) -> SiteDictionary:
+    width = source.sizes.d_model
+    if isinstance(given, Trained):
+        size = width if given.kind == "pca" else given.features
+        if given.kind == "topk" and given.k > size:
+            raise ConfigError(
+                f"features.dictionaries.{site}: k is {given.k} of {size} features; allowed: 1 to "
+                f"{size}"
+            )
+        made = [source.digest, given.model_dump(mode="json"), config.sweep.task, config.seed]
+        return SiteDictionary(site, "", given, size, digest(made))
+    try:
+        dictionary = load_dictionary(given, d_model=width)
+    except DictionaryError as error:
+        raise ConfigError(f"features.dictionaries.{site}: {error}") from None
+    if dictionary.d_model != width:
+        raise ConfigError(
+            f"features.dictionaries.{site}: {given!r} is a dictionary of {dictionary.d_model} "
+            f"numbers; {source.path} has {width}"
+        )
+    return SiteDictionary(site, given, None, dictionary.n_features, dictionary.digest)
