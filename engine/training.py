@@ -19,14 +19,16 @@ With x the activations, n x d:
 Pinned by tests/model/test_training.py (planted features are found).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from engine.features.nodes import Downstream
 from engine.features.segments import FeatureModel
+from engine.features.sites import parse_site
 from engine.model import Model
 from engine.model.dictionaries import (
     Dictionary,
@@ -36,7 +38,6 @@ from engine.model.dictionaries import (
     Relu,
     TopK,
 )
-from tasks import Prompt
 
 Activations = Float[Tensor, "places d_model"]
 KINDS = ("topk", "relu", "pca")
@@ -211,25 +212,66 @@ def _clipped(y: Activations) -> Float[Tensor, " places"]:
 
 @torch.no_grad()
 def activations(
-    model: Model, site: str, prompts: Sequence[Prompt], micro_batch: int = 16
+    model: Model, site: str, texts: Sequence[tuple[int, ...]], micro_batch: int = 16
 ) -> Activations:
-    """The value of a site at every real position of clean and patch prompts, each prompt once.
+    """The value of a site at every position of texts in tokens, the shortest texts first.
 
     Raises:
         SiteError: no site of the model.
     """
     features = FeatureModel(model, {site: NoDictionary(model.d_model)})
-    tokens = list(dict.fromkeys(t for p in prompts for t in (p.clean, p.patch)))
-    tokens.sort(key=len)
     parts = []
-    for first in range(0, len(tokens), micro_batch):
-        some = tokens[first : first + micro_batch]
-        width = len(some[-1])
-        table = torch.tensor([[*t, *[0] * (width - len(t))] for t in some])
-        real = torch.arange(width) < torch.tensor([[len(t)] for t in some])
-        run = model.run(model.prepare(table, real))
+    for tokens, real in _batches(texts, micro_batch):
+        run = model.run(model.prepare(tokens, real))
         parts.append(features.site_values(run)[site][real.to(model.device)])
     return torch.cat(parts)
+
+
+def _batches(texts: Sequence[tuple[int, ...]], micro_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Tokens and which of them are real, `[texts, positions]`, padded on the right."""
+    texts = sorted(texts, key=len)
+    for first in range(0, len(texts), micro_batch):
+        some = texts[first : first + micro_batch]
+        width = len(some[-1])
+        tokens = torch.tensor([[*t, *[0] * (width - len(t))] for t in some])
+        yield tokens, torch.arange(width) < torch.tensor([[len(t)] for t in some])
+
+
+@torch.no_grad()
+def spliced_losses(
+    model: Model,
+    site: str,
+    dictionary: Dictionary,
+    texts: Sequence[tuple[int, ...]],
+    mean: Float[Tensor, " d_model"],
+    micro_batch: int = 16,
+) -> dict[str, float]:
+    """Next-token cross-entropy in nats: of the model (`loss_clean`), with the site's value replaced
+    by D(E(x)) (`loss_spliced`) or by its mean (`loss_mean`), and the share of what the mean loses
+    that the dictionary keeps (`loss_recovered`)."""
+    features, place = FeatureModel(model, {site: dictionary}), parse_site(site, model.spec.n_layers)
+    total, n = torch.zeros(3, dtype=torch.float64), 0
+    for tokens, real in _batches(texts, micro_batch):
+        inputs = model.prepare(tokens, real)
+        run = model.run(inputs)
+        x = features.site_values(run)[site]
+        downstream, rows = Downstream(model, inputs, run), torch.arange(len(x), device=x.device)
+        follows = real[:, 1:].to(x.device)
+        for i, value in enumerate((x, dictionary.decode(dictionary.encode(x)), mean.expand_as(x))):
+            logits = model.unembed(downstream.final(place, value, rows)[:, :-1][follows])
+            nll = torch.nn.functional.cross_entropy(
+                logits.float(), tokens[:, 1:].to(x.device)[follows], reduction="sum"
+            )
+            total[i] += nll.double().cpu()
+        n += int(follows.sum())
+    clean, spliced, lost = (total / max(n, 1)).tolist()
+    recovered = (lost - spliced) / (lost - clean) if lost != clean else float("nan")
+    return {
+        "loss_clean": clean,
+        "loss_spliced": spliced,
+        "loss_mean": lost,
+        "loss_recovered": recovered,
+    }
 
 
 @torch.no_grad()

@@ -28,6 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+train_app = typer.Typer(help="Train what runs take models apart with.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
 
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]
 Overrides = Annotated[
@@ -185,6 +187,36 @@ def report(
         print(_report(run_dir, output or run_dir / "report.html"))
     except StorageError as error:
         _fail(error, 1)
+
+
+@train_app.command()
+def dictionary(
+    site: Annotated[str, typer.Option(help="embed, resid3, attn3 or mlp3.")],
+    out: Annotated[Path, typer.Option(help="The file, ending in .safetensors.")],
+    model: Annotated[str, typer.Option(help="As in sweep.model.")] = "smollm2-135m",
+    kind: Annotated[str, typer.Option(help="topk, relu or pca.")] = "topk",
+    features: Annotated[int, typer.Option(min=1)] = 4096,
+    k: Annotated[int, typer.Option(min=1, help="Features on at a position (topk).")] = 32,
+    l1: Annotated[float, typer.Option(min=0, help="Price of a feature (relu).")] = 0.05,
+    steps: Annotated[int, typer.Option(min=1)] = 2000,
+    batch: Annotated[int, typer.Option(min=1)] = 1024,
+    lr: Annotated[float, typer.Option(min=1e-8)] = 1e-3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    tasks: Annotated[str, typer.Option(help="Tasks, joined by +.")] = "ioi+greater_than+agreement",
+    text: Annotated[
+        Path | None, typer.Option(help="A text file, one text a line, instead of tasks.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of each task.")] = 1024,
+) -> None:
+    """Train a dictionary on the activations of a site, and say how well it does."""
+    from engine.training import Training
+    from sweeps.progress import make_progress
+    from sweeps.train import Request, told, train_dictionary
+
+    how = Training(kind, features, k, l1, steps, batch, lr, seed)
+    request = Request(model, site, how, (tasks,), text, prompts, out)
+    print(told(train_dictionary(request, make_progress())))
+    print(out)
 
 
 @app.command()

@@ -44,7 +44,8 @@ def train_dictionary(context: Context, shard: DictionaryShard) -> tuple[Writes, 
     trained = next(d.trained for d in chosen if d.site == shard.site)
     assert trained is not None
     prompts = [p for task in settings.tasks for p in _training_prompts(context, shard, task)]
-    x = activations(context.model(shard.model), shard.site, prompts, settings.micro_batch)
+    texts = list(dict.fromkeys(t for p in prompts for t in (p.clean, p.patch)))
+    x = activations(context.model(shard.model), shard.site, texts, settings.micro_batch)
     told = trained.model_dump(exclude={"prompts"})
     dictionary = train(x.float(), Training(**told, seed=settings.seed))
     fit = fit_of(dictionary, x.float())

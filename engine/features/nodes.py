@@ -44,16 +44,18 @@ class Downstream:
         Args:
             rows: the input that each row belongs to.
         """
-        stream = value
-        if not site.is_cut:
-            stream = self._after_block(site, value, rows)
+        stream, read = self.final(site, value, rows), self._inputs.read[rows]
+        return self._model.unembed(stream[torch.arange(len(rows), device=read.device), read])
+
+    def final(self, site: Site, value: Stream, rows: Int[Tensor, " rows"]) -> Stream:
+        """The last stream, at all positions."""
+        stream = value if site.is_cut else self._after_block(site, value, rows)
         for index in range(site.layer + 1, self._model.spec.n_layers):
             layer = self._model.layers[index]
             z = layer.attend(*layer.project(stream), self._inputs.context(index, rows))
             after = stream + layer.write(z)[0]
             stream = after + layer.mlp(stream if self._model.spec.parallel else after)
-        read = self._inputs.read[rows]
-        return self._model.unembed(stream[torch.arange(len(rows), device=read.device), read])
+        return stream
 
     def _after_block(self, site: Site, value: Stream, rows: Tensor) -> Stream:
         """The stream after the layer of a block with another value."""

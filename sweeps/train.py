@@ -1,0 +1,144 @@
+"""`edgesweep train dictionary`: from a model to a dictionary of one of its sites.
+
+1. Activations of the site over prompts of tasks (clean and patch), or lines of a text file; a tenth
+   of the texts is held out.
+2. `engine.training.train`.
+3. On what was held out: variance explained, L0, dead share, and the loss recovered when the site's
+   value is replaced by what the dictionary makes of it: (L_mean − L_spliced) / (L_mean − L_clean),
+   with L the next-token cross-entropy and L_mean that with the site at its mean.
+
+The dictionary is written whole or not at all, with the report beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from engine.features.sites import SiteError, parse_site
+from engine.model import Model, ModelError, load_model, resolve_model
+from engine.model.dictionaries import DictionaryError
+from engine.model.dictionary_files import dictionary_bytes
+from engine.training import Training, activations, fit_of, spliced_losses, train
+from storage.atomic import replace, to_json
+from sweeps.config import ConfigError
+from sweeps.progress import Progress
+from tasks import TaskError, build_task
+
+Tokens = tuple[int, ...]
+#: one text in so many is held out
+HELD_OUT = 10
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command was asked.
+
+    Attributes:
+        texts: a text file, one text a line; None: prompts of `tasks`.
+        prompts: of each task.
+        out: the file; its report goes beside it, `.json` appended.
+    """
+
+    model: str
+    site: str
+    how: Training
+    tasks: Sequence[str]
+    texts: Path | None
+    prompts: int
+    out: Path
+
+
+def train_dictionary(request: Request, progress: Progress) -> dict[str, Any]:
+    """Train, measure and write.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConfigError: one line; nothing was written.
+    """
+    if request.out.suffix != ".safetensors":
+        raise ConfigError(f"--out: {str(request.out)!r} must end in .safetensors")
+    try:
+        source = resolve_model(request.model)
+        parse_site(request.site, source.spec.n_layers)
+        tokens = _tokens(request, source)
+    except (ModelError, SiteError, TaskError) as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+    if len(tokens) < 2 * HELD_OUT:
+        raise ConfigError(f"{len(tokens)} different texts are too few; give {2 * HELD_OUT} or more")
+    held = [t for i, t in enumerate(tokens) if i % HELD_OUT == 0]
+    kept = [t for i, t in enumerate(tokens) if i % HELD_OUT]
+    model = load_model(source, "cuda" if torch.cuda.is_available() else "cpu")
+    progress.say(f"{len(kept)} texts, {sum(map(len, kept))} tokens; {len(held)} texts held out")
+    try:
+        return _train(request, model, kept, held, progress)
+    except DictionaryError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _tokens(request: Request, source: Any) -> list[Tokens]:
+    """Distinct texts in tokens, in order of appearance."""
+    tokenizer = source.tokenizer()
+    if request.texts is not None:
+        if tokenizer is None:
+            raise ConfigError(f"--text: model {request.model!r} has no tokenizer")
+        try:
+            lines = request.texts.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--text: {request.texts} cannot be read: {error}") from None
+        limit = getattr(source.config, "max_position_embeddings", None) or 10**6
+        found = [tuple(tokenizer(line)["input_ids"][:limit]) for line in lines if line.strip()]
+        return [t for t in dict.fromkeys(found) if len(t) > 1]
+    found = []
+    for task in request.tasks:
+        n_vocab = source.sizes.n_vocab
+        data = build_task(
+            task,
+            tokenizer,
+            request.prompts,
+            0,
+            request.how.seed,
+            n_vocab=n_vocab,
+            own=source.path,
+        )
+        found += [t for p in data.build for t in (p.clean, p.patch)]
+    return list(dict.fromkeys(found))
+
+
+def _train(
+    request: Request, model: Model, kept: list[Tokens], held: list[Tokens], progress: Progress
+) -> dict[str, Any]:
+    x = activations(model, request.site, kept).float()
+
+    def say(step: int, loss: float) -> None:
+        progress.say(f"step {step} of {request.how.steps}: loss {loss:.4g}")
+
+    dictionary = train(x, request.how, say)
+    fit = fit_of(dictionary, activations(model, request.site, held).float())
+    losses = spliced_losses(model, request.site, dictionary, held, x.mean(0))
+    report = {
+        "model": request.model,
+        "site": request.site,
+        **asdict(request.how),
+        "tokens": len(x),
+        **asdict(fit),
+        **losses,
+    }
+    tensors, told = dictionary_bytes(dictionary)
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    replace(request.out, safetensors.torch.save(tensors, told))
+    replace(request.out.with_name(request.out.name + ".json"), to_json(report))
+    return report
+
+
+def told(report: dict[str, Any]) -> str:
+    """The report in one line."""
+    return json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in report.items()})
