@@ -54,7 +54,8 @@ def fitted_circuit(run: RunDirectory, plan: Plan, cell: Cell) -> Circuit:
     condition = Condition("edge", plan.fitted_patch)
 
     def distance(circuit: Circuit) -> int:
-        return abs(int(evaluated_mask(graph, circuit.mask, condition).sum()) - wanted)
+        mask = evaluated_mask(graph, circuit.mask, condition, errors=plan.config.features.error)
+        return abs(int(mask.sum()) - wanted)
 
     return min(circuits_of(run, plan, cell), key=distance)
 
@@ -73,7 +74,8 @@ def read_fitted(run: RunDirectory, plan: Plan, cell: Cell, log: CommitLog) -> Fi
     chains = [_chain(run, log, shard) for shard in shards]
     circuit = fitted_circuit(run, plan, cell)
     graph, members = graph_of(run, plan, cell), plan.dataset(cell).members
-    mask = evaluated_mask(graph, circuit.mask, Condition("edge", plan.fitted_patch))
+    condition = Condition("edge", plan.fitted_patch)
+    mask = evaluated_mask(graph, circuit.mask, condition, errors=plan.config.features.error)
     nodes, _ = simple_graph(graph, mask)
     model = block_model([graph.nodes[n] for n in nodes], chains)
     scores = np.stack([_scores(run, plan, cell, circuit, member) for member in members])

@@ -12,19 +12,35 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.blocklabels import block_attribution, block_edge_mask, label_blocks
-from engine.graph import Graph, edge_ends, node_circuit, node_edges, prune, touched_nodes
+from engine.graph import (
+    FeatureGraph,
+    Graph,
+    edge_ends,
+    node_circuit,
+    node_edges,
+    prune,
+    touched_nodes,
+)
 from engine.graph.circuits import EdgeMask
 from engine.patches import ONE_RUN
 from sweeps.cells import Condition
 
 
 def evaluated_mask(
-    graph: Graph, selected: EdgeMask, condition: Condition, *, of_nodes: bool = False
+    graph: Graph,
+    selected: EdgeMask,
+    condition: Condition,
+    *,
+    of_nodes: bool = False,
+    errors: str = "node",
 ) -> EdgeMask:
     """The edges that a condition leaves of a circuit. One that is given by nodes (`of_nodes`) is
     the same under both ablations: its edges are those among its nodes, and no sibling that shares
-    a kv port joins them."""
-    both = condition.eval_patch in ONE_RUN
+    a kv port joins them. Where error terms of features are fixed (`errors`), they are no sources,
+    and what no root feeds may still differ from its patch value."""
+    both = condition.eval_patch in ONE_RUN and errors in ("node", "patch")
+    if isinstance(graph, FeatureGraph) and errors != "node":
+        selected = graph.without_errors(selected)
     kept = prune(graph, selected, both_sides=both)
     if condition.ablation == "node" and not of_nodes:
         kept = prune(graph, node_circuit(graph, kept), both_sides=both)

@@ -127,7 +127,8 @@ def _mask(context: Context, shard: EvaluateShard, circuit: str) -> np.ndarray:
     blocks = shard.condition.blocks
     selected = read_mask(context.run, circuit, "all" if blocks == "complement" else blocks)
     of_nodes = METHODS[shard.cell.method].scores_nodes
-    return evaluated_mask(graph, selected, shard.condition, of_nodes=of_nodes)
+    errors = context.settings.feature_error
+    return evaluated_mask(graph, selected, shard.condition, of_nodes=of_nodes, errors=errors)
 
 
 def _over_inputs(
@@ -157,9 +158,8 @@ def run_blocks(context: Context, shard: BlockShard) -> tuple[Writes, Extra]:
     options = context.settings.block_options
     assert options is not None
     graph = context.cell_graph(shard.cell)
-    mask = evaluated_mask(
-        graph, read_mask(context.run, shard.circuit), Condition("edge", shard.patch)
-    )
+    condition, errors = Condition("edge", shard.patch), context.settings.feature_error
+    mask = evaluated_mask(graph, read_mask(context.run, shard.circuit), condition, errors=errors)
     nodes, edges = simple_graph(graph, mask)
     chain = fit_chain(edges, len(nodes), options, shard.seed, context.interpreter)
     context.check_alive()

@@ -204,7 +204,8 @@ class Tables:
         if condition.blocks not in ("all", "complement"):
             selected = read_mask(self._run, circuit.key, condition.blocks)
         of_nodes = self._plan.is_nodes(cell)
-        kept = evaluated_mask(graph, selected, condition, of_nodes=of_nodes)
+        errors = self._plan.config.features.error
+        kept = evaluated_mask(graph, selected, condition, of_nodes=of_nodes, errors=errors)
         stats = stats_of(graph, kept, condition.ablation)
         return {
             "cell": cell.key,
