@@ -28,7 +28,6 @@ from storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
 from sweeps import layout
 from sweeps.cells import AttributeShard, Cell, DictionaryShard, MeanShard, ReduceShard
 from sweeps.context import Context, with_halving
-from sweeps.points import settings_of
 from tasks import Prompt, TaskError, build_task
 
 Writes = list[dict[str, Any]]
@@ -110,8 +109,7 @@ def scores_of_nodes(
     """Scores of all features and error nodes, batch by batch, in the arrays of a cell over
     heads."""
     for ends in _ends(context, cell, prompts, micro_batch):
-        settings = settings_of(cell)
-        found = attribute_nodes(ends, cell.build_metric, steps=settings.steps, rule=settings.rule)
+        found = attribute_nodes(ends, cell.build_metric, **_quadrature(cell))
         scores = np.zeros((len(ends.batch), ends.numbers.logits), dtype=np.float32)
         for row, of_input in zip(scores, node_scores(ends, found), strict=True):
             row[of_input.node] = of_input.score
@@ -123,6 +121,13 @@ def scores_of_nodes(
             "metric_clean": clean,
             "metric_baseline": unknown,
         }
+
+
+def _quadrature(cell: Cell) -> dict[str, Any]:
+    """Of the path; attribution patching takes the gradient at its clean end."""
+    if cell.steps is None:
+        return {"steps": 1, "rule": "right"}
+    return {"steps": cell.steps, "rule": cell.rule}
 
 
 def _ends(
@@ -163,12 +168,12 @@ def lists_of_edges(context: Context, shard: AttributeShard) -> tuple[Writes, Ext
 
 
 def _edges(context: Context, shard: AttributeShard, ends: Ends) -> FeatureEdges:
-    settings, n = settings_of(shard.cell), ends.inputs.real.shape[1]
-    nodes = attribute_nodes(ends, shard.cell.build_metric, steps=settings.steps, rule=settings.rule)
+    cell, n = shard.cell, ends.inputs.real.shape[1]
+    nodes = attribute_nodes(ends, cell.build_metric, **_quadrature(cell))
     bounds = np.linspace(0, n, shard.blocks + 1).round().astype(int)
     positions = range(int(bounds[shard.block]), int(bounds[shard.block + 1]))
-    how = EdgeSettings(settings.steps, settings.rule, shard.cell.target, keep=shard.cell.keep)
-    return attribute_edges(ends, nodes, shard.cell.build_metric, how, positions)
+    how = EdgeSettings(target=cell.target, keep=cell.keep, **_quadrature(cell))
+    return attribute_edges(ends, nodes, cell.build_metric, how, positions)
 
 
 def _as_lists(found: FeatureEdges, keep: int) -> dict[str, np.ndarray]:
