@@ -21,7 +21,7 @@ from engine.features.values import node_mean_partials
 from engine.model import PromptBatch
 from engine.model.dictionary_files import dictionary_bytes
 from engine.patches import mean_groups
-from engine.training import Training, activations, fit_of, train
+from engine.training import Training, activations, fit_of, spliced_losses, train
 from storage import fold
 from storage.blocks import read_block, write_block, write_file
 from storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
@@ -34,6 +34,8 @@ Writes = list[dict[str, Any]]
 Extra = dict[str, Any]
 #: entries of lists that a reducer holds at once
 PART_ENTRIES = 4_000_000
+#: texts on which a trained dictionary is spliced into the model
+SPLICED = 128
 
 
 def train_dictionary(context: Context, shard: DictionaryShard) -> tuple[Writes, Extra]:
@@ -47,12 +49,16 @@ def train_dictionary(context: Context, shard: DictionaryShard) -> tuple[Writes, 
     x = activations(context.model(shard.model), shard.site, texts, settings.micro_batch)
     told = trained.model_dump(exclude={"prompts"})
     dictionary = train(x.float(), Training(**told, seed=settings.seed))
-    fit = fit_of(dictionary, x.float())
+    fit = asdict(fit_of(dictionary, x.float()))
+    some = texts[:: max(1, len(texts) // SPLICED)]
+    fit |= spliced_losses(
+        context.model(shard.model), shard.site, dictionary, some, x.float().mean(0)
+    )
     context.check_alive()
     tensors, metadata = dictionary_bytes(dictionary)
     data = safetensors.torch.save(tensors, metadata)
     write = write_file(context.run, layout.dictionary(shard), data)
-    return [write], {"fit": {**asdict(fit), "positions": len(x)}}
+    return [write], {"fit": {**fit, "positions": len(x)}}
 
 
 def _training_prompts(context: Context, shard: DictionaryShard, task: str) -> tuple[Prompt, ...]:
