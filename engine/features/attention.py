@@ -140,7 +140,8 @@ class AttentionSlopes:
         takes back along x̂."""
         folded = self._layer.ports.folded(self._layer.norm_attention)
         heads, kv = self._layer.spec.n_heads, self._layer.spec.n_kv_heads
-        self._weights = [w.flatten(0, 1) for w in folded.weight.split([heads, kv, kv])]
+        self._query_weight = folded.weight[:heads].flatten(0, 1)
+        self._key_value = folded.weight[heads:].flatten(0, 1)
         bias = folded.bias.split([heads, kv, kv])
         d_model = self._unit.shape[-1]
         self._query = (self._ports[0] - bias[0]) / d_model
@@ -182,8 +183,12 @@ class AttentionSlopes:
         along += torch.einsum("vhbpq,vhpq->bvq", a, self._along_key[at])
         along[:, :, within] += torch.einsum("bvphe,vphe->bvp", d_query, self._query[:, queries])
         out = torch.einsum(f"bvq,vqd->b{v}qd", along, self._unit[:, keys]).neg_()
-        for d_port, weight in ((d_key, self._weights[1]), (d_value, self._weights[2])):
-            out += d_port.unflatten(-2, (-1, self._rep)).sum(-2).flatten(-2) @ weight
+        both = torch.stack([self._by_group(d_key), self._by_group(d_value)], dim=-3)
+        out += both.flatten(-3) @ self._key_value
         at_queries = d_query.sum(1) if summed else d_query
-        out[..., within, :] += at_queries.flatten(-2) @ self._weights[0]
+        out[..., within, :] += at_queries.flatten(-2) @ self._query_weight
         return out
+
+    def _by_group(self, heads: Float[Tensor, "*rows heads d"]) -> Float[Tensor, "*rows groups d"]:
+        """Summed over the heads that share a key."""
+        return heads if self._rep == 1 else heads.unflatten(-2, (-1, self._rep)).sum(-2)

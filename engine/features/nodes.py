@@ -178,12 +178,12 @@ def _scores_of(ends: Ends, of: NodeAttribution, number: int, contracted: bool) -
         dictionary, first = ends.features.dictionary(site), ends.numbers.first[site]
         active, at = ends.active[site].of_input(number), gradient[number]
         decoder = dictionary.decoder[active.feature]
-        score = (active.clean - active.patch) * (decoder * at[active.position]).sum(-1)
-        parts.append((first + active.feature, active.position, score))
+        of_features = (active.clean - active.patch) * (decoder * at[active.position]).sum(-1)
+        parts.append((first + active.feature, active.position, of_features))
         places = ends.inputs.real[number].nonzero().flatten()
         error = ends.clean.error(site)[number] - ends.patch.error(site)[number]
-        node = torch.full_like(places, first + dictionary.n_features)
-        parts.append((node, places, (error * at).sum(-1)[places]))
+        number_of_error = torch.full_like(places, first + dictionary.n_features)
+        parts.append((number_of_error, places, (error * at).sum(-1)[places]))
     node, position, score = _joined(parts)
     if contracted:
         found, place = np.unique(node, return_inverse=True)

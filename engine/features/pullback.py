@@ -49,31 +49,45 @@ class Places(Protocol):
 
 
 class AtPositions:
-    """One position a target; targets are sorted by it.
+    """One position a target; cotangents that are 0 are passed over.
 
-    Targets of one position share the point that `fn` is linearised at. They are laid out in columns
-    of equal width, narrow enough to waste little on positions of few targets and wide enough to
-    linearise seldom.
+    Rows, (target, step) pairs, of one step and position share the point that `fn` is linearised at.
+    They are laid out in columns of equal width, of which a point has as many as it needs: narrow
+    ones leave few slots empty, wide ones linearise seldom.
+
+    Args:
+        position: of each target.
+        g: cotangents at them, `[targets, steps, d_model]`.
     """
 
-    def __init__(self, position: Int[Tensor, " targets"], n_positions: int) -> None:
-        counts = torch.bincount(position, minlength=n_positions)
-        width = max(1, round((2 * len(position) / max(1, int((counts > 0).sum()))) ** 0.5))
+    def __init__(self, position: Int[Tensor, " targets"], g: Cotangents, n_positions: int) -> None:
+        step, target = g.any(-1).T.nonzero(as_tuple=True)
+        point = step * n_positions + position[target]
+        self._row, order = (target, step), torch.argsort(point, stable=True)
+        counts = torch.bincount(point, minlength=g.shape[1] * n_positions)
+        width = _best_width(counts)
         columns = -(-counts // width)
-        first = columns.cumsum(0) - columns  # column where a position starts
-        rank = (
-            torch.arange(len(position), device=position.device)
-            - (counts.cumsum(0) - counts)[position]
-        )
-        self._column, self._slot = first[position] + rank // width, rank % width
-        self._point = torch.repeat_interleave(columns)
-        self._width = width
+        rank = torch.empty_like(point)
+        first = (counts.cumsum(0) - counts)[point[order]]
+        rank[order] = torch.arange(len(point), device=point.device) - first
+        self._slot = rank % width, (columns.cumsum(0) - columns)[point] + rank // width
+        points = torch.repeat_interleave(columns)
+        self._point, self._width = (points // n_positions, points % n_positions), width
 
     def vjp(self, fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
-        table = g.new_zeros(self._width, len(self._point), *g.shape[1:])
-        table[self._slot, self._column] = g
-        pulled = batched_vjp(fn, x[:, self._point], table.transpose(1, 2))
-        return pulled.transpose(1, 2)[self._slot, self._column]
+        table = g.new_zeros(self._width, len(self._point[0]), *g.shape[2:])
+        table[self._slot] = g[self._row]
+        pulled = batched_vjp(fn, x[self._point], table)
+        out = g.new_zeros(*g.shape[:2], *pulled.shape[2:])
+        out[self._row] = pulled[self._slot]
+        return out
+
+
+def _best_width(counts: Int[Tensor, " points"]) -> int:
+    """The width that costs least: a slot is a backward, a column a forward, which cost the same."""
+    widths = torch.arange(1, 1 + max(1, min(64, int(counts.max()))), device=counts.device)
+    columns = (-(-counts[:, None] // widths)).sum(0)
+    return int(widths[(columns * (widths + 1)).argmin()])
 
 
 class AtSpan:
@@ -238,7 +252,7 @@ class SegmentSlopes:
         if not self._layers:
             return {self._parents[0].name: Pulled(g.sum(1))}
         top = self._layers[0]
-        stream, dz, parents = top.blocks(g, AtPositions(position, self.x.shape[1]))
+        stream, dz, parents = top.blocks(g, AtPositions(position, g, self.x.shape[1]))
         found = {name: Pulled(at.sum(1)) for name, at in parents.items()}
         if len(self._layers) == 1:
             before = None if dz is None else self._through_attention(dz, position)

@@ -87,18 +87,24 @@ class SiteTargets:
     ) -> None:
         self.dictionary, self.along = ends.features.dictionary(site.name), along
         self.gradient, self.clean = gradient, ends.clean.values(site.name)[number]
+        self.clean_error = ends.clean.error(site.name)[number]
         active = ends.active[site.name].of_input(number)
         kept = torch.isin(active.position, positions).nonzero().flatten()
         kept = kept[torch.argsort(active.feature[kept], stable=True)]
         errors = positions.new_full((len(positions),), self.dictionary.n_features)
         self.node = torch.cat([active.feature[kept], errors])
         self.position = torch.cat([active.position[kept], positions])
-        moved = active.clean[kept] != active.patch[kept]
+        self._clean_f, moved = active.clean[kept], active.clean[kept] != active.patch[kept]
         self._moved = torch.cat([moved, torch.ones_like(errors, dtype=torch.bool)])
         self.slopes = self.dictionary.slopes(along.x)
-        self._errors = torch.zeros_like(along.x)
-        for p in positions.tolist():
-            self._errors[:, p] = self.of_error(p, gradient[p].expand(len(along.x), -1))
+
+    @cached_property
+    def _errors(self) -> Float[Tensor, "steps positions d_model"]:
+        """Gradients of the error targets."""
+        out = torch.zeros_like(self.along.x)
+        for p in self.position[self.node == self.dictionary.n_features].tolist():
+            out[:, p] = self.of_error(p, self.gradient[p].expand(len(out), -1))
+        return out
 
     def of_error(
         self, p: int, gradient: Float[Tensor, "steps d_model"]
@@ -119,8 +125,10 @@ class SiteTargets:
 
     def cotangents(self, some: Index) -> Float[Tensor, "some steps d_model"]:
         error, node, position = self.is_error(some), self.node[some], self.position[some]
-        out = self._errors[:, position].transpose(0, 1).contiguous()
+        out = self.gradient.new_zeros(len(some), *self.along.x.shape[::2])
         out[~error] = self.of_features(node[~error], position[~error])
+        if error.any():
+            out[error] = self._errors[:, position[error]].transpose(0, 1)
         return out
 
     def factor(self, some: Index) -> Numbers:
@@ -130,19 +138,20 @@ class SiteTargets:
         out[~error] = along.sum(-1)
         return out * self._moved[some]
 
-    @cached_property
-    def _at_ends(self) -> tuple[Tensor, Tensor]:
-        """f and ε at the patch parents and at the clean ones."""
-        ends = torch.stack([self.along.start, self.clean])
-        return split(self.dictionary, ends)
-
     def change(self, some: Index) -> Numbers:
         error, node, position = self.is_error(some), self.node[some], self.position[some]
-        f, epsilon = self._at_ends
-        out = ((epsilon[1] - epsilon[0]) * self.gradient).sum(-1)[position]
-        at = position[~error], node[~error]
-        out[~error] = f[1][at] - f[0][at]
+        out = self.gradient.new_zeros(len(some))
+        features, column = torch.unique(node[~error], return_inverse=True)
+        start = self.dictionary.encode_some(self.along.start, features)
+        out[~error] = self._clean_f[some[~error]] - start[position[~error], column]
+        if error.any():
+            out[error] = self._error_change[position[error]]
         return out
+
+    @cached_property
+    def _error_change(self) -> Float[Tensor, " positions"]:
+        start = split(self.dictionary, self.along.start)[1]
+        return ((self.clean_error - start) * self.gradient).sum(-1)
 
 
 class MetricTargets:

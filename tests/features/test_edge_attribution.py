@@ -33,17 +33,18 @@ def tolerance(family: str) -> float:
     return 1e-9 if family in FLOAT64 else 1e-5
 
 
-def feature_model(model, sites, kind="relu") -> FeatureModel:
+def feature_model(model, sites, kind="relu", dtype=torch.float64) -> FeatureModel:
     dictionaries = {
-        site: random_dictionary(kind, model.d_model, torch.float64, seed)
-        for seed, site in enumerate(sites)
+        site: random_dictionary(kind, model.d_model, dtype, seed) for seed, site in enumerate(sites)
     }
     return FeatureModel(model, dictionaries)
 
 
-def made(family, sites, kind="relu", patch="counterfactual", side="right"):
-    model, batch = model_and_batch(family, dtype=torch.float64, side=side)
-    features = feature_model(model, sites, kind)
+def made(
+    family, sites, kind="relu", patch="counterfactual", side="right", dtype=torch.float64, n=3
+):
+    model, batch = model_and_batch(family, dtype=dtype, side=side, n=n)
+    features = feature_model(model, sites, kind, dtype)
     given = feature_patch(features, patch)
     return features, batch, given, Ends.of(features, batch, given)
 
@@ -224,10 +225,10 @@ def test_a_cap_keeps_the_largest_and_sums_the_rest():
 @pytest.mark.parametrize("kind", ["identity", "linear", "relu"])
 @pytest.mark.parametrize("sites", [CHAIN, APART], ids=["chain", "apart"])
 def test_many_steps_are_complete(kind, sites):
-    _, _, _, ends = made("gpt2", sites, kind)
-    few, many = (attribute(ends, EdgeSettings(steps=steps, rule="midpoint")) for steps in (4, 400))
+    _, _, _, ends = made("gpt2", sites, kind, n=1)
+    few, many = (attribute(ends, EdgeSettings(steps=steps)) for steps in (4, 200))
     scale = few.scale.max(1, keepdims=True)
-    assert (many.residual <= 5e-3 * scale).all()
+    assert (many.residual <= 1e-2 * scale).all()
     assert many.residual.max() < 0.1 * few.residual.max()
 
 
