@@ -31,6 +31,10 @@ Extra = dict[str, Any]
 ByName = dict[Any, np.ndarray]
 
 
+#: beside metrics: activation mass of circuits, and what of it took the mask of an error node
+MASS, FALLBACK = "mass", "fallback_mass"
+
+
 def run_reference(context: Context, shard: ReferenceShard) -> tuple[Writes, Extra]:
     """Each metric of the full model and of the empty circuit, `[input]`, float64."""
     settings = context.settings
@@ -95,12 +99,16 @@ def _written_values(
     context: Context, shard: EvaluateShard, measure: Callable[[PromptBatch], ByName]
 ) -> tuple[Writes, Extra]:
     found, micro_batch = _over_inputs(context, shard.cell.dataset, shard.rows, measure)
+    extra: Extra = {"micro_batch": micro_batch}
+    if MASS in found:
+        mass, fallback = found.pop(MASS).sum(1), found.pop(FALLBACK).sum(1)
+        extra["fallback_share"] = (fallback / np.where(mass > 0, mass, 1.0)).round(6).tolist()
     context.check_alive()
     return [
         _write(context, layout.value(circuit, shard.condition, metric), shard.rows, rows[i])
         for i, circuit in enumerate(shard.circuits)
         for metric, rows in found.items()
-    ], {"micro_batch": micro_batch}
+    ], extra
 
 
 def _evaluate_features(context: Context, shard: EvaluateShard) -> tuple[Writes, Extra]:
@@ -117,7 +125,8 @@ def _evaluate_features(context: Context, shard: EvaluateShard) -> tuple[Writes, 
         given, errors = FeatureBatch.make(features, batch, patch), settings.feature_error
         if by_nodes:
             return evaluate_feature_nodes(given, graph, kept, settings.metrics, errors=errors)
-        return evaluate_feature_circuits(given, graph, masks, settings.metrics, errors=errors)[0]
+        found, run = evaluate_feature_circuits(given, graph, masks, settings.metrics, errors=errors)
+        return found | {MASS: run.mass, FALLBACK: run.fallback_mass}
 
     return _written_values(context, shard, measure)
 

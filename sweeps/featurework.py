@@ -226,7 +226,7 @@ def reduce_lists(context: Context, shard: ReduceShard) -> tuple[Writes, Extra]:
             typed = padded.astype(np.float64 if name in fold.AGGREGATIONS else np.int64)
             path = layout.folded(group, name)
             writes.append(write_block(context.run, layout.AGGREGATES, path, 0, typed))
-    return writes, {"dropped_share": dropped}
+    return writes, {"dropped_share": max(dropped, 0.0)}
 
 
 def _all(members: list[SparseFold]) -> SparseFold:
