@@ -215,10 +215,10 @@ class Linear(_Encoded):
         bias = basis.new_zeros(basis.shape[-1]) if bias is None else bias
         if basis.shape[0] != basis.shape[1]:
             raise DictionaryError(f"a basis of shape {tuple(basis.shape)} is not square")
-        try:
-            inverse = torch.linalg.inv(basis.double()).T.to(basis)
-        except RuntimeError:
-            raise DictionaryError("the basis has no inverse: its rows are dependent") from None
+        wide, rounding = basis.double(), len(basis) * torch.finfo(basis.dtype).eps
+        if torch.linalg.matrix_rank(wide, rtol=rounding) < len(basis):
+            raise DictionaryError("the basis has no inverse: its rows are dependent")
+        inverse = torch.linalg.inv(wide).T.to(basis)
         return cls(inverse.contiguous(), basis.new_zeros(len(basis)), basis, bias)
 
     def _activate(self, before: Tensor, features: Any) -> Tensor:
