@@ -17,6 +17,7 @@ for all steps, as we do.
 
 import argparse
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,10 +109,10 @@ class Edges:
         on = (dictionary.slopes(self._along()[1])[:, lot.position, lot.node] != 0).sum(0)
         at_position = int(on.sum()) * (2 * d * wide + d * d)
         through_ports = ((2 * lot.position + 3) * d * d).double()
+        assert lot.source_position is not None
         sources = int((lot.source_position <= lot.position[:, None]).sum()) * d
-        return tuple(
-            at_position + int((times * through_ports).sum()) + sources for times in (on, on > 0)
-        )
+        every, once = (int((times * through_ports).sum()) for times in (on, on > 0))
+        return at_position + every + sources, at_position + once + sources
 
     def _along(self) -> tuple[Tensor, Tensor]:
         """The parent at all steps, and the target's site there."""
@@ -134,7 +135,7 @@ def measure_edges(model: Model, repeats: int) -> None:
     slow, found = edges.oracle(lot), lot.values
     error = float((found - slow).abs().max() / slow.abs().max())
     ours = median_s(edges.ours, repeats)
-    about = {
+    about: dict[str, Any] = {
         "targets": len(lot.node),
         "sources": len(lot.source),
         "steps": STEPS,

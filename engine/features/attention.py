@@ -158,31 +158,32 @@ class AttentionSlopes:
         dz: Float[Tensor, "targets steps queries heads d_head"],
         queries: slice,
         keys: slice,
+        steps: slice = slice(None),
         *,
         summed: bool,
     ) -> Float[Tensor, "targets steps keys d_model"] | Float[Tensor, "targets keys d_model"]:
         """The cotangent of the stream at some keys, from that of z at some queries.
 
         Args:
-            queries: where `dz` is; within `keys`.
+            queries, steps: where `dz` is; queries within `keys`.
             summed: sum over steps, which costs the projections once for all of them.
         """
         v = "" if summed else "v"
-        at, every = (slice(None), slice(None), queries, keys), slice(keys.stop)
+        at, every = (steps, slice(None), queries, keys), slice(keys.stop)
         within = slice(queries.start - keys.start, queries.stop - keys.start)
         a = torch.einsum("bvphd,vhpqd->vhbpq", dz, self._left[at])
         # a query's own cotangent comes from all keys that it sees, wanted or not
-        seen = torch.einsum("bvphd,vhqd->vhbpq", dz, self._value[:, :, every])
-        d_query = torch.einsum("vhbpq,vhpqe->bvphe", seen, self._by_query[:, :, queries, every])
-        d_query = d_query * self._r[:, queries, :, None]
+        seen = torch.einsum("bvphd,vhqd->vhbpq", dz, self._value[steps, :, every])
+        d_query = torch.einsum("vhbpq,vhpqe->bvphe", seen, self._by_query[steps, :, queries, every])
+        d_query = d_query * self._r[steps, queries, :, None]
         d_key = torch.einsum(f"vhbpq,vhpqe->b{v}qhe", a, self._by_key[at])
         d_value = torch.einsum(f"vhpq,bvphd->b{v}qhd", self._weighted[at], dz)
         bias = torch.einsum("bvphd,hd->vhbp", dz, self._bias_value)[..., None]
         along = torch.einsum("vhbpq,vhpq->bvq", seen[..., keys] - bias, self._weighted[at])
         along /= self._unit.shape[-1]
         along += torch.einsum("vhbpq,vhpq->bvq", a, self._along_key[at])
-        along[:, :, within] += torch.einsum("bvphe,vphe->bvp", d_query, self._query[:, queries])
-        out = torch.einsum(f"bvq,vqd->b{v}qd", along, self._unit[:, keys]).neg_()
+        along[:, :, within] += torch.einsum("bvphe,vphe->bvp", d_query, self._query[steps, queries])
+        out = torch.einsum(f"bvq,vqd->b{v}qd", along, self._unit[steps, keys]).neg_()
         both = torch.stack([self._by_group(d_key), self._by_group(d_value)], dim=-3)
         out += both.flatten(-3) @ self._key_value
         at_queries = d_query.sum(1) if summed else d_query

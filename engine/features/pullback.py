@@ -91,13 +91,13 @@ def _best_width(counts: Int[Tensor, " points"]) -> int:
 
 
 class AtSpan:
-    """A span of positions, for every target."""
+    """A span of positions at some steps, for every target."""
 
-    def __init__(self, span: slice) -> None:
-        self._span = span
+    def __init__(self, steps: slice, span: slice) -> None:
+        self._at = steps, span
 
     def vjp(self, fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
-        return batched_vjp(fn, x[:, self._span], g)
+        return batched_vjp(fn, x[self._at], g)
 
 
 @torch.enable_grad()
@@ -276,44 +276,46 @@ class SegmentSlopes:
     def _below(
         self, stream: Tensor | None, dz: Tensor | None, position: Tensor, rows: int
     ) -> dict[str, Float[Tensor, "targets positions d_model"]]:
-        """Through the layers under the top one, some targets of one position at a time."""
+        """Through the layers under the top one, some targets of one position and step at a time."""
         names = [p.name for p in self._parents if p.layer < self._layers[0].index]
         shape = (len(position), *self.x.shape[1:])
         out = {name: self.x.new_zeros(shape) for name in names}
-        size = max(1, rows // len(self.x))
+        given = [g for g in (stream, dz) if g is not None]
+        on = torch.stack([g.flatten(2).any(-1) for g in given]).any(0)
         for p, group in groups(position):
-            for first in range(group.start, group.stop, size):
-                some = slice(first, min(first + size, group.stop))
-                self._descend(
-                    p,
-                    None if stream is None else stream[some],
-                    None if dz is None else dz[some],
-                    {name: before[some] for name, before in out.items()},
-                )
+            for step in range(len(self.x)):
+                found = on[group, step].nonzero().flatten() + group.start
+                for first in range(0, len(found), rows):
+                    self._descend(p, step, stream, dz, found[first : first + rows], out)
         return out
 
     def _descend(
-        self, p: int, stream: Tensor | None, dz: Tensor | None, out: Mapping[str, Tensor]
+        self,
+        p: int,
+        step: int,
+        stream: Tensor | None,
+        dz: Tensor | None,
+        some: Int[Tensor, " some"],
+        out: Mapping[str, Tensor],
     ) -> None:
-        """Add to `out` what some targets at position p give."""
-        attention, span = self._layers[0].attention, self._span(p)
-        given = dz if stream is None else stream
-        assert given is not None
-        n = span.stop - span.start
-        g = self.x.new_zeros(len(given), len(self.x), n, self.x.shape[-1])
+        """Add to `out` what some targets at position p give at one step."""
+        attention, span, at = self._layers[0].attention, self._span(p), slice(step, step + 1)
+        n, d_model = span.stop - span.start, self.x.shape[-1]
+        g = self.x.new_zeros(len(some), 1, n, d_model)
         if dz is not None and attention is not None:
-            g += attention.pull(dz[:, :, None], slice(p, p + 1), span, summed=False)
+            here = slice(p, p + 1)
+            g += attention.pull(dz[some, at, None], here, span, at, summed=False)
         if stream is not None:
-            g[:, :, p - span.start] += stream
+            g[:, :, p - span.start] += stream[some, at]
         for layer in self._layers[1:]:
-            below, dz, parents = layer.blocks(g, AtSpan(span))
+            below, z, parents = layer.blocks(g, AtSpan(at, span))
             assert below is not None
             for name, value in parents.items():
-                out[name][:, span] += value.sum(1)
+                out[name][some, span] += value[:, 0]
             g = below
-            if dz is not None and layer.attention is not None:
-                g = g + layer.attention.pull(dz, span, span, summed=False)
-        out[self._parents[0].name][:, span] += g.sum(1)
+            if z is not None and layer.attention is not None:
+                g = g + layer.attention.pull(z, span, span, at, summed=False)
+        out[self._parents[0].name][some, span] += g[:, 0]
 
 
 def groups(position: Int[Tensor, " targets"]) -> list[tuple[int, slice]]:
