@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import yaml
 
 from sweeps.config import PRESETS, ConfigError, preset_names
+from sweeps.sections import FEATURE_METHODS
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -48,6 +49,7 @@ def methods(model: str = DEFAULT_MODEL) -> Iterator[str]:
         takes = f"; takes {', '.join(sorted(method.takes))}" if method.takes else ""
         cost = method.passes(graph, settings, "counterfactual")
         steps = f", {settings.steps} steps" if "steps" in method.takes else ""
+        takes += "; also over features" if method.name in FEATURE_METHODS else ""
         yield f"{method.name:<22}{method.summary} ({method.source}{takes})"
         yield (
             f"{'':<22}cost: {cost.forwards:,.4g} forwards, {cost.backwards:,.4g} backwards{steps}"
