@@ -56,18 +56,15 @@ def dictionary_of(tensors: Mapping[str, Tensor], config: Config) -> Dictionary:
     _refuse_what_changes_inputs(config)
     left = _Tensors(tensors)
     if config.get("kind") == "linear":  # of our own files
-        found: Dictionary = Linear(
-            left.matrix("encoder"),
-            left.vector("shift"),
-            left.matrix("decoder"),
-            left.vector("bias"),
-        )
+        found = _linear(left)
     elif "encoder.weight" in left:
         found = _by_modules(left, config)
     else:
         found = _by_matrices(left, config)
     left.refuse_rest()
-    _check_numbers(found)
+    for name, tensor in found.tensors().items():
+        if not torch.isfinite(tensor).all():
+            raise DictionaryError(f"its {name} has numbers that are not finite")
     return found
 
 
@@ -80,24 +77,21 @@ class _Tensors:
     def __contains__(self, name: str) -> bool:
         return name in self._all
 
-    def _take(self, name: str, n_axes: int) -> Tensor:
+    def take(self, name: str, *shape: int | None) -> Tensor:
+        """A tensor of this shape, float32; None stands for any length."""
         if name not in self._all:
             names = ", ".join(sorted(self._all)[:8]) or "none"
             raise DictionaryError(f"has no tensor {name!r}; it has {names}")
         self._left.discard(name)
         found = self._all[name]
-        if found.ndim != n_axes:
-            raise DictionaryError(f"its {name} has shape {tuple(found.shape)}, not {n_axes} axes")
+        fits = [n is None or n == m for n, m in zip(shape, found.shape, strict=False)]
+        if found.ndim != len(shape) or not all(fits):
+            wanted = " by ".join("any" if n is None else str(n) for n in shape) or "one number"
+            raise DictionaryError(f"its {name} is {tuple(found.shape)}; it must be {wanted}")
         return found.detach().to(torch.float32)
 
-    def matrix(self, name: str) -> Float[Tensor, "rows columns"]:
-        return self._take(name, 2)
-
-    def vector(self, name: str) -> Float[Tensor, " entries"]:
-        return self._take(name, 1)
-
     def number(self, name: str) -> float:
-        return float(self._take(name, 0))
+        return float(self.take(name))
 
     def ignore(self, *names: str) -> None:
         self._left -= set(names)
@@ -111,24 +105,33 @@ class _Tensors:
             )
 
 
+def _linear(t: _Tensors) -> Dictionary:
+    encoder = t.take("encoder", None, None)
+    shape = encoder.shape
+    shift, decoder = t.take("shift", shape[0]), t.take("decoder", *shape)
+    return Linear(encoder, shift, decoder, t.take("bias", shape[1]))
+
+
 def _by_modules(t: _Tensors, config: Config) -> Dictionary:
-    encoder, decoder = t.matrix("encoder.weight"), t.matrix("decoder.weight").T.contiguous()
+    encoder = t.take("encoder.weight", None, None)
+    features, width = encoder.shape
+    decoder = t.take("decoder.weight", width, features).T.contiguous()
     if "gate_bias" in t:
-        gate, size, scale = (t.vector(n) for n in ("gate_bias", "mag_bias", "r_mag"))
-        return Gated(encoder, decoder, t.vector("decoder_bias"), gate, size, scale)
-    shift = t.vector("encoder.bias")
+        gate, size, scale = (t.take(n, features) for n in ("gate_bias", "mag_bias", "r_mag"))
+        return Gated(encoder, decoder, t.take("decoder_bias", width), gate, size, scale)
+    parts = (encoder, t.take("encoder.bias", features), decoder)
     if "b_dec" in t:
-        return _topk_or_threshold(t, config, encoder, shift, decoder)
+        return _topk_or_threshold(t, config, *parts)
     if "decoder.bias" in t:
-        return Relu(encoder, shift, decoder, t.vector("decoder.bias"), centred=False)
-    return Relu(*_unit_norms(encoder, shift, decoder), t.vector("bias"))
+        return Relu(*parts, t.take("decoder.bias", width), centred=False)
+    return Relu(*_unit_norms(*parts), t.take("bias", width))
 
 
 def _topk_or_threshold(
     t: _Tensors, config: Config, encoder: Encoders, shift: PerFeature, decoder: Encoders
 ) -> Dictionary:
     """Top-k and batch top-k, which a learned threshold and the same names make look alike."""
-    bias, name = t.vector("b_dec"), config.get("dict_class")
+    bias, name = t.take("b_dec", encoder.shape[1]), config.get("dict_class")
     threshold = t.number("threshold") if "threshold" in t else -1.0
     k = t.number("k") if "k" in t else config.get("k")
     if name == "BatchTopKSAE":
@@ -142,27 +145,26 @@ def _topk_or_threshold(
 
 
 def _by_matrices(t: _Tensors, config: Config) -> Dictionary:
-    encoder, decoder = t.matrix("W_enc").T.contiguous(), t.matrix("W_dec")
-    bias, kind = t.vector("b_dec"), _architecture(t, config)
+    decoder = t.take("W_dec", None, None)
+    features, width = decoder.shape
+    encoder = t.take("W_enc", width, features).T.contiguous()
+    bias, kind = t.take("b_dec", width), _architecture(t, config)
     foreign = "threshold" in t and not config.get("architecture")
     centred = bool(config.get("apply_b_dec_to_input", not foreign))
     if kind == "gated":
-        gate, size, scale = (t.vector(n) for n in ("b_gate", "b_mag", "r_mag"))
+        gate, size, scale = (t.take(n, features) for n in ("b_gate", "b_mag", "r_mag"))
         return Gated(encoder, decoder, bias, gate, size, scale, centred=centred)
-    shift = t.vector("b_enc")
+    parts = (encoder, t.take("b_enc", features), decoder)
     if kind == "matryoshka":
         t.ignore("group_sizes", "k")  # of training
-        level = torch.full_like(shift, t.number("threshold"))
-        return JumpRelu(encoder, shift, decoder, bias, level)
+        return JumpRelu(*parts, bias, torch.full_like(parts[1], t.number("threshold")))
     if kind == "jumprelu":
-        level = t.vector("threshold")
-        return JumpRelu(encoder, shift, decoder, bias, level, centred=centred)
+        return JumpRelu(*parts, bias, t.take("threshold", features), centred=centred)
     if kind == "topk":
-        parts = (encoder, shift, decoder)
         if config.get("rescale_acts_by_decoder_norm"):
             parts = _unit_norms(*parts)
         return TopK(*parts, bias, _whole(config.get("k")), centred=centred)
-    return Relu(encoder, shift, decoder, bias, centred=centred)
+    return Relu(*parts, bias, centred=centred)
 
 
 def _architecture(t: _Tensors, config: Config) -> str:
@@ -211,16 +213,3 @@ def _refuse_what_changes_inputs(config: Config) -> None:
             "is of the heads' outputs before they are projected (hook_z); sites are embed, attn, "
             "mlp and resid"
         )
-
-
-def _check_numbers(found: Dictionary) -> None:
-    features, width = found.decoder.shape
-    wanted = {"bias": (width,), "encoder": (features, width), "decoder": (features, width)}
-    for name, tensor in found.tensors().items():
-        shape = wanted.get(name, (features,))
-        if tuple(tensor.shape) != shape:
-            raise DictionaryError(
-                f"its {name} is {tuple(tensor.shape)} and its decoder {features} by {width}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise DictionaryError(f"its {name} has numbers that are not finite")
