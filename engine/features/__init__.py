@@ -1,0 +1,41 @@
+"""Graphs over features: sites, node values, attribution of nodes and edges; ablations of them."""
+
+from engine.features.edgelist import InputEdges
+from engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges, contributions
+from engine.features.ends import Ends, NodeNumbers
+from engine.features.nodes import NodeAttribution, NodeScores, attribute_nodes, node_scores
+from engine.features.segments import FeatureModel
+from engine.features.sites import LOGITS, Site, SiteError, parse_site
+from engine.features.values import (
+    FeaturePatch,
+    NodeValues,
+    active_features,
+    make_feature_patch,
+    node_mean_partials,
+    run_nodes,
+)
+
+__all__ = [
+    "LOGITS",
+    "EdgeSettings",
+    "Ends",
+    "FeatureEdges",
+    "FeatureModel",
+    "FeaturePatch",
+    "InputEdges",
+    "NodeAttribution",
+    "NodeNumbers",
+    "NodeScores",
+    "NodeValues",
+    "Site",
+    "SiteError",
+    "active_features",
+    "attribute_edges",
+    "attribute_nodes",
+    "contributions",
+    "make_feature_patch",
+    "node_mean_partials",
+    "node_scores",
+    "parse_site",
+    "run_nodes",
+]

@@ -147,8 +147,8 @@ def _site_gradient(
     quadrature: list[tuple[float, float]],
     rows: int,
 ) -> Stream:
-    total = torch.zeros_like(ends.inputs.embed)
-    n = len(ends.batch)
+    embed, n = ends.inputs.embed, len(ends.batch)
+    total = torch.zeros_like(embed, dtype=torch.promote_types(embed.dtype, torch.float32))
     size = max(1, rows // len(quadrature))
     for first in range(0, n, size):
         some = torch.arange(first, min(first + size, n), device=total.device)
@@ -158,7 +158,7 @@ def _site_gradient(
         gradient, _ = downstream.gradient(site, value, which, ends.objective(metric, which))
         for part, (_, weight) in zip(gradient.split(len(some)), quadrature, strict=True):
             total[some] += weight * part
-    return total * ends.inputs.real[..., None]
+    return (total * ends.inputs.real[..., None]).to(embed)
 
 
 def node_scores(

@@ -52,7 +52,8 @@ class Sources:
         self, pulled: Pulled, position: Int[Tensor, " targets"], *, causal: bool
     ) -> Float[Tensor, "targets sources"]:
         """Contributions to targets at these positions, ascending."""
-        out = pulled.at.new_zeros(len(position), len(self.node))
+        wide = torch.promote_types(pulled.at.dtype, torch.float32)  # half loses in long sums
+        out = pulled.at.new_zeros(len(position), len(self.node), dtype=wide)
         places, counts = torch.unique_consecutive(self._place, return_counts=True)
         ends = counts.cumsum(0).tolist()
         first = torch.searchsorted(position, places).tolist()
