@@ -50,12 +50,15 @@ def made(
 
 
 def by_position(ends, metric, settings, number, target):
-    """{(node, real position): {source: raw weight}}, and the factors."""
+    """{(node, real position): {source: raw weight}}, {target: factor}, {target: change}."""
     nodes = attribute_nodes(ends, metric, steps=settings.steps, rule=settings.rule)
     first = int(ends.inputs.real[number].long().argmax())
-    raw, factor = {}, {}
+    raw, factor, change, names = {}, {}, {}, []
     for part in contributions(ends, nodes, metric, settings, number, target):
         if isinstance(part, Completeness):
+            change |= zip(names, part.change.tolist(), strict=True)
+            missed = [sum(raw[name].values()) - change[name] for name in names]
+            assert part.missed.tolist() == pytest.approx(missed, abs=1e-6)
             continue
         names = [
             _end(ends, part.target, n, p - first)
@@ -68,7 +71,7 @@ def by_position(ends, metric, settings, number, target):
         for name, row, of in zip(names, part.values.tolist(), part.factor.tolist(), strict=True):
             raw.setdefault(name, {}).update(zip(sources, row, strict=True))
             factor[name] = of
-    return raw, factor
+    return raw, factor, change
 
 
 def _end(ends, site, node, position):
@@ -83,13 +86,16 @@ def check(ends, given, metric, settings, number, rtol):
         ends.features, ends.batch.prompts[number], given, metric, settings.rule, settings.steps
     )
     for target in [site.name for site in ends.features.sites[1:]] + ["logits"]:
-        raw, factor = by_position(ends, metric, settings, number, target)
+        raw, factor, change = by_position(ends, metric, settings, number, target)
         assert raw.keys() <= set(slow.targets(target))
         for name in slow.targets(target):
             expected = slow.target(target, name, settings.target)
             _compare(raw.get(name, {}), expected.contributions, rtol, (target, name))
             if name in factor:
                 assert factor[name] == pytest.approx(expected.factor, rel=1e-4, abs=1e-9)
+                assert change[name] == pytest.approx(expected.change, rel=1e-4, abs=1e-6)
+            else:
+                assert expected.change == pytest.approx(0.0, abs=1e-9)
 
 
 def _compare(found, expected, rtol, about):

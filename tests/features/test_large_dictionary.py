@@ -59,7 +59,7 @@ def test_edges_are_the_oracles(ends, site):
     slow = SlowAttribution(
         ends.features, ends.batch.prompts[0], patch, "logit_diff", settings.rule, settings.steps
     )
-    raw, _ = by_position(ends, "logit_diff", settings, 0, site)
+    raw = by_position(ends, "logit_diff", settings, 0, site)[0]
     targets = slow.targets(site)
     assert len(targets) > 50
     for target in [targets[i] for i in (5, 20, -60, -1)]:
