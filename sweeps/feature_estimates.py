@@ -35,7 +35,7 @@ def feature_passes(plan: Plan, shard: AttributeShard) -> tuple[float, float]:
     nodes = batches * steps * downstream
     if METHODS[cell.method].scores_nodes:
         return 2 * batches + nodes, nodes
-    layers = _pulled_layers(plan, cell, features) * inputs * steps / shard.blocks
+    layers = _pulled_layers(plan, shard, features) * inputs * steps / shard.blocks
     rate = plan.config.execution.micro_batch * n_layers  # layers a forward of a micro-batch
     return 2 * batches + nodes, nodes + layers / rate
 
@@ -45,16 +45,27 @@ def layer_of(site: str) -> int:
     return int(site.lstrip("abcdefghijklmnopqrstuvwxyz") or -1)
 
 
-def _pulled_layers(plan: Plan, cell: Cell, features: FeatureSet) -> float:
+def moved_share(plan: Plan, shard: AttributeShard) -> float:
+    """The mean share of an input's positions at which anything can differ from its patch value."""
+    if shard.cell.build_patch != "counterfactual":
+        return 1.0
+    prompts = plan.dataset(shard.cell).data.build[shard.rows.start : shard.rows.stop]
+    pairs = [list(zip(p.clean, p.patch, strict=True)) for p in prompts]
+    same = [next((i for i, (a, b) in enumerate(of) if a != b), 0) / len(of) for of in pairs]
+    return 1.0 - sum(same) / len(same)
+
+
+def _pulled_layers(plan: Plan, shard: AttributeShard, features: FeatureSet) -> float:
     """Whole layers, of one input at all positions, that one step of all its targets is worth."""
-    length = plan.dataset(cell).length
+    length, share = plan.dataset(shard.cell).length, moved_share(plan, shard)
     total = 0.0
     for dictionary in features.dictionaries[1:]:
         first = layer_of(features.parents[dictionary.site][0])
         below = max(layer_of(dictionary.site) - first - 1, 0)
-        targets = length * (active_at_a_position(dictionary) + 1)
-        # the last layer: the MLP at one position, keys and values at half of them
-        total += targets * (0.5 / length + 0.15 + below)
+        targets = share * length * (active_at_a_position(dictionary) + 1)
+        # the last layer: the MLP at one position, keys and values at those before it; below it
+        # everything between the first position that moved and the target's
+        total += targets * (0.5 / length + share * (0.15 + 0.5 * below))
     return total
 
 
