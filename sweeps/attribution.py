@@ -6,22 +6,24 @@ its `partials`; the driver commits both; the reducer folds the committed rows in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from engine.features.values import node_mean_partials
 from engine.measures import ranking_stability, score_intervals
 from engine.methods import METHODS, Attribution
 from engine.model import PromptBatch
-from engine.patches import Patch, mean_groups, mean_partials
+from engine.patches import MeanPartial, Patch, mean_groups, mean_partials
 from storage import fold
 from storage.blocks import read_block, write_block
 from sweeps import layout
 from sweeps.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
 from sweeps.context import Context, with_halving
-from sweeps.featurework import lists_of_edges, mean_of_features, reduce_lists, scores_of_nodes
+from sweeps.featurework import lists_of_edges, reduce_lists, scores_of_nodes
 from sweeps.points import settings_of
 from sweeps.prepare import read_candidates
 from tasks import Prompt
@@ -31,24 +33,26 @@ Extra = dict[str, Any]
 
 
 def run_mean(context: Context, shard: MeanShard) -> tuple[Writes, Extra]:
-    """The mean over one group of build prompts, in the model's precision."""
-    if shard.features:
-        return mean_of_features(context, shard)
+    """The mean over one group of build prompts, in the model's precision: of what every source
+    writes, or of every feature and error term."""
     settings = context.settings
     prompts = context.prompts(shard.dataset, "build")
     groups = mean_groups(prompts, pooled=settings.pooled)
     mine = [p for p, group in zip(prompts, groups, strict=True) if group == shard.group]
-    model = context.model(settings.datasets[shard.dataset])
+    label = settings.datasets[shard.dataset]
+    partials: Callable[..., dict[str, MeanPartial]] = (
+        partial(node_mean_partials, context.feature_model(label))
+        if shard.features
+        else partial(mean_partials, context.model(label))
+    )
 
     def compute(micro_batch: int) -> np.ndarray:
-        partials = mean_partials(
-            model, mine, pooled=settings.pooled, over=settings.mean_over, micro_batch=micro_batch
-        )
-        return partials[shard.group].mean()
+        how = {"pooled": settings.pooled, "over": settings.mean_over, "micro_batch": micro_batch}
+        return partials(mine, **how)[shard.group].mean()
 
     mean, micro_batch = with_halving(settings.micro_batch, compute)
     context.check_alive()
-    name = layout.mean(shard.dataset, shard.index)
+    name = layout.mean(shard.source, shard.index)
     table = mean.astype("float64" if settings.dtype == "float64" else "float32")
     return [write_block(context.run, layout.MEANS, name, 0, table)], {"micro_batch": micro_batch}
 
@@ -65,7 +69,7 @@ def run_attribute(context: Context, shard: AttributeShard) -> tuple[Writes, Extr
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     found, micro_batch = with_halving(context.settings.micro_batch, compute)
-    partial = fold.partial(found["scores"])
+    sums = fold.partial(found["scores"])
     context.check_alive()
     names = {name: layout.per_input(cell, name) for name in ("scores", *layout.PER_INPUT)}
     writes = [
@@ -73,7 +77,7 @@ def run_attribute(context: Context, shard: AttributeShard) -> tuple[Writes, Extr
         for name, path in names.items()
     ]
     partials = layout.partials(cell)
-    writes.append(write_block(context.run, layout.AGGREGATES, partials, shard.index, partial[None]))
+    writes.append(write_block(context.run, layout.AGGREGATES, partials, shard.index, sums[None]))
     n_bad = _n_bad(context, cell, found["scores"])
     return writes, {"micro_batch": micro_batch, "n_bad": n_bad}
 

@@ -17,16 +17,14 @@ import safetensors.torch
 from engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges
 from engine.features.ends import Ends
 from engine.features.nodes import attribute_nodes, node_scores
-from engine.features.values import node_mean_partials
 from engine.model import PromptBatch
 from engine.model.dictionary_files import dictionary_bytes
-from engine.patches import mean_groups
 from engine.training import Training, activations, fit_of, spliced_losses, train
 from storage import fold
 from storage.blocks import read_block, write_block, write_file
 from storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
 from sweeps import layout
-from sweeps.cells import AttributeShard, Cell, DictionaryShard, MeanShard, ReduceShard
+from sweeps.cells import AttributeShard, Cell, DictionaryShard, ReduceShard
 from sweeps.context import Context, with_halving
 from tasks import Prompt, TaskError, build_task
 
@@ -83,27 +81,6 @@ def _training_prompts(context: Context, shard: DictionaryShard, task: str) -> tu
         keys = [k for k, model in settings.datasets.items() if model == shard.model]
         return tuple(p for key in keys for p in context.prompts(key, "build"))
     return data.build
-
-
-def mean_of_features(context: Context, shard: MeanShard) -> tuple[Writes, Extra]:
-    """The mean of every feature and error term over one group of build prompts."""
-    settings = context.settings
-    prompts = context.prompts(shard.dataset, "build")
-    groups = mean_groups(prompts, pooled=settings.pooled)
-    mine = [p for p, group in zip(prompts, groups, strict=True) if group == shard.group]
-    features = context.feature_model(settings.datasets[shard.dataset])
-
-    def compute(micro_batch: int) -> np.ndarray:
-        partials = node_mean_partials(
-            features, mine, pooled=settings.pooled, over=settings.mean_over, micro_batch=micro_batch
-        )
-        return partials[shard.group].mean()
-
-    mean, micro_batch = with_halving(settings.micro_batch, compute)
-    context.check_alive()
-    name = layout.mean(shard.source, shard.index)
-    table = mean.astype("float64" if settings.dtype == "float64" else "float32")
-    return [write_block(context.run, layout.MEANS, name, 0, table)], {"micro_batch": micro_batch}
 
 
 # --- nodes ------------------------------------------------------------------------------------
