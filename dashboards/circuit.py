@@ -1,12 +1,14 @@
 """The circuit by layer: heads on both sides of a column of MLPs, embeddings below, logits above."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.data import GraphTables
+from dashboards.sites import is_error, over_features, site_of, site_places, sites_of
 from dashboards.style import NEGATIVE, POSITIVE, styled
 
 #: edges of one circuit that are drawn, the strongest first; more would be a carpet
@@ -43,7 +45,7 @@ def places(graph: GraphTables) -> dict[str, tuple[float, float]]:
 
 
 def on_a_path(edges: pd.DataFrame, graph: GraphTables) -> pd.DataFrame:
-    """The edges on some path from `embed` to `logits`.
+    """The edges on some path from a root to `logits`.
 
     Args:
         edges: rows of circuits.parquet of one circuit.
@@ -52,7 +54,7 @@ def on_a_path(edges: pd.DataFrame, graph: GraphTables) -> pd.DataFrame:
     rows = edges.assign(_rank=edges["target"].map(rank)).sort_values("_rank", kind="stable")
     listed = list(zip(rows["source"], rows["target"], strict=True))
     ends = {target: set(graph.nodes_of_target(target)) for target in set(rows["target"])}
-    fed, useful = {"embed"}, {"logits"}
+    fed, useful = set(roots(graph)), {"logits"}
     forward = []
     for source, target in listed:
         forward.append(source in fed)
@@ -64,6 +66,11 @@ def on_a_path(edges: pd.DataFrame, graph: GraphTables) -> pd.DataFrame:
     return rows[np.array(kept[::-1], dtype=bool)].drop(columns="_rank").sort_index()
 
 
+def roots(graph: GraphTables) -> list[str]:
+    """Nodes that read no other: `embed`, or over features all of the first site."""
+    return [n for n in graph.nodes if site_of(n) == site_of(graph.nodes[0])]
+
+
 def circuit_figure(edges: pd.DataFrame, graph: GraphTables) -> go.Figure:
     """The strongest edges of one circuit, layer upon layer, from `embed` to `logits`.
 
@@ -72,26 +79,49 @@ def circuit_figure(edges: pd.DataFrame, graph: GraphTables) -> go.Figure:
     """
     strongest = edges["weight"].abs().sort_values(ascending=False, kind="stable").index
     pairs = node_pairs(edges.loc[strongest[:MAX_DRAWN_EDGES]], graph)
-    where = places(graph)
-    n_layers = 1 + max(layer_of(n) for n in graph.nodes if n not in ("embed", "logits"))
+    features = over_features(graph.nodes)
+    where = site_places(graph.nodes) if features else places(graph)
     columns = max(x for x, _ in where.values())
     figure = go.Figure()
     _draw_absent(figure, pairs, where)
     _draw_edges(figure, pairs, where)
     _draw_nodes(figure, pairs, where)
-    step = 1 if n_layers <= 16 else 5
+    rows = _rows_of_sites(graph) if features else _rows_of_layers(graph)
     return styled(
         figure,
-        height=int(min(1000, max(420, 27 * n_layers + 130))),
         xaxis={"visible": False, "range": [-0.7, columns + 0.7], "fixedrange": True},
-        yaxis={
+        **rows,
+    )
+
+
+def _rows_of_layers(graph: GraphTables) -> dict[str, Any]:
+    """The vertical axis over heads."""
+    n_layers = 1 + max(layer_of(n) for n in graph.nodes if n not in ("embed", "logits"))
+    return {
+        "height": int(min(1000, max(420, 27 * n_layers + 130))),
+        "yaxis": {
             "title": {"text": "layer"},
-            "tickvals": list(range(0, n_layers, step)),
+            "tickvals": list(range(0, n_layers, 1 if n_layers <= 16 else 5)),
             "range": [-1.9, n_layers + 1.4],
             "gridwidth": 1,
         },
-        margin={"l": 44, "r": 6, "t": 4, "b": 8},
-    )
+        "margin": {"l": 44, "r": 6, "t": 4, "b": 8},
+    }
+
+
+def _rows_of_sites(graph: GraphTables) -> dict[str, Any]:
+    """The vertical axis over features: a row a site."""
+    sites = sites_of(graph.nodes)
+    return {
+        "height": int(min(1000, max(420, 110 * len(sites) + 60))),
+        "yaxis": {
+            "tickvals": list(range(len(sites))),
+            "ticktext": sites,
+            "range": [-0.5, len(sites) - 0.5],
+            "gridwidth": 1,
+        },
+        "margin": {"l": 58, "r": 6, "t": 4, "b": 8},
+    }
 
 
 def node_pairs(edges: pd.DataFrame, graph: GraphTables) -> pd.DataFrame:
@@ -195,8 +225,8 @@ def _draw_nodes(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
         textposition=[_side(n) for n in nodes],
         textfont={"size": [13 if n in ("embed", "logits") else 9 for n in nodes]},
         marker={
-            "size": [12 if n in ("embed", "logits") else 16 for n in nodes],
-            "symbol": ["circle" if n[0] == "a" else "square" for n in nodes],
+            "size": [12 if n in ("embed", "logits") else 9 if "/" in n else 16 for n in nodes],
+            "symbol": [_symbol(n) for n in nodes],
             "line": {"width": 1},
             "opacity": 1,
         },
@@ -206,10 +236,20 @@ def _draw_nodes(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
     )
 
 
+def _symbol(node: str) -> str:
+    """Heads and features are round; what a dictionary leaves over stands on its tip."""
+    if is_error(node):
+        return "diamond"
+    return "circle" if "/" in node or node[0] == "a" else "square"
+
+
 def _short(node: str) -> str:
-    """A head by its number and an MLP by its letter: the layer is on the axis."""
+    """A head by its number and an MLP by its letter: the layer is on the axis. Features are too
+    many to be named, and tell their name when pointed at."""
     if node in ("embed", "logits"):
         return node
+    if "/" in node:
+        return ""
     return node.split(".h")[1] if node.startswith("a") else "m"
 
 

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure, on_a_path
 from dashboards.data import RunData, named_circuits
 from dashboards.pages import Page, legend, swatch
+from dashboards.sites import over_features
 from dashboards.style import NEGATIVE, POSITIVE
 from dashboards.text import leading
 
@@ -37,14 +38,23 @@ def add_circuits(page: Page, data: RunData) -> None:
     page.section(
         "circuit",
         title,
-        "Information flows upwards, from the embeddings to the logits. Circles are heads, by their "
-        "number; squares are MLPs; faint dots are nodes outside the circuit. A wider edge has a "
-        "larger score; an edge into a key or value that heads share ends at each of them. Edges on "
+        f"Information flows upwards, from the embeddings to the logits. {_nodes_in_words(data)}; "
+        "faint dots are nodes outside the circuit. A wider edge has a larger score. Edges on "
         "no path from embeddings to logits are not drawn, nor more than the "
         f"{MAX_DRAWN_EDGES} strongest. Hover over a node for its strongest neighbours."
         f"{left if drawing.n_left_out else ''}",
         legend(swatch(POSITIVE, "raises the metric"), swatch(NEGATIVE, "lowers it")),
         page.chooser("drawing", "circuit", drawing.figures, drawing.first),
+    )
+
+
+def _nodes_in_words(data: RunData) -> str:
+    graph = next(iter(data.graphs.values()))
+    if over_features(graph.nodes):
+        return "Circles are features of a site's dictionary; diamonds are what it leaves over"
+    return (
+        "Circles are heads, by their number, and an edge into a key or value that heads share ends "
+        "at each of them; squares are MLPs"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.names import method_name, metric_name, varying
+from dashboards.names import FEATURES, method_name, metric_name, varying
 from dashboards.style import DASHES, SYMBOLS, Mark, marks, styled
 
 #: what the page shows one value of at a time, with the label of its menu
@@ -29,6 +29,8 @@ AXES = {
     "n_nodes": ("nodes in the circuit", "linear"),
     "average_degree": ("average degree, 2 E / N", "log"),
 }
+#: axes that differ where all nodes are features, of which circuits have from ten to thousands
+FEATURE_AXES = {**AXES, "n_nodes": ("features and errors in the circuit", "log")}
 #: lines that one figure shows at once before its menus begin with one value each
 MAX_LINES = 8
 #: points in one figure, over all that its menus can choose
@@ -52,7 +54,8 @@ def with_series(results: pd.DataFrame) -> pd.DataFrame:
     `variant` (the rest that varies, "" if nothing does) and `series` (both)."""
     table = results[results["blocks"] == "all"]
     if "method_name" not in table:
-        names = [method_name(m, s) for m, s in zip(table["method"], table["steps"], strict=True)]
+        about = table.reindex(columns=["method", "steps", "nodes"])
+        names = [method_name(*row) for row in about.itertuples(index=False, name=None)]
         table = table.assign(method_name=names)
     return named(table)
 
@@ -74,6 +77,11 @@ def complements(results: pd.DataFrame) -> pd.DataFrame:
     rows = results[results["blocks"] == "complement"].drop(columns=sizes)
     whole = results.loc[results["blocks"] == "all", [*keys, *sizes]]
     return rows.merge(whole, on=keys).assign(blocks="all")
+
+
+def axes_of(results: pd.DataFrame) -> Mapping[str, tuple[str, str]]:
+    """The axes of these results' figures, by the kinds of their nodes."""
+    return FEATURE_AXES if set(results.get("nodes", ())) == {FEATURES} else AXES
 
 
 def default_metric(table: pd.DataFrame) -> str:
@@ -182,7 +190,7 @@ def faithfulness_figure(
     looks: Mapping[str, Mark] | None = None,
     chosen: Sequence[Menu] | None = None,
 ) -> go.Figure:
-    """Faithfulness against `x`, a key of AXES: one line a series and ablation. Where nothing but
+    """Faithfulness against `x`, a key of AXES (figures 10 and 11 of Dhimoïla): one line a series and ablation. Where nothing but
     the method varies, symbols tell methods too.
 
     Each trace's `meta` holds the values of the menus' columns, by which the page chooses; those
@@ -197,7 +205,8 @@ def faithfulness_figure(
     looks = looks or marks(dict(zip(table["method_name"], table["method"], strict=True)))
     variants = sorted(set(table["variant"]))
     traces = []
-    for line in _lines(table, x, [menu.name for menu in chosen]):
+    title, kind = axes_of(table)[x]
+    for line in _lines(table, x, [menu.name for menu in chosen], kind):
         colour, symbol = looks[line.method]
         if len(variants) > 1:
             symbol = SYMBOLS[variants.index(line.variant) % len(SYMBOLS)]
@@ -215,7 +224,6 @@ def faithfulness_figure(
         traces.append(trace)
     figure = go.Figure(traces)
     _reference_lines(figure)
-    title, kind = AXES[x]
     return styled(
         figure,
         height=430 if x == "n_edges" else 360,
@@ -238,12 +246,12 @@ def _reference_lines(figure: go.Figure) -> None:
         )
 
 
-def _lines(table: pd.DataFrame, x: str, menu_names: list[str]) -> Iterator[Line]:
+def _lines(table: pd.DataFrame, x: str, menu_names: list[str], kind: str) -> Iterator[Line]:
     told = ["method_name", "variant", "ablation"]
     table = table.sort_values(["n_edges", x])  # groups keep this order
     for key, rows in table.groupby([*(table[c] for c in (*menu_names, *told))], sort=True):
         *chosen, method, variant, ablation = (str(value) for value in key)
-        shown = rows[rows[x] > 0] if AXES[x][1] == "log" else rows
+        shown = rows[rows[x] > 0] if kind == "log" else rows
         own = meta(dict(zip(menu_names, chosen, strict=True)), menu_names)
         yield Line(own, method, variant, ablation, shown)
 

@@ -72,6 +72,7 @@ class RunData:
         graphs: cell -> names.
         log: events of log.jsonl.
         quarantined: stage/shard -> the error for which it was given up.
+        fits: shard of a trained dictionary -> how well it fits.
     """
 
     path: Path
@@ -93,6 +94,7 @@ class RunData:
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    fits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @cached_property
     def cells(self) -> dict[str, Mapping[str, Any]]:
@@ -131,7 +133,8 @@ def load_run(path: Path) -> RunData:
     aggregation = str(run.config["evaluate"]["aggregation"][0])
     written = readers.committed_arrays(run, AGGREGATES)
     reduced = [cell for cell in cells if f"{cell}/{aggregation}" in written]
-    found = {cell: readers.aggregate(run, cell, aggregation) for cell in reduced}
+    graphs = {cell: graph for cell in cells if (graph := _graph(run, cell)) is not None}
+    found = {cell: _scores(run, cell, aggregation, graphs) for cell in reduced}
     return RunData(
         path=Path(path),
         plan=run.plan,
@@ -149,9 +152,10 @@ def load_run(path: Path) -> RunData:
         interpolation=readers.interpolation(run),
         known=readers.known(run),
         histograms={cell: scores for cell, scores in found.items() if scores is not None},
-        graphs={cell: graph for cell in cells if (graph := _graph(run, cell)) is not None},
+        graphs=graphs,
         log=tuple(run.read_log()),
         quarantined=_quarantined(CommitLog(run)),
+        fits={k: r["fit"] for k, r in CommitLog(run).committed("dictionaries").items()},
     )
 
 
@@ -181,6 +185,17 @@ def _quarantined(log: CommitLog) -> dict[str, str]:
         for stage in log.stages()
         for shard, record in log.quarantined(stage).items()
     }
+
+
+def _scores(
+    run: RunDirectory, cell: str, aggregation: str, graphs: Mapping[str, GraphTables]
+) -> np.ndarray | None:
+    """Aggregated scores; of lists of edges, those that were found and not the room for more."""
+    scores = readers.aggregate(run, cell, aggregation)
+    listed = any(about["key"] == cell and about.get("keep") for about in run.plan["cells"])
+    if scores is None or not listed:
+        return scores
+    return scores[: graphs[cell].n_edges] if cell in graphs else None
 
 
 def _graph(run: RunDirectory, cell: str) -> GraphTables | None:

@@ -25,6 +25,15 @@ METHODS = {
     "hisp": ("HISP", "head importance scores for pruning"),
     "random": ("random", "a random order"),
 }
+#: the same where nodes are features; node attribution there is that of sparse feature circuits
+FEATURE_METHODS = {
+    "eap": ("AP edges", "attribution patching of edges between features"),
+    "ig_activations": ("IG edges", "integrated gradients of edges between features"),
+    "node_ap": ("node AP{} (Marks et al.)", "attribution patching of features{} (Marks et al.)"),
+    "node_ig": ("node IG{} (Marks et al.)", "integrated gradients of features{} (Marks et al.)"),
+}
+#: what `nodes` says of a run, cell or row whose nodes are features of dictionaries
+FEATURES = "features"
 #: methods that give scores to nodes; a circuit of theirs is every edge among the nodes it keeps
 NODE_METHODS = frozenset({"node_ap", "node_ig", "node_exact", "hisp"})
 #: methods that patch one edge or node at a time, which the others estimate
@@ -56,12 +65,14 @@ def metric_name(metric: str) -> str:
     return METRICS.get(metric, metric)
 
 
-def method_name(method: str, steps: Any, *, long: bool = False) -> str:
-    """A method with its integration steps: `IG inputs ×5`."""
-    name = METHODS.get(method, (method, method))[long]
-    if steps is None or pd.isna(steps) or int(steps) <= 1:
-        return name
-    return f"{name} in {int(steps)} steps" if long else f"{name} ×{int(steps)}"
+def method_name(method: str, steps: Any, nodes: str = "heads", *, long: bool = False) -> str:
+    """A method with its integration steps: `IG inputs ×5`, `node IG ×5 (Marks et al.)`."""
+    own = FEATURE_METHODS if nodes == FEATURES else {}
+    name = own.get(method, METHODS.get(method, (method, method)))[long]
+    how = ""
+    if not (steps is None or pd.isna(steps) or int(steps) <= 1):
+        how = f" in {int(steps)} steps" if long else f" ×{int(steps)}"
+    return name.replace("{}", how) if "{}" in name else name + how
 
 
 def share(part: float) -> str:
@@ -100,7 +111,7 @@ def _names(
     return {
         str(cell["key"]): " · ".join(
             [
-                method_name(cell["method"], cell.get("steps")),
+                method_name(cell["method"], cell.get("steps"), cell.get("nodes", "heads")),
                 *(_in_words(c, cell[c]) for c in of_method[cell["method"]]),
                 *(str(cell[c]) for c in told),
             ]

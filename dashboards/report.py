@@ -12,6 +12,7 @@ from dashboards.blocks_section import add_blocks
 from dashboards.circuits_section import add_circuits
 from dashboards.curves_section import add_completeness, add_curves, add_skill, add_smallest
 from dashboards.data import RunData, load_run
+from dashboards.dictionaries_section import add_dictionaries
 from dashboards.estimate_section import add_estimates
 from dashboards.interpolation_section import add_interpolation
 from dashboards.methods_section import add_methods
@@ -37,6 +38,7 @@ SECTIONS = (
     add_interpolation,
     add_circuits,
     add_minimality,
+    add_dictionaries,
     add_histograms,
     add_blocks,
 )

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.circuit import layer_of, node_pairs
+from dashboards.circuit import node_pairs
 from dashboards.curves import default_metric
 from dashboards.data import GraphTables
+from dashboards.sites import forward_key
 from dashboards.style import HEAT, NEGATIVE, POSITIVE, TASK_COLOURS, colours, styled
 
 #: decades below the largest |score| that a histogram shows; what lies lower is counted in its first
@@ -185,14 +186,7 @@ def memberships(blocks: pd.DataFrame) -> list[dict[str, Any]]:
             "block": number,
             "label": str(rows["label"].iloc[0]),
             "colour": colour[str(rows["label"].iloc[0])],
-            "nodes": sorted(rows["node"], key=_forward),
+            "nodes": sorted(rows["node"], key=forward_key),
         }
         for number, rows in bottom.groupby("block")
     ]
-
-
-def _forward(node: str) -> tuple[float, str, int]:
-    """Sorts nodes as the model runs them."""
-    if node in ("embed", "logits"):
-        return (-1.0 if node == "embed" else float("inf")), "", 0
-    return float(layer_of(node)), node[0], int(node.partition(".h")[2] or 0)
