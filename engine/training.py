@@ -11,12 +11,12 @@ With x the activations, n x d:
 
    where no position counts for more than the batch's `CLIP`-fold median; decoder rows are brought
    back to unit norm after each step.
-3. Every so often features that were never on since are given new directions, those of what is
-   explained worst, and start small.
+3. Every so often features that were never on since are given new directions: what is left
+   unexplained of positions drawn by how badly they are explained.
 4. f is in the units of x again: h is multiplied by s, and nothing else.
 
-`pca` is b and the principal axes, an orthogonal basis. The same seed gives the same dictionary.
-Pinned by tests/model/test_training.py (planted features are found).
+`pca` is the mean and the principal axes, an orthogonal basis. The same seed gives the same
+dictionary. Pinned by tests/model/test_training.py: planted features are found.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +45,8 @@ KINDS = ("topk", "relu", "pca")
 CLIP = 4.0
 #: dead features are looked for so often in a training
 RESAMPLINGS = 8
+#: tokens that the model reads at once; their logits are what takes memory
+TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,13 @@ class Fit:
     """How well a dictionary does on activations.
 
     Attributes:
-        variance_explained: 1 − Σ|ε|² / Σ|x − mean|², positions clipped as in training.
+        variance_explained: 1 − Σ|ε|² / Σ|x − mean|², positions clipped as in training; None if
+            x does not vary.
         l0: features on at a position, in the mean.
         dead_share: share of features that are never on.
     """
 
-    variance_explained: float
+    variance_explained: float | None
     l0: float
     dead_share: float
 
@@ -96,15 +99,12 @@ def train(
     Raises:
         DictionaryError: what `how` asks for cannot be had of these activations.
     """
-    if how.kind not in KINDS:
-        raise DictionaryError(f"kind {how.kind!r} cannot be trained; allowed: {', '.join(KINDS)}")
-    if how.kind == "topk" and not 1 <= how.k <= how.features:
-        raise DictionaryError(f"k is {how.k} of {how.features} features; allowed: 1 to all")
+    check_training(how)
     if len(x) < 2:
         raise DictionaryError(f"{len(x)} positions are too few to train on")
-    bias = x.median(0).values
     if how.kind == "pca":
-        return _principal_axes(x, bias)
+        return _principal_axes(x)
+    bias = x.median(0).values
     scale = (x - bias).norm(dim=1).median() / x.shape[1] ** 0.5
     if not scale > 0:
         raise DictionaryError("the activations do not vary")
@@ -117,16 +117,30 @@ def train(
     return TopK(*parts, how.k) if how.kind == "topk" else Relu(*parts)
 
 
-def _principal_axes(x: Activations, bias: Float[Tensor, " d_model"]) -> Linear:
-    centred = (x - bias).double()
+def check_training(how: Training) -> None:
+    """Refuse what no activations can make possible.
+
+    Raises:
+        DictionaryError: another kind, or another k than there are features for.
+    """
+    if how.kind not in KINDS:
+        raise DictionaryError(f"kind {how.kind!r} cannot be trained; allowed: {', '.join(KINDS)}")
+    if how.kind == "topk" and not 1 <= how.k <= how.features:
+        raise DictionaryError(f"k is {how.k} of {how.features} features; allowed: 1 to all")
+
+
+def _principal_axes(x: Activations) -> Linear:
     if len(x) < x.shape[1]:
         raise DictionaryError(
             f"{len(x)} positions have no {x.shape[1]} principal axes; give more prompts"
         )
+    wide = x.double()
+    bias = wide.mean(0)
+    centred = wide - bias
     _, axes = torch.linalg.eigh(centred.T @ centred)
     axes = axes.flip(1).T.to(x)
     axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
-    return Linear(axes, axes.new_zeros(len(axes)), axes.clone(), bias)
+    return Linear(axes, axes.new_zeros(len(axes)), axes.clone(), bias.to(x))
 
 
 class _Trainer:
@@ -228,10 +242,16 @@ def activations(
 
 
 def _batches(texts: Sequence[tuple[int, ...]], micro_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tokens and which of them are real, `[texts, positions]`, padded on the right."""
+    """Tokens and which of them are real, `[texts, positions]`, padded on the right; of long texts
+    fewer at once."""
     texts = sorted(texts, key=len)
-    for first in range(0, len(texts), micro_batch):
-        some = texts[first : first + micro_batch]
+    first = 0
+    while first < len(texts):
+        n = micro_batch
+        while n > 1 and n * len(texts[min(first + n, len(texts)) - 1]) > TOKENS:
+            n -= 1
+        some = texts[first : first + n]
+        first += n
         width = len(some[-1])
         tokens = torch.tensor([[*t, *[0] * (width - len(t))] for t in some])
         yield tokens, torch.arange(width) < torch.tensor([[len(t)] for t in some])
@@ -245,10 +265,10 @@ def spliced_losses(
     texts: Sequence[tuple[int, ...]],
     mean: Float[Tensor, " d_model"],
     micro_batch: int = 16,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Next-token cross-entropy in nats: of the model (`loss_clean`), with the site's value replaced
     by D(E(x)) (`loss_spliced`) or by its mean (`loss_mean`), and the share of what the mean loses
-    that the dictionary keeps (`loss_recovered`)."""
+    that the dictionary keeps (`loss_recovered`; None where the mean loses nothing)."""
     features, place = FeatureModel(model, {site: dictionary}), parse_site(site, model.spec.n_layers)
     total, n = torch.zeros(3, dtype=torch.float64), 0
     for tokens, real in _batches(texts, micro_batch):
@@ -265,7 +285,7 @@ def spliced_losses(
             total[i] += nll.double().cpu()
         n += int(follows.sum())
     clean, spliced, lost = (total / max(n, 1)).tolist()
-    recovered = (lost - spliced) / (lost - clean) if lost != clean else float("nan")
+    recovered = (lost - spliced) / (lost - clean) if lost != clean else None
     return {
         "loss_clean": clean,
         "loss_spliced": spliced,
@@ -279,7 +299,7 @@ def fit_of(dictionary: Dictionary, x: Activations, batch: int = 1024) -> Fit:
     """How well a dictionary does on activations."""
     weight = _clipped(x - x.median(0).values)[:, None]
     mean = (weight * x).sum(0) / weight.sum()
-    total = (weight * (x - mean).square()).sum()
+    total = float((weight * (x - mean).square()).sum())
     missed, on, alive = 0.0, 0.0, torch.zeros(dictionary.n_features, dtype=torch.bool)
     for first in range(0, len(x), batch):
         some = x[first : first + batch]
@@ -288,4 +308,5 @@ def fit_of(dictionary: Dictionary, x: Activations, batch: int = 1024) -> Fit:
         missed += float((weight[first : first + batch] * left.square()).sum())
         on += float((f != 0).sum())
         alive |= (f != 0).any(0).cpu()
-    return Fit(1.0 - missed / float(total), on / len(x), 1.0 - float(alive.float().mean()))
+    explained = 1.0 - missed / total if total > 0 else None
+    return Fit(explained, on / len(x), 1.0 - float(alive.float().mean()))
