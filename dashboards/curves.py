@@ -190,7 +190,7 @@ def faithfulness_figure(
     looks: Mapping[str, Mark] | None = None,
     chosen: Sequence[Menu] | None = None,
 ) -> go.Figure:
-    """Faithfulness against `x`, a key of AXES (figures 10 and 11 of Dhimoïla): one line a series and ablation. Where nothing but
+    """Faithfulness against `x`, a key of AXES: one line a series and ablation. Where nothing but
     the method varies, symbols tell methods too.
 
     Each trace's `meta` holds the values of the menus' columns, by which the page chooses; those

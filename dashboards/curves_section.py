@@ -6,7 +6,7 @@ from html import escape
 import pandas as pd
 
 from dashboards.curves import (
-    AXES,
+    axes_of,
     complements,
     faithfulness_figure,
     menus,
@@ -15,10 +15,21 @@ from dashboards.curves import (
     with_series,
 )
 from dashboards.data import RunData
+from dashboards.names import FEATURES
 from dashboards.pages import Page, entry, glyph, legend, select, stroke
 from dashboards.style import DASHES, GLYPHS
 from dashboards.text import key_table, leading, skill_table
 
+#: the same of nodes that are features
+FEATURE_LINES = (
+    "Nodes are features of each site's dictionary, and the error that it leaves over. Solid lines "
+    "keep the circuit's edges: a feature is computed from the features that an edge joins to it, "
+    "and from the patch values of all others. Dashed lines keep its nodes, as sparse feature "
+    "circuits do (Marks et al. 2024): all others take their patch value, so every edge that the "
+    "sites allow among the kept ones acts, and is counted. A circuit of a method that scores nodes "
+    "is those nodes with all edges among them, and so the same by either ablation: its two lines "
+    "coincide."
+)
 NOTHING = "No circuit has been evaluated yet."
 
 
@@ -34,7 +45,7 @@ def add_curves(page: Page, data: RunData) -> None:
         x: page.figure(
             f"curve_{x}", faithfulness_figure(table, x, lead, data.marks), f"{title}: {words}"
         )
-        for x, (words, _) in AXES.items()
+        for x, (words, _) in axes_of(table).items()
     }
     outside = n_outside(table)
     notes = [left_out] if left_out else []
@@ -47,14 +58,25 @@ def add_curves(page: Page, data: RunData) -> None:
         "curves",
         title,
         "Each point is one circuit, run with everything outside it ablated. φ = 1 does what the "
-        "model does, φ = 0 what the empty circuit does; up and to the left is better. Solid lines "
-        "keep the circuit's edges; dashed lines keep its nodes with every edge out of them, which "
-        "are many more than were selected.",
+        "model does, φ = 0 what the empty circuit does; up and to the left is better. "
+        f"{_lines(table)}",
         _controls(data, lead),
         _legend(data),
         places["n_edges"],
         f"<div class='two'>{places['n_nodes']}{places['average_degree']}</div>",
         *(f"<p class='note'>{escape(note)}</p>" for note in notes),
+    )
+
+
+def _lines(results: pd.DataFrame) -> str:
+    """What solid and dashed lines are, by the kinds of nodes."""
+    kinds = set(results.get("nodes", ())) or {"heads"}
+    heads = (
+        "Solid lines keep the circuit's edges; dashed lines keep its nodes with every edge out of "
+        "them, which are many more than were selected."
+    )
+    return " ".join(
+        ([heads] if kinds - {FEATURES} else []) + ([FEATURE_LINES] if FEATURES in kinds else [])
     )
 
 

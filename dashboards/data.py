@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dashboards.names import (
+    FEATURES,
     NODE_METHODS,
     cell_names,
     circuit_names,
@@ -115,7 +116,8 @@ class RunData:
         """Which of a cell's scores belong to the known circuit: its edges, or the nodes that they
         start from. Bool, as long as the scores; empty if no circuit is known or nothing scored."""
         scores, about = self.histograms.get(cell), self.cells[cell]
-        if scores is None or self.known.empty or cell not in self.graphs:
+        over_features = about.get("nodes") == FEATURES  # no circuit of these is known
+        if scores is None or self.known.empty or cell not in self.graphs or over_features:
             return np.zeros(0, bool)
         of_task = (self.known["model"] == about["model"]) & (self.known["task"] == about["task"])
         known = self.known[of_task]

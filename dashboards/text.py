@@ -56,7 +56,7 @@ def summary(data: RunData) -> str:
         return (
             f"This run is not finished: {shards['committed']} of {shards['total']} shards are done."
         )
-    method = method_name(best["method"], best["steps"], long=True)
+    method = method_name(best["method"], best["steps"], best.get("nodes", "heads"), long=True)
     if best["variant"]:
         method = f"{method} ({best['variant']})"
     chosen = "nodes, and all edges among them," if best["method"] in NODE_METHODS else "edges"
