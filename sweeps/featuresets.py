@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from engine.features.sites import LOGITS, SiteError, chosen_sites, parents_of
+from engine.features.sites import LOGITS, SiteError, chosen_sites, parents_of, parse_site
 from engine.graph import FeatureGraph
 from engine.graph.features import ERROR
 from engine.model import ModelSource
@@ -169,6 +169,7 @@ def feature_set(config: Config, label: str, source: ModelSource) -> FeatureSet:
         sites = chosen_sites(given, source.spec.n_layers)
     except SiteError as error:
         raise ConfigError(f"features.dictionaries: {error}") from None
+    _check_spelling(given, [site.name for site in sites], source.spec.n_layers)
     if not given:
         raise ConfigError(
             "features.dictionaries: is empty; nodes 'features' need the dictionary of one site at "
@@ -182,6 +183,14 @@ def feature_set(config: Config, label: str, source: ModelSource) -> FeatureSet:
         _dictionary(site.name, given.get(site.name, "none"), config, source) for site in sites
     )
     return FeatureSet(label, dictionaries, parents, config.features.error)
+
+
+def _check_spelling(given: Mapping[str, str | Trained], sites: list[str], n_layers: int) -> None:
+    """A site has one name, or its dictionary would be looked up under another and not be found."""
+    for name in given:
+        if name not in sites:
+            site = parse_site(name, n_layers).name
+            raise ConfigError(f"features.dictionaries: {name!r} is no site; write {site}")
 
 
 def _per_site(given: Mapping[str, str | Trained], n_layers: int) -> dict[str, str | Trained]:

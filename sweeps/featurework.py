@@ -7,6 +7,7 @@ the strongest edges, and from then on the cell has a graph.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -60,8 +61,11 @@ def train_dictionary(context: Context, shard: DictionaryShard) -> tuple[Writes, 
 
 
 def _training_prompts(context: Context, shard: DictionaryShard, task: str) -> tuple[Prompt, ...]:
-    """As many prompts of each member as are asked for, or as many as a file has for building."""
+    """As many prompts of each member as are asked for, or, of a file with fewer, those of the build
+    split; none of the evaluation split, which a file deals out first."""
     settings = context.settings
+    keys = [k for k, model in settings.datasets.items() if model == shard.model]
+    n_eval = Counter(p.task for p in context.prompts(keys[0], "eval")).most_common(1)[0][1]
     source = settings.models[shard.model]
     trained = next(
         d.trained for d in settings.features[shard.model].dictionaries if d.site == shard.site
@@ -72,13 +76,12 @@ def _training_prompts(context: Context, shard: DictionaryShard, task: str) -> tu
             task,
             source.tokenizer(),
             trained.prompts,
-            0,
+            n_eval,
             settings.seed,
             n_vocab=source.sizes.n_vocab,
             own=source.path,
         )
     except TaskError:  # a file with fewer prompts
-        keys = [k for k, model in settings.datasets.items() if model == shard.model]
         return tuple(p for key in keys for p in context.prompts(key, "build"))
     return data.build
 

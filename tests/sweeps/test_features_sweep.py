@@ -385,16 +385,18 @@ def test_block_models_are_of_the_circuit_s_nodes(run, plan):
     assert found["circuit"].nunique() == 1
     circuit = found["circuit"].iloc[0]
     graph = graph_of(run, plan, cell)
-    kept = circuits(run).query("circuit == @circuit")["edge"].to_numpy()
+    edges = circuits(run)
+    kept = edges[edges["circuit"] == circuit]["edge"].to_numpy()
     mask = np.zeros(graph.n_edges, dtype=bool)
     mask[kept] = True
     touched = touched_nodes(graph, evaluated_mask(graph, mask, Condition("edge", "counterfactual")))
     assert set(found["node"]) == {n for n, t in zip(graph.nodes, touched, strict=True) if t}
     assert set(found["label"]) <= {"ioi", "agreement"}
-    of_blocks = results(run).query("circuit == @circuit and blocks != 'all'")
+    mine = results(run)[results(run)["circuit"] == circuit]
+    of_blocks = mine[mine["blocks"] != "all"]
     modes = {f"{mode}:{task}" for mode in ("without", "only") for task in ("ioi", "agreement")}
     assert set(of_blocks["blocks"]) == modes
-    whole = results(run).query("circuit == @circuit and blocks == 'all' and ablation == 'edge'")
+    whole = mine[(mine["blocks"] == "all") & (mine["ablation"] == "edge")]
     assert of_blocks["n_edges"].max() <= whole["n_edges"].max()
 
 

@@ -1,0 +1,326 @@
+"""From `features` in a config to sites, dictionaries and numbers of nodes; what is refused."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from engine.features.ends import NodeNumbers
+from engine.features.segments import FeatureModel
+from engine.graph import FeatureGraph
+from engine.model import load_model, resolve_model
+from engine.model.dictionaries import Identity, NoDictionary, Relu, TopK
+from engine.model.dictionary_files import save_dictionary
+from sweeps import featurework
+from sweeps.config import ConfigError, load_config, parse_config
+from sweeps.context import Context
+from sweeps.featuresets import FeatureSet, feature_set
+from sweeps.launch import start, worker_settings
+from sweeps.plan import make_plan
+from sweeps.prepare import prepare
+from sweeps.resolve import resolve
+from tests.sweeps.helpers import run_tiny, tiny
+from tests.sweeps.test_run import write_own_task
+
+WIDTH = 32  # of tiny-random
+TRAINED = {"kind": "topk", "features": 32, "k": 4, "steps": 10, "prompts": 4}
+
+
+def config(dictionaries=None, **changes) -> dict:
+    sections = {
+        "sweep": {"nodes": "features", "method": "ig_activations", "steps": 1},
+        "features": {"dictionaries": {"embed": "identity"}, "keep": 100, "edges": 200},
+        "evaluate": {"threshold": 5, "ablation": "edge"},
+    }
+    if dictionaries is not None:
+        changes["features"] = {**changes.get("features", {}), "dictionaries": dictionaries}
+    names = {*sections, *changes}
+    return tiny(**{s: {**sections.get(s, {}), **changes.get(s, {})} for s in names})
+
+
+def chosen(dictionaries) -> FeatureSet:
+    parsed = parse_config(config(dictionaries))
+    return feature_set(parsed, "tiny-random", resolve_model("tiny-random"))
+
+
+def relu(seed: int = 0, *, n: int = 5, width: int = WIDTH) -> Relu:
+    draw = torch.Generator().manual_seed(seed)
+    rows = torch.randn(n, width, generator=draw)
+    return Relu(rows, torch.zeros(n), rows.clone(), torch.zeros(width))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "relu.safetensors"
+    save_dictionary(relu(), path)
+    return path
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+
+def refused(raw: dict, tmp_path) -> str:
+    """The one line with which a config is refused; nothing is written."""
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError) as refusal:
+        start(parse_config(raw), out)
+    assert not out.exists()
+    line = str(refusal.value)
+    assert "\n" not in line
+    return line
+
+
+BAD_SITES = [
+    (
+        {},
+        "features.dictionaries: is empty; nodes 'features' need the dictionary of one site at "
+        "least, as in {resid3: ./dictionaries/resid3} or {resid*: {kind: topk}}",
+    ),
+    (
+        {"resid9": "identity"},
+        "features.dictionaries: 'resid9' is no site; sites are embed, and attn0, mlp0, resid0 to "
+        "attn3, mlp3, resid3",
+    ),
+    ({"resid**": "identity"}, "features.dictionaries: 'resid**' is no site"),
+    ({"logits": "identity"}, "features.dictionaries: 'logits' is no site"),
+    ({"resid01": "identity"}, "features.dictionaries: 'resid01' is no site; write resid1"),
+    (
+        {"resid1": {**TRAINED, "k": 33}},
+        "features.dictionaries.resid1: k is 33 of 32 features; allowed: 1 to 32",
+    ),
+    (
+        {"resid1": "nowhere"},
+        "features.dictionaries.resid1: dictionary 'nowhere': is not there; allowed: identity, "
+        "none, an ae.pt or .safetensors file, ",
+    ),
+    ({"mlp*": "./no{layer}/ae.pt"}, "features.dictionaries.mlp0: dictionary './no0/ae.pt': "),
+]
+
+
+@pytest.mark.parametrize(("dictionaries", "message"), BAD_SITES, ids=lambda v: str(v)[:24])
+def test_bad_sites_are_refused(dictionaries, message, tmp_path):
+    assert message in refused(config(dictionaries), tmp_path)
+
+
+def test_bad_files_are_refused(tmp_path):
+    garbage, narrow, code = (tmp_path / f"{n}.pt" for n in ("garbage", "narrow", "code"))
+    garbage.write_bytes(b"\x80\x04 not a pickle at all")
+    code.write_bytes(pickle.dumps(pytest.raises))
+    save_dictionary(relu(width=8), narrow.with_suffix(".safetensors"))
+    for path in (garbage, code):
+        line = refused(config({"resid1": str(path)}), tmp_path)
+        assert line.startswith(f"features.dictionaries.resid1: dictionary '{path}': {path.name} ")
+        assert "is no plain state dict" in line
+    narrow = narrow.with_suffix(".safetensors")
+    assert refused(config({"resid1": str(narrow)}), tmp_path) == (
+        f"features.dictionaries.resid1: '{narrow}' is a dictionary of 8 numbers; "
+        f"{resolve_model('tiny-random').path} has {WIDTH}"
+    )
+
+
+FOR_HEADS = [
+    (
+        {"sweep": {"method": ["ig_activations", "exact"]}},
+        "sweep.method: 'exact' is for nodes 'heads'; with nodes 'features' allowed: eap, "
+        "ig_activations, node_ap, node_ig",
+    ),
+    (
+        {"sweep": {"build_patch": "noise"}},
+        "sweep.build_patch: 'noise' is not defined for nodes 'features'; allowed: "
+        "counterfactual, resample, mean, zero",
+    ),
+    (
+        {"evaluate": {"eval_patch": ["zero", "noise"]}},
+        "evaluate.eval_patch: 'noise' is not defined for nodes 'features'",
+    ),
+    ({"evaluate": {"complement": True}}, "evaluate.complement: True is for nodes 'heads'"),
+    ({"measures": {"minimality": 20}}, "measures.minimality: 20 is for nodes 'heads'"),
+    ({"measures": {"interpolate": 2}}, "measures.interpolate: 2 is for nodes 'heads'"),
+    (
+        {"sweep": {"nodes": "heads"}},
+        "features.dictionaries: are given and sweep.nodes has no 'features'; add it, or leave "
+        "them out",
+    ),
+    (
+        {"features": {"error": "gone"}},
+        "features.error: 'gone' is not known; allowed: node, clean, patch, zero",
+    ),
+    ({"features": {"target": "logits"}}, "features.target: 'logits' is not known"),
+    ({"features": {"keep": 0}}, "features.keep: 0 is out of range; allowed: 1 to 10000000"),
+    ({"features": {"errors": "node"}}, "unknown key 'features.errors'; did you mean 'error'?"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), FOR_HEADS, ids=lambda v: str(v)[:40])
+def test_what_features_cannot_do_is_refused(changes, message, tmp_path):
+    assert message in refused(config(**changes), tmp_path)
+
+
+# --- sites -------------------------------------------------------------------------------------
+
+
+def test_a_star_is_every_layer_that_has_no_entry_of_its_own(tmp_path):
+    for layer in (0, 1, 3):
+        save_dictionary(relu(layer, n=5 + layer), tmp_path / f"r{layer}.safetensors")
+    found = chosen({"resid*": str(tmp_path / "r{layer}.safetensors"), "resid2": "identity"})
+    assert found.sites == ("embed", "resid0", "resid1", "resid2", "resid3")
+    assert [d.n_features for d in found.dictionaries] == [0, 5, 6, WIDTH, 8]
+    assert found.dictionaries[1].source == str(tmp_path / "r0.safetensors")
+    assert found.parents == {
+        "embed": (),
+        "resid0": ("embed",),
+        "resid1": ("resid0",),
+        "resid2": ("resid1",),
+        "resid3": ("resid2",),
+        "logits": ("resid3",),
+    }
+
+
+def test_dictionaries_are_what_the_worker_loads(saved, tmp_path):
+    raw = config({"embed": "identity", "attn1": str(saved), "resid3": "none"})
+    launch = start(parse_config(raw), tmp_path / "run")
+    features = Context(worker_settings(launch.plan, launch.run)).feature_model("tiny-random")
+    kinds = {s.name: type(features.dictionary(s.name)) for s in features.sites}
+    assert kinds == {"embed": Identity, "attn1": Relu, "resid3": NoDictionary}
+    of_plan = launch.plan.resolved.features["tiny-random"]
+    for dictionary in of_plan.dictionaries:
+        assert dictionary.n_features == features.dictionary(dictionary.site).n_features
+        assert dictionary.digest == features.dictionary(dictionary.site).digest
+
+
+def test_a_file_is_found_from_the_config_s_folder(saved, tmp_path, monkeypatch):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "name: x\nsweep: {model: tiny-random, nodes: features, method: eap}\n"
+        "features: {dictionaries: {resid1: relu.safetensors, resid2: identity}}"
+    )
+    monkeypatch.chdir("/")
+    given = load_config(str(file)).features.dictionaries
+    assert given == {"resid1": str(saved), "resid2": "identity"}
+
+
+@pytest.mark.parametrize(("prompts", "n_texts"), [(8, 16), (100, 8)])
+def test_dictionaries_are_not_trained_on_evaluation_prompts(
+    prompts, n_texts, tmp_path, monkeypatch
+):
+    """A file's prompts beside those of the evaluation split; too few of them: the build split."""
+    own, seen = tmp_path / "mine.jsonl", []
+    write_own_task(own, 12)
+    real = featurework.activations
+
+    def watched(model, site, texts, micro_batch):
+        seen.extend(texts)
+        return real(model, site, texts, micro_batch)
+
+    monkeypatch.setattr(featurework, "activations", watched)
+    raw = config({"resid1": {**TRAINED, "prompts": prompts}}, sweep={"task": str(own)})
+    launch = start(parse_config(raw), tmp_path / "run")
+    prepare(launch.run, launch.plan)
+    context = Context(worker_settings(launch.plan, launch.run))
+    (shard,) = launch.plan.stages["dictionaries"]
+    featurework.train_dictionary(context, shard)
+    (dataset,) = launch.plan.resolved.datasets.values()
+    evaluated = {p.clean for p in dataset.data.evaluation}
+    assert len(evaluated) == 4
+    assert len(seen) == n_texts
+    assert not evaluated & set(seen)
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(saved) -> FeatureSet:
+    return chosen({"embed": "none", "mlp1": str(saved), "resid2": "identity"})
+
+
+def test_numbers_are_the_engine_s(three, saved):
+    model = load_model(resolve_model("tiny-random"))
+    given = {"embed": NoDictionary(WIDTH), "mlp1": relu(), "resid2": Identity(WIDTH)}
+    numbers = NodeNumbers(FeatureModel(model, given))
+    assert three.offsets.tolist() == [*numbers.first.values(), numbers.logits]
+    assert three.n_nodes == numbers.logits == 0 + 1 + 5 + 1 + WIDTH + 1
+    everything = three.complete_graph(np.arange(three.n_nodes))
+    assert list(everything.nodes) == [numbers.name(i) for i in range(numbers.logits + 1)]
+    assert three.numbers(everything).tolist() == list(range(three.n_nodes))
+    assert everything.n_edges == 1 * 6 + (1 + 6) * (WIDTH + 1) + WIDTH + 1
+
+
+def test_a_graph_has_the_edges_between_its_numbers(three):
+    # embed/err 0; mlp1/f0..f4 1..5, err 6; resid2/f0.. 7.., err 39; logits 40
+    ends = np.array([(0, 3), (0, 6), (6, 7), (3, 39), (0, 39), (7, 40), (39, 40)])
+    graph = three.graph(*ends[[5, 0, 3, 1, 6, 2, 4]].T)
+    assert graph.nodes == (
+        "embed/err", "mlp1/f2", "mlp1/err", "resid2/f0", "resid2/err", "logits",
+    )  # fmt: skip
+    assert three.numbers(graph).tolist() == [0, 3, 6, 7, 39]
+    in_order = ends[np.lexsort((ends[:, 0], ends[:, 1]))]
+    everything = np.append(three.numbers(graph), three.n_nodes)
+    targets = everything[graph.edge_target + graph.n_roots]
+    assert everything[graph.edge_source].tolist() == in_order[:, 0].tolist()
+    assert targets.tolist() == in_order[:, 1].tolist()
+
+
+def test_a_complete_graph_is_that_of_its_names(three):
+    graph = three.complete_graph(np.array([39, 0, 5, 5]))
+    nodes = {"embed": [-1], "mlp1": [4], "resid2": [-1]}
+    by_name = FeatureGraph.complete(three.parents, nodes)
+    assert graph.nodes == by_name.nodes == ("embed/err", "mlp1/f4", "resid2/err", "logits")
+    assert graph.n_edges == by_name.n_edges == 4
+
+
+def test_nothing_was_found(three):
+    none = np.zeros(0, dtype=np.int64)
+    assert three.graph(none, none).nodes == ("logits",)
+    assert three.graph(none, none).n_edges == three.complete_graph(none).n_edges == 0
+
+
+def test_edges_past_a_site_are_refused(three):
+    with pytest.raises(ValueError, match="embed/err->logits: logits does not read its site"):
+        three.graph(np.array([0]), np.array([40]))
+
+
+# --- identity ----------------------------------------------------------------------------------
+
+
+def run_id(dictionaries, **changes) -> str:
+    return make_plan(resolve(parse_config(config(dictionaries, **changes)))).run_id
+
+
+def test_the_run_id_is_of_what_a_dictionary_holds_not_of_where_it_lies(saved, tmp_path):
+    moved, other = tmp_path / "elsewhere" / "d.safetensors", tmp_path / "other.safetensors"
+    moved.parent.mkdir()
+    shutil.copy(saved, moved)
+    save_dictionary(relu(1), other)
+    assert run_id({"resid1": str(saved)}) == run_id({"resid1": str(moved)})
+    different = {
+        run_id({"resid1": str(saved)}),
+        run_id({"resid1": str(other)}),
+        run_id({"resid2": str(saved)}),
+        run_id({"resid1": str(saved), "embed": "identity"}),
+        run_id({"resid1": str(saved)}, features={"error": "zero"}),
+        run_id({"resid1": str(saved)}, features={"keep": 99}),
+    }
+    assert len(different) == 6
+
+
+def test_the_run_id_is_of_how_a_dictionary_is_trained():
+    ids = [run_id({"resid1": {**TRAINED, **more}}) for more in ({}, {"lr": 0.01}, {"k": 3})]
+    assert len(set(ids)) == 3
+    assert ids[0] == run_id({"resid1": dict(TRAINED)})
+
+
+def test_a_topk_and_a_relu_dictionary_of_the_same_numbers_are_two(tmp_path):
+    same = relu()
+    topk = TopK(*(same.encoder, same.shift, same.decoder, same.bias), k=2)
+    assert topk.digest != same.digest
+
+
+def test_a_dictionary_that_changed_is_noticed_on_resume(saved, tmp_path):
+    out, raw = tmp_path / "run", config({"resid1": str(saved)}, blocks={"fit": "none"})
+    assert run_tiny(out, raw).exit_code == 0
+    save_dictionary(relu(1), saved)
+    with pytest.raises(ConfigError, match=r"it differs in features\.sets\.tiny-random: "):
+        start(parse_config(raw), out)
