@@ -8,7 +8,16 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.data import GraphTables
-from dashboards.sites import is_error, over_features, site_of, site_places, sites_of
+from dashboards.sites import (
+    WIDTH,
+    is_error,
+    named_nodes,
+    over_features,
+    site_of,
+    site_places,
+    sites_of,
+    stands_for,
+)
 from dashboards.style import NEGATIVE, POSITIVE, styled
 
 #: edges of one circuit that are drawn, the strongest first; more would be a carpet
@@ -44,26 +53,34 @@ def places(graph: GraphTables) -> dict[str, tuple[float, float]]:
     return found
 
 
-def on_a_path(edges: pd.DataFrame, graph: GraphTables) -> pd.DataFrame:
+def on_a_path(edges: pd.DataFrame, graph: GraphTables, *, from_roots: bool = True) -> pd.DataFrame:
     """The edges on some path from a root to `logits`.
 
     Args:
         edges: rows of circuits.parquet of one circuit.
+        from_roots: False if a path may start anywhere, as where error terms are fixed and what no
+            root feeds may differ from its patch value all the same.
     """
     rank = {name: i for i, name in enumerate(graph.targets)}
     rows = edges.assign(_rank=edges["target"].map(rank)).sort_values("_rank", kind="stable")
     listed = list(zip(rows["source"], rows["target"], strict=True))
-    ends = {target: set(graph.nodes_of_target(target)) for target in set(rows["target"])}
+    ends = {target: _reach(target, graph) for target in set(rows["target"])}
     fed, useful = set(roots(graph)), {"logits"}
     forward = []
     for source, target in listed:
-        forward.append(source in fed)
+        forward.append(not (from_roots and fed.isdisjoint(stands_for(source))))
         fed |= ends[target] if forward[-1] else set()
     kept = []
     for (source, target), reached in zip(reversed(listed), reversed(forward), strict=True):
-        kept.append(reached and bool(ends[target] & useful))
-        useful |= {source} if kept[-1] else set()
+        kept.append(reached and not ends[target].isdisjoint(useful))
+        useful |= set(stands_for(source)) if kept[-1] else set()
     return rows[np.array(kept[::-1], dtype=bool)].drop(columns="_rank").sort_index()
+
+
+def _reach(target: str, graph: GraphTables) -> set[str]:
+    """The nodes that an edge into a target can change."""
+    nodes = graph.nodes_of_target(target)
+    return {*nodes, *(stands_for(target) if is_error(target) else ())}
 
 
 def roots(graph: GraphTables) -> list[str]:
@@ -80,8 +97,8 @@ def circuit_figure(edges: pd.DataFrame, graph: GraphTables) -> go.Figure:
     strongest = edges["weight"].abs().sort_values(ascending=False, kind="stable").index
     pairs = node_pairs(edges.loc[strongest[:MAX_DRAWN_EDGES]], graph)
     features = over_features(graph.nodes)
-    where = site_places(graph.nodes) if features else places(graph)
-    columns = max(x for x, _ in where.values())
+    where = site_places(graph.nodes, strengths(pairs)) if features else places(graph)
+    columns = WIDTH if features else max(x for x, _ in where.values())
     figure = go.Figure()
     _draw_absent(figure, pairs, where)
     _draw_edges(figure, pairs, where)
@@ -113,7 +130,7 @@ def _rows_of_sites(graph: GraphTables) -> dict[str, Any]:
     """The vertical axis over features: a row a site."""
     sites = sites_of(graph.nodes)
     return {
-        "height": int(min(1000, max(420, 110 * len(sites) + 60))),
+        "height": int(min(1000, max(420, 96 * len(sites) + 60))),
         "yaxis": {
             "tickvals": list(range(len(sites))),
             "ticktext": sites,
@@ -136,6 +153,13 @@ def node_pairs(edges: pd.DataFrame, graph: GraphTables) -> pd.DataFrame:
         for node in graph.nodes_of_target(target)
     ]
     return pd.DataFrame(rows, columns=["source", "node", "target", "weight"])
+
+
+def strengths(pairs: pd.DataFrame) -> dict[str, float]:
+    """Σ |weight| of the edges at each node, either end."""
+    size = pairs["weight"].abs()
+    ends = pd.concat([size.groupby(pairs["source"]).sum(), size.groupby(pairs["node"]).sum()])
+    return {str(node): float(total) for node, total in ends.groupby(level=0).sum().items()}
 
 
 # --- edges -------------------------------------------------------------------------------------
@@ -217,11 +241,12 @@ def _draw_absent(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
 
 def _draw_nodes(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
     nodes = sorted({*pairs["source"], *pairs["node"]}, key=lambda n: where[n][::-1])
+    names, told = named_nodes(nodes), _neighbours(pairs)
     figure.add_scatter(
         x=[where[n][0] for n in nodes],
         y=[where[n][1] for n in nodes],
         mode="markers+text",
-        text=[_short(n) for n in nodes],
+        text=[names.get(n, "") if "/" in n else _short(n) for n in nodes],
         textposition=[_side(n) for n in nodes],
         textfont={"size": [13 if n in ("embed", "logits") else 9 for n in nodes]},
         marker={
@@ -230,7 +255,7 @@ def _draw_nodes(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
             "line": {"width": 1},
             "opacity": 1,
         },
-        hovertext=[_describe(node, pairs) for node in nodes],
+        hovertext=["<br>".join([f"<b>{node}</b>", *told[node]]) for node in nodes],
         hovertemplate="%{hovertext}<extra></extra>",
         meta={"part": "nodes"},  # its colours are the page's, light or dark
     )
@@ -244,29 +269,30 @@ def _symbol(node: str) -> str:
 
 
 def _short(node: str) -> str:
-    """A head by its number and an MLP by its letter: the layer is on the axis. Features are too
-    many to be named, and tell their name when pointed at."""
+    """A head by its number and an MLP by its letter: the layer is on the axis."""
     if node in ("embed", "logits"):
         return node
-    if "/" in node:
-        return ""
     return node.split(".h")[1] if node.startswith("a") else "m"
 
 
 def _side(node: str) -> str:
+    """Where a node's text stands; that in the middle is on the node, and the page colours it so."""
+    if "/" in node:
+        return "middle right"
     return {"embed": "bottom center", "logits": "top center"}.get(node, "middle center")
 
 
-def _describe(node: str, pairs: pd.DataFrame) -> str:
-    """A node's strongest neighbours, for its hover box."""
-    into = _strongest(pairs[pairs["node"] == node])
-    out = _strongest(pairs[pairs["source"] == node].drop_duplicates("target"))
-    lines = [f"<b>{node}</b>"]
-    lines += [f"← {s} {w:+.3g}" for s, w in zip(into["source"], into["weight"], strict=True)]
-    lines += [f"→ {t} {w:+.3g}" for t, w in zip(out["target"], out["weight"], strict=True)]
-    return "<br>".join(lines)
-
-
-def _strongest(pairs: pd.DataFrame, most: int = 5) -> pd.DataFrame:
+def _neighbours(pairs: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
+    """For each node's hover box, its strongest edges: those that enter it, then those that leave
+    it, an edge into several heads once."""
     order = pairs["weight"].abs().sort_values(ascending=False, kind="stable").index
-    return pairs.loc[order[:most]]
+    into: dict[str, list[str]] = {}
+    out: dict[str, dict[str, str]] = {}
+    columns = ["source", "node", "target", "weight"]
+    for source, node, target, w in pairs.loc[order, columns].itertuples(index=False, name=None):
+        into.setdefault(node, []).append(f"← {source} {w:+.3g}")
+        out.setdefault(source, {}).setdefault(target, f"→ {target} {w:+.3g}")
+    return {
+        node: into.get(node, [])[:most] + list(out.get(node, {}).values())[:most]
+        for node in {*into, *out}
+    }

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure, on_a_path
 from dashboards.data import RunData, named_circuits
 from dashboards.pages import Page, legend, swatch
-from dashboards.sites import over_features
+from dashboards.sites import is_error, over_features
 from dashboards.style import NEGATIVE, POSITIVE
 from dashboards.text import leading
 
@@ -38,8 +38,8 @@ def add_circuits(page: Page, data: RunData) -> None:
     page.section(
         "circuit",
         title,
-        f"Information flows upwards, from the embeddings to the logits. {_nodes_in_words(data)}; "
-        "faint dots are nodes outside the circuit. A wider edge has a larger score. Edges on "
+        f"Information flows upwards, from the embeddings to the logits. {_nodes_in_words(data)} "
+        "A wider edge has a larger score. Edges on "
         "no path from embeddings to logits are not drawn, nor more than the "
         f"{MAX_DRAWN_EDGES} strongest. Hover over a node for its strongest neighbours."
         f"{left if drawing.n_left_out else ''}",
@@ -49,13 +49,16 @@ def add_circuits(page: Page, data: RunData) -> None:
 
 
 def _nodes_in_words(data: RunData) -> str:
-    graph = next(iter(data.graphs.values()))
-    if over_features(graph.nodes):
-        return "Circles are features of a site's dictionary; diamonds are what it leaves over"
-    return (
+    kinds = {over_features(graph.nodes) for graph in data.graphs.values()}
+    heads = (
         "Circles are heads, by their number, and an edge into a key or value that heads share ends "
-        "at each of them; squares are MLPs"
+        "at each of them; squares are MLPs; faint dots are nodes outside the circuit."
     )
+    features = (
+        "Circles are features, a row a site, those with the strongest edges to the left; diamonds "
+        "are the errors that dictionaries leave over. Features outside the circuit are not drawn."
+    )
+    return " ".join(([heads] if False in kinds else []) + ([features] if True in kinds else []))
 
 
 def draw_circuits(data: RunData) -> Drawing:
@@ -65,14 +68,24 @@ def draw_circuits(data: RunData) -> Drawing:
     figures: dict[str, go.Figure] = {}
     sizes: dict[str, int] = {}
     for circuit, cell in zip(chosen["circuit"], chosen["cell"], strict=True):
-        edges = data.circuits[data.circuits["circuit"] == circuit]
-        kept = on_a_path(edges, data.graphs[cell])
+        kept = _as_run(data.circuits[data.circuits["circuit"] == circuit], cell, data)
         if kept.empty:
             continue
         title = f"{names[circuit]}: {len(kept):,} edges on a path"
         figures[title], sizes[title] = circuit_figure(kept, data.graphs[cell]), len(kept)
     total = data.circuits["circuit"].nunique()
     return Drawing(figures, _first(sizes), total - len(chosen))
+
+
+def _as_run(edges: pd.DataFrame, cell: str, data: RunData) -> pd.DataFrame:
+    """A circuit's edges that can act. Error terms of features that are fixed are no sources, and
+    unless they are fixed at patch value, what no root feeds may act as well."""
+    graph = data.graphs[cell]
+    errors = data.config.get("features", {}).get("error", "node")
+    if not over_features(graph.nodes) or errors == "node":
+        return on_a_path(edges, graph)
+    edges = edges[~edges["source"].map(is_error).astype(bool)]
+    return on_a_path(edges, graph, from_roots=errors == "patch")
 
 
 def _worth_drawing(data: RunData) -> pd.DataFrame:

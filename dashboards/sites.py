@@ -1,10 +1,13 @@
 """Names of nodes over features, `resid3/f120`, and where such nodes are drawn: a row a site."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 #: width that the nodes of a site are spread over
 WIDTH = 20.0
+#: nodes of a site that are named in a drawing; more would be a smear, on a phone above all
+MAX_NAMED = 8
 #: blocks of one layer in forward order
 _KINDS = ("a", "attn", "m", "mlp", "resid")
 
@@ -19,6 +22,12 @@ def is_error(node: str) -> bool:
     return node.endswith("/err")
 
 
+def stands_for(node: str) -> tuple[str, ...]:
+    """A node, and over features its site's nodes as one (`resid3/*`): what enters an error node
+    changes all of its site, whose features fall back on the error node's mask."""
+    return (node, f"{site_of(node)}/*") if "/" in node else (node,)
+
+
 def over_features(nodes: Sequence[str]) -> bool:
     """Whether a graph is one over features."""
     return any("/" in node for node in nodes)
@@ -29,14 +38,33 @@ def sites_of(nodes: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(map(site_of, nodes)))
 
 
-def site_places(nodes: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Where each node is drawn: spread along the row of its site, which counts from 0."""
-    found: dict[str, tuple[float, float]] = {}
-    for row, site in enumerate(sites_of(nodes)):
-        mine = [n for n in nodes if site_of(n) == site]
-        for i, node in enumerate(mine):
-            found[node] = (WIDTH * (i + 0.5) / len(mine), float(row))
-    return found
+def site_places(
+    nodes: Sequence[str], strength: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """Where nodes are drawn: along the row of their site, which counts from 0, the strongest first.
+
+    Args:
+        nodes: of a graph over features, in its order; every site has a row.
+        strength: the nodes to draw, and how strong each is.
+    """
+    row = {site: float(i) for i, site in enumerate(sites_of(nodes))}
+    mine: dict[str, list[str]] = {}
+    for node in sorted(strength, key=lambda n: (-strength[n], n)):
+        mine.setdefault(site_of(node), []).append(node)
+    return {
+        node: (WIDTH * (i + 0.5) / len(of_site), row[site])
+        for site, of_site in mine.items()
+        for i, node in enumerate(of_site)
+    }
+
+
+def named_nodes(nodes: Iterable[str]) -> dict[str, str]:
+    """What is written beside a drawn feature or error node: its name within its site, where few
+    enough are drawn to be read; else it tells its name when pointed at."""
+    drawn = [n for n in nodes if "/" in n]
+    count = Counter(map(site_of, drawn))
+    few = [n for n in drawn if count[site_of(n)] <= MAX_NAMED]
+    return {n: n.partition("/")[2] for n in few}
 
 
 def forward_key(node: str) -> tuple[float, int, float]:
