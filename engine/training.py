@@ -268,7 +268,7 @@ def spliced_losses(
 ) -> dict[str, float | None]:
     """Next-token cross-entropy in nats: of the model (`loss_clean`), with the site's value replaced
     by D(E(x)) (`loss_spliced`) or by its mean (`loss_mean`), and the share of what the mean loses
-    that the dictionary keeps (`loss_recovered`; None where the mean loses nothing)."""
+    that the dictionary keeps (`loss_recovered`; None unless the mean loses something)."""
     features, place = FeatureModel(model, {site: dictionary}), parse_site(site, model.spec.n_layers)
     total, n = torch.zeros(3, dtype=torch.float64), 0
     for tokens, real in _batches(texts, micro_batch):
@@ -285,7 +285,7 @@ def spliced_losses(
             total[i] += nll.double().cpu()
         n += int(follows.sum())
     clean, spliced, lost = (total / max(n, 1)).tolist()
-    recovered = (lost - spliced) / (lost - clean) if lost != clean else None
+    recovered = (lost - spliced) / (lost - clean) if lost > clean else None
     return {
         "loss_clean": clean,
         "loss_spliced": spliced,

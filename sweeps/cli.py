@@ -210,12 +210,16 @@ def dictionary(
 ) -> None:
     """Train a dictionary on the activations of a site, and say how well it does."""
     from engine.training import Training
+    from storage import StorageError
     from sweeps.progress import make_progress
     from sweeps.train import Request, told, train_dictionary
 
     how = Training(kind, features, k, l1, steps, batch, lr, seed)
     request = Request(model, site, how, (tasks,), text, prompts, out)
-    print(told(train_dictionary(request, make_progress())))
+    try:
+        print(told(train_dictionary(request, make_progress())))
+    except StorageError as error:
+        _fail(error, 1)
     print(out)
 
 

@@ -1,7 +1,7 @@
 """`edgesweep train dictionary`: from a model to a dictionary of one of its sites.
 
-1. Activations of the site over prompts of tasks (clean and patch), or lines of a text file; a tenth
-   of the texts is held out.
+1. Activations of the site over prompts of tasks (clean and patch), or the first `CONTEXT` tokens of
+   each line of a text file; a tenth of the texts is held out. All are in memory at once.
 2. `engine.training.train`.
 3. On what was held out: variance explained, L0, dead share, and the loss recovered when the site's
    value is replaced by what the dictionary makes of it: (L_mean − L_spliced) / (L_mean − L_clean),
@@ -13,6 +13,7 @@ The dictionary is written whole or not at all, with the report beside it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +23,10 @@ import safetensors.torch
 import torch
 
 from engine.features.sites import SiteError, parse_site
-from engine.model import Model, ModelError, load_model, resolve_model
+from engine.model import Model, ModelError, ModelSource, load_model, resolve_model
 from engine.model.dictionaries import DictionaryError
 from engine.model.dictionary_files import dictionary_bytes
-from engine.training import Training, activations, fit_of, spliced_losses, train
+from engine.training import Training, activations, check_training, fit_of, spliced_losses, train
 from storage.atomic import replace, to_json
 from sweeps.config import ConfigError
 from sweeps.progress import Progress
@@ -34,6 +35,8 @@ from tasks import TaskError, build_task
 Tokens = tuple[int, ...]
 #: one text in so many is held out
 HELD_OUT = 10
+#: tokens of a line that are read
+CONTEXT = 256
 
 
 @dataclass(frozen=True)
@@ -64,53 +67,78 @@ def train_dictionary(request: Request, progress: Progress) -> dict[str, Any]:
     Raises:
         ConfigError: one line; nothing was written.
     """
-    if request.out.suffix != ".safetensors":
-        raise ConfigError(f"--out: {str(request.out)!r} must end in .safetensors")
+    _check_out(request.out)
     try:
+        check_training(request.how)
         source = resolve_model(request.model)
         parse_site(request.site, source.spec.n_layers)
         tokens = _tokens(request, source)
-    except (ModelError, SiteError, TaskError) as error:
+    except (DictionaryError, ModelError, SiteError, TaskError) as error:
         raise ConfigError(" ".join(str(error).split())) from None
     if len(tokens) < 2 * HELD_OUT:
         raise ConfigError(f"{len(tokens)} different texts are too few; give {2 * HELD_OUT} or more")
     held = [t for i, t in enumerate(tokens) if i % HELD_OUT == 0]
     kept = [t for i, t in enumerate(tokens) if i % HELD_OUT]
     model = load_model(source, "cuda" if torch.cuda.is_available() else "cpu")
-    progress.say(f"{len(kept)} texts, {sum(map(len, kept))} tokens; {len(held)} texts held out")
+    n_tokens = sum(map(len, tokens))
+    progress.say(
+        f"{len(kept)} texts to train on, {len(held)} held out; {n_tokens} tokens, "
+        f"{n_tokens * model.d_model * 4 / 2**20:.0f} MiB of activations"
+    )
     try:
         return _train(request, model, kept, held, progress)
     except DictionaryError as error:
         raise ConfigError(str(error)) from None
 
 
-def _tokens(request: Request, source: Any) -> list[Tokens]:
+def _check_out(out: Path) -> None:
+    """Refuse what cannot be written, before the hours and not after."""
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out: {str(out)!r} must end in .safetensors")
+    if out.is_dir():
+        raise ConfigError(f"--out: {out} is a folder; name a file in it")
+    above = next(p for p in out.absolute().parents if p.exists())
+    if not above.is_dir():
+        raise ConfigError(f"--out: {above} is a file; choose another folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out: {above} cannot be written; choose another folder")
+
+
+def _tokens(request: Request, source: ModelSource) -> list[Tokens]:
     """Distinct texts in tokens, in order of appearance."""
     tokenizer = source.tokenizer()
     if request.texts is not None:
-        if tokenizer is None:
-            raise ConfigError(f"--text: model {request.model!r} has no tokenizer")
-        try:
-            lines = request.texts.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--text: {request.texts} cannot be read: {error}") from None
-        limit = getattr(source.config, "max_position_embeddings", None) or 10**6
-        found = [tuple(tokenizer(line)["input_ids"][:limit]) for line in lines if line.strip()]
-        return [t for t in dict.fromkeys(found) if len(t) > 1]
-    found = []
+        return _lines(request.texts, tokenizer, source)
+    found: list[Tokens] = []
     for task in request.tasks:
-        n_vocab = source.sizes.n_vocab
         data = build_task(
             task,
             tokenizer,
             request.prompts,
             0,
             request.how.seed,
-            n_vocab=n_vocab,
+            n_vocab=source.sizes.n_vocab,
             own=source.path,
         )
         found += [t for p in data.build for t in (p.clean, p.patch)]
     return list(dict.fromkeys(found))
+
+
+def _lines(file: Path, tokenizer: Any, source: ModelSource) -> list[Tokens]:
+    """Lines of a file of two tokens or more, cut where the model or `CONTEXT` ends."""
+    if tokenizer is None:
+        raise ConfigError(f"--text: model {source.name!r} has no tokenizer")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--text: {file} cannot be read: {error}") from None
+    limit = min(getattr(source.config, "max_position_embeddings", None) or CONTEXT, CONTEXT)
+    found = (
+        tuple(tokenizer(line, truncation=True, max_length=limit)["input_ids"])
+        for line in lines
+        if line.strip()
+    )
+    return [t for t in dict.fromkeys(found) if len(t) > 1]
 
 
 def _train(
@@ -122,18 +150,21 @@ def _train(
         progress.say(f"step {step} of {request.how.steps}: loss {loss:.4g}")
 
     dictionary = train(x, request.how, say)
-    fit = fit_of(dictionary, activations(model, request.site, held).float())
+    held_out = activations(model, request.site, held).float()
     losses = spliced_losses(model, request.site, dictionary, held, x.mean(0))
     report = {
         "model": request.model,
         "site": request.site,
+        "texts": str(request.texts or "+".join(request.tasks)),
         **asdict(request.how),
+        "features": dictionary.n_features,
         "tokens": len(x),
-        **asdict(fit),
+        "tokens_held_out": len(held_out),
+        **asdict(fit_of(dictionary, held_out)),
         **losses,
+        "digest": dictionary.digest,
     }
     tensors, told = dictionary_bytes(dictionary)
-    request.out.parent.mkdir(parents=True, exist_ok=True)
     replace(request.out, safetensors.torch.save(tensors, told))
     replace(request.out.with_name(request.out.name + ".json"), to_json(report))
     return report
