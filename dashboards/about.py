@@ -1,6 +1,6 @@
 """The words about the run itself: blocks and their nodes, identity, faults, how to run it again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import pandas as pd
@@ -8,16 +8,24 @@ import yaml
 
 from dashboards.data import RunData
 from dashboards.pages import patch
+from dashboards.sites import forward_key, over_features
 from dashboards.structure import memberships
 from dashboards.text import html_table
 
+#: features of a block that are named, the strongest
+MOST_FEATURES = 16
 
-def block_list(blocks: pd.DataFrame) -> str:
-    """Blocks of the bottom level with their labels and nodes."""
+
+def block_list(blocks: pd.DataFrame, strength: Mapping[str, float]) -> str:
+    """Blocks of the bottom level with their labels and nodes; of many features the strongest.
+
+    Args:
+        strength: of each node, in the circuit that was fitted.
+    """
     rows = [
         f"<li><span>{patch(row['colour'])} {row['block']}</span>"
         f"<span>{escape(row['label'])}</span><span class='dim'>{_counted(len(row['nodes']))}</span>"
-        f"<span>{escape(_shortened(row['nodes']))}</span></li>"
+        f"<span>{escape(_named(row['nodes'], strength))}</span></li>"
         for row in memberships(blocks)
     ]
     return f"<ul class='blocks'>{''.join(rows)}</ul>"
@@ -25,6 +33,14 @@ def block_list(blocks: pd.DataFrame) -> str:
 
 def _counted(n: int) -> str:
     return f"{n:,} node{'' if n == 1 else 's'}"
+
+
+def _named(nodes: Sequence[str], strength: Mapping[str, float]) -> str:
+    if not over_features(nodes) or len(nodes) <= MOST_FEATURES:
+        return _shortened(nodes)
+    ranked = sorted(nodes, key=lambda n: -strength.get(n, 0.0))[:MOST_FEATURES]
+    shown = ", ".join(sorted(ranked, key=forward_key))
+    return f"{shown} and {len(nodes) - MOST_FEATURES} with weaker edges"
 
 
 def _shortened(nodes: Sequence[str], most: int = 40) -> str:

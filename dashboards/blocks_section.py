@@ -5,6 +5,7 @@ from html import escape
 import pandas as pd
 
 from dashboards.about import block_list
+from dashboards.circuit import node_pairs, strengths
 from dashboards.data import RunData, named_circuits
 from dashboards.pages import Page
 from dashboards.structure import block_ablation_figure, block_matrix, block_matrix_figure
@@ -43,7 +44,8 @@ def _why_absent(data: RunData) -> str:
 def _add_one(page: Page, data: RunData, circuit: str, number: int) -> None:
     blocks = data.blocks[data.blocks["circuit"] == circuit]
     edges = data.circuits[data.circuits["circuit"] == circuit]
-    counts, names = block_matrix(edges, blocks, data.graphs[str(blocks["cell"].iloc[0])])
+    graph = data.graphs[str(blocks["cell"].iloc[0])]
+    counts, names = block_matrix(edges, blocks, graph)
     title = named_circuits(data).get(circuit, circuit)
     about = blocks.iloc[0]
     corrected = "degree-corrected" if about["degree_corrected"] else "not degree-corrected"
@@ -57,7 +59,7 @@ def _add_one(page: Page, data: RunData, circuit: str, number: int) -> None:
         "it the largest share of its attribution.",
         page.figure(f"blocks{number}", block_matrix_figure(counts, names), "Block matrix"),
         f"<details open><summary>{len(names)} blocks and their nodes</summary>"
-        f"{block_list(blocks)}</details>",
+        f"{block_list(blocks, strengths(node_pairs(edges, graph)))}</details>",
         link="Blocks",
     )
     _add_ablation(page, data, circuit, title, number)
@@ -83,7 +85,8 @@ def _add_ablation(page: Page, data: RunData, circuit: str, title: str, number: i
         "Faithfulness on each task (rows) when the blocks labelled by a task (columns) are "
         "removed, or are all that is kept; the first column is the circuit with all its blocks, "
         "for comparison. If each block served one task, the diagonal would be near 0 without a "
-        "task's blocks, and near 1 with only them. Embeddings and logits are never removed. "
+        "task's blocks, and near 1 with only them. The logits are never removed, nor is the "
+        "embedding where it is one node. "
         f"Patches: {escape(', '.join(patches))}; the metric, and of several patches which one, are "
         "chosen under <a href='#curves'>Faithfulness against size</a>.",
         f"<div class='two'>{''.join(places)}</div>",

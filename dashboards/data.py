@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dashboards.feature_data import FeatureFacts, feature_facts
 from dashboards.names import (
     FEATURES,
     NODE_METHODS,
@@ -73,7 +74,7 @@ class RunData:
         graphs: cell -> names.
         log: events of log.jsonl.
         quarantined: stage/shard -> the error for which it was given up.
-        fits: shard of a trained dictionary -> how well it fits.
+        features: what a run over features noted beside its scores.
     """
 
     path: Path
@@ -95,7 +96,7 @@ class RunData:
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict)
-    fits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    features: FeatureFacts = field(default_factory=FeatureFacts)
 
     @cached_property
     def cells(self) -> dict[str, Mapping[str, Any]]:
@@ -157,7 +158,7 @@ def load_run(path: Path) -> RunData:
         graphs=graphs,
         log=tuple(run.read_log()),
         quarantined=_quarantined(CommitLog(run)),
-        fits={k: r["fit"] for k, r in CommitLog(run).committed("dictionaries").items()},
+        features=feature_facts(run, run.plan["cells"]),
     )
 
 

@@ -1,59 +1,159 @@
-"""The section of dictionaries: what takes each site apart, and how well."""
+"""The section of dictionaries: what takes each site apart, how well, and what is lost."""
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from dashboards.data import RunData
-from dashboards.pages import Page
+import numpy as np
 
-#: field of a fit -> its head
+from dashboards.data import RunData
+from dashboards.names import cell_names, share
+from dashboards.pages import Page
+from dashboards.sites import forward_key, site_of, sites_of
+from dashboards.text import html_table
+
+#: field of a fit -> its head, and how it is written
 HEADS = {
     "variance_explained": "variance explained",
     "l0": "features on",
     "dead_share": "never on",
     "loss_recovered": "loss recovered",
 }
+ERRORS = {
+    "node": "Errors are nodes of the graph, so that the graph of all nodes is the model.",
+    "clean": "Errors keep the value that they have in the model, in every circuit.",
+    "patch": "Errors have their patch value in every circuit.",
+    "zero": "Errors are left out, 0 in every circuit.",
+}
 
 
 def add_dictionaries(page: Page, data: RunData) -> None:
     """Adds the section to the page; nothing where nodes are heads."""
-    chosen: Mapping[str, Any] = data.config.get("features", {}).get("dictionaries", {})
-    if not chosen:
+    about = data.config.get("features", {})
+    if not about.get("dictionaries"):
         return
-    head = "".join(f"<th class=n>{h}</th>" for h in HEADS.values())
-    rows = [_row(site, told, _fit(data, site)) for site, told in chosen.items()]
     page.section(
         "dictionaries",
         "Dictionaries",
-        "A site's value is taken apart into features of a dictionary and what is left over, its "
-        "error. Of those that the run trained: the share of the variance that the features "
-        "explain, how many are on at a position, the share that is never on, and the share of what "
-        "the next-token loss suffers from the site's mean that the features alone recover, on the "
+        "A site's value is taken apart into features of a dictionary and what it leaves over, the "
+        f"error. {escape(ERRORS.get(about.get('error', 'node'), ''))} Of dictionaries that the run "
+        "trained: the share of the variance that the features explain, how many are on at a "
+        "position, the share that is never on, and, of the next-token loss that putting the mean "
+        "in place of the site's value costs, the share that the features recover; all on the "
         "prompts of training.",
-        f"<div class='scroll'><table><tr><th>site</th><th>dictionary</th>{head}</tr>"
-        f"{''.join(rows)}</table></div>",
+        _sites(data, about["dictionaries"]),
+        _lists(data),
+        _distances(data) if about.get("error", "node") != "node" else "",
     )
 
 
-def _fit(data: RunData, site: str) -> Mapping[str, float]:
-    """How well the dictionary of a site fits; nothing where it was not trained here."""
-    return next((fit for shard, fit in data.fits.items() if shard.startswith(f"{site}-")), {})
+# --- sites -------------------------------------------------------------------------------------
 
 
-def _row(site: str, told: Any, fit: Mapping[str, float]) -> str:
-    cells = "".join(f"<td class=n>{_number(fit.get(name))}</td>" for name in HEADS)
-    return f"<tr><td>{escape(site)}</td><td>{escape(_words(told))}</td>{cells}</tr>"
+def _sites(data: RunData, chosen: Mapping[str, Any]) -> str:
+    in_graph = _in_graph(data)
+    plain = {name for name in chosen if not name.endswith("*")}
+    trained = {shard.rpartition("-")[0] for shard in data.features.fits}
+    sites = sorted({"embed", *plain, *trained, *in_graph} - {"logits"}, key=forward_key)
+    rows = [
+        [
+            escape(site),
+            *map(escape, words(told_of(chosen, site))),
+            f"{in_graph.get(site, 0):,}",
+            *(_number(name, fit.get(name)) for name in HEADS),
+        ]
+        for site in sites
+        for fit in _fits(data, site)
+    ]
+    head = ["site", "dictionary", "from", "features", "in the graph", *HEADS.values()]
+    return html_table(head, rows, range(3, len(head)))
 
 
-def _words(told: Any) -> str:
+def _in_graph(data: RunData) -> dict[str, int]:
+    """How many nodes of each site the run's largest graph of it has."""
+    found: dict[str, int] = {}
+    for graph in data.graphs.values():
+        names = [n for n in graph.nodes if "/" in n]
+        for site in sites_of(names):
+            found[site] = max(found.get(site, 0), sum(site_of(n) == site for n in names))
+    return found
+
+
+def _fits(data: RunData, site: str) -> list[Mapping[str, float]]:
+    """How well the dictionaries of a site fit, one a model; an empty one if none was trained."""
+    fits = data.features.fits.items()
+    return [fit for shard, fit in fits if shard.rpartition("-")[0] == site] or [{}]
+
+
+def told_of(chosen: Mapping[str, Any], site: str) -> Any:
+    """What a config says of a site: its own entry, or that of its kind, `resid*`."""
+    kind, layer = re.sub(r"\d+$", "", site), re.sub(r"^\D+", "", site)
+    told = chosen.get(site, chosen.get(f"{kind}*", "none"))
+    return told.replace("{layer}", layer) if isinstance(told, str) else told
+
+
+def words(told: Any) -> tuple[str, str, str]:
+    """A dictionary's kind, where it is from, and its size where the config says it."""
+    if told == "none":
+        return "none: all is error", "", "0"
+    if told == "identity":
+        return "identity", "", "width"
     if isinstance(told, str):
-        return told
+        return "loaded", told, ""
     if told["kind"] == "pca":
-        return "principal axes"
+        return "principal axes", "fitted in this run", "width"
     extra = f", {told['k']} at a position" if told["kind"] == "topk" else ""
-    return f"{told['kind']}, {told['features']:,} features{extra}, trained"
+    return f"{told['kind']}{extra}", "trained in this run", f"{told['features']:,}"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" if name == "l0" else share(value)
+
+
+# --- what is lost ------------------------------------------------------------------------------
+
+
+def _lists(data: RunData) -> str:
+    """A row a cell that scores edges: what its lists dropped, and how completeness is missed."""
+    names = cell_names(data.plan["cells"])
+    rows = [
+        [
+            escape(names[cell]),
+            share(facts.dropped_in_lists),
+            "" if np.isnan(facts.dropped_in_sum) else share(facts.dropped_in_sum),
+            f"{np.median(facts.residual):.2g}",
+            f"{facts.residual.max():.2g}",
+        ]
+        for cell, facts in data.features.lists.items()
+    ]
+    if not rows:
+        return ""
+    head = ["scored by", "dropped, by input", "dropped, of all", "residual", "largest"]
+    return (
+        "<h3>What the lists of edges leave out</h3><p class='note'>Of each input the largest edges "
+        "are stored, then of all inputs together: the shares of Σ|score| that were dropped. The "
+        "residual is by how much the edges into a target miss its change from patch to clean, over "
+        "the largest such change of its site: the worst target of an input, median and largest "
+        "over inputs. It goes to 0 with more steps where dictionaries are continuous; gated, "
+        "JumpReLU and top-k ones are not.</p>" + html_table(head, rows, (1, 2, 3, 4))
+    )
+
+
+def _distances(data: RunData) -> str:
+    """A row a patch: how far the graph of all features is from the model."""
+    rows = [
+        [escape(patch), f"{gap.mean():.3g}", f"{scale.mean():.3g}", f"{(gap / scale).max():.3g}"]
+        for patch, (gap, scale) in data.features.distance.items()
+    ]
+    if not rows:
+        return ""
+    head = ["patch", "largest logit difference", "largest logit", "worst ratio"]
+    return (
+        "<h3>How far all features are from the model</h3><p class='note'>As errors are no nodes "
+        "here, the graph that keeps every feature is not the model. Means over inputs of the "
+        "largest difference of a logit and of the model's largest logit, and the largest ratio of "
+        "the two.</p>" + html_table(head, rows, (1, 2, 3))
+    )

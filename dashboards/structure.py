@@ -74,9 +74,9 @@ def block_matrix(
     numbers = sorted(label)
     counts = np.zeros((len(numbers), len(numbers)), dtype=int)
     pairs = node_pairs(edges, graph).drop_duplicates(["source", "node"])
-    for source, node in zip(pairs["source"], pairs["node"], strict=True):
-        if source in of_node and node in of_node:
-            counts[numbers.index(of_node[source]), numbers.index(of_node[node])] += 1
+    place = {node: numbers.index(block) for node, block in of_node.items()}
+    ends = pd.DataFrame({end: pairs[end].map(place) for end in ("source", "node")}).dropna()
+    np.add.at(counts, tuple(ends.to_numpy(dtype=int).T), 1)
     return counts, [f"{n} {label[n]}" for n in numbers]
 
 

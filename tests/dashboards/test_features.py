@@ -1,13 +1,17 @@
 """The page of a run over features, from a real one."""
 
+import dataclasses
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from dashboards.about import MOST_FEATURES, block_list
 from dashboards.circuit import circuit_figure, on_a_path, roots
+from dashboards.curves import faithfulness_figure
 from dashboards.data import GraphTables, load_run
+from dashboards.dictionaries_section import told_of, words
 from dashboards.report import render
 from dashboards.sites import (
     MAX_NAMED,
@@ -48,9 +52,70 @@ def test_the_page_has_every_section_that_features_have(data):
     for section in ("known", "overlap", "interpolation"):
         assert f"<section id='{section}'>" not in text
     assert "Circles are features" in text
-    assert "topk, 64 features, 4 at a position, trained" in text
+    assert "<td>topk, 4 at a position</td><td>trained in this run</td><td class=n>64</td>" in text
+    assert "How far all features are from the model" not in text  # errors are nodes
     assert {"embed", "resid1"} <= set(data.config["features"]["dictionaries"])
-    assert sorted(shard.partition("-")[0] for shard in data.fits) == ["mlp2", "resid1", "resid3"]
+    assert sorted(shard.partition("-")[0] for shard in data.features.fits) == [
+        "mlp2",
+        "resid1",
+        "resid3",
+    ]
+
+
+def test_what_lists_leave_out_is_told(data):
+    (facts,) = data.features.lists.values()
+    assert len(facts.residual) == 4
+    assert (facts.residual > 0).all()
+    assert 0 <= facts.dropped_in_lists < 1
+    assert f"<td class=n>{facts.residual.max():.2g}</td>" in render(data)
+    assert list(data.features.distance) == ["counterfactual"]
+    gap, scale = data.features.distance["counterfactual"]
+    assert (gap <= 1e-4 * scale).all()  # errors are nodes
+
+
+def test_fixed_errors_tell_how_far_the_graph_is_from_the_model(data):
+    config = {**data.config, "features": {**data.config["features"], "error": "zero"}}
+    distance = {"mean": (np.array([1.0, 2.0]), np.array([4.0, 5.0]))}
+    facts = dataclasses.replace(data.features, distance=distance)
+    text = render(dataclasses.replace(data, config=config, features=facts))
+    assert "Errors are left out" in text
+    row = ("mean</td>", "1.5</td>", "4.5</td>", "0.4</td>")
+    assert "<td class=n>".join(row) in text
+
+
+def test_a_site_is_told_by_its_own_entry_or_its_kinds():
+    chosen = {"embed": "identity", "resid*": "hub:layer{layer}/ae.pt", "resid2": {"kind": "pca"}}
+    assert words(told_of(chosen, "resid1")) == ("loaded", "hub:layer1/ae.pt", "")
+    assert words(told_of(chosen, "resid2"))[0] == "principal axes"
+    assert words(told_of(chosen, "embed")) == ("identity", "", "width")
+    assert words(told_of({"resid1": "x"}, "embed"))[0] == "none: all is error"
+
+
+def test_curves_are_the_papers(data):
+    assert set(data.marks) == {"IG edges ×2", "node IG ×2 (Marks et al.)"}
+    whole = data.results[(data.results["blocks"] == "all") & (data.results["metric"] == "kl")]
+    for x in ("n_nodes", "average_degree"):
+        figure = faithfulness_figure(data.results, x, None, data.marks)
+        assert figure.layout.xaxis.type == "log"
+        drawn = {t.name: t for t in figure.data if t.meta["metric"] == "kl"}
+        assert set(drawn) == {f"{m}, {a} ablation" for m in data.marks for a in ("edge", "node")}
+        for name, trace in drawn.items():
+            rows = whole[whole["method_name"] + ", " + whole["ablation"] + " ablation" == name]
+            rows = rows[rows[x] > 0].sort_values("n_edges")
+            assert list(trace.x) == list(rows[x])
+            assert list(trace.y) == list(rows["faithfulness"])
+    assert faithfulness_figure(data.results, "n_nodes").layout.xaxis.title.text == (
+        "features and errors in the circuit"
+    )
+
+
+def test_of_many_features_of_a_block_the_strongest_are_named():
+    nodes = [f"resid1/f{i}" for i in range(MOST_FEATURES + 5)]
+    rows = {"node": nodes, "block": 0, "label": "ioi", "level": 0}
+    text = block_list(pd.DataFrame(rows), {n: float(i) for i, n in enumerate(nodes)})
+    assert "resid1/f4," not in text
+    assert "resid1/f5, resid1/f6" in text
+    assert "and 5 with weaker edges" in text
 
 
 def test_scores_are_those_of_edges_that_were_found(data):
