@@ -66,7 +66,7 @@ def _sites(data: RunData, chosen: Mapping[str, Any]) -> str:
         for site in sites
         for fit in _fits(data, site)
     ]
-    head = ["site", "dictionary", "from", "features", "in the graph", *HEADS.values()]
+    head = ["site", "dictionary", "from", "features", "nodes in the graph", *HEADS.values()]
     return html_table(head, rows, range(3, len(head)))
 
 
@@ -153,7 +153,8 @@ def _distances(data: RunData) -> str:
     head = ["patch", "largest logit difference", "largest logit", "worst ratio"]
     return (
         "<h3>How far all features are from the model</h3><p class='note'>As errors are no nodes "
-        "here, the graph that keeps every feature is not the model. Means over inputs of the "
-        "largest difference of a logit and of the model's largest logit, and the largest ratio of "
-        "the two.</p>" + html_table(head, rows, (1, 2, 3))
+        "here, the graph that keeps every feature need not be the model; it is where errors are "
+        "clean, but for rounding. Means over inputs of the largest difference of a logit and of "
+        "the model's largest logit, and the largest ratio of the two.</p>"
+        + html_table(head, rows, (1, 2, 3))
     )
