@@ -269,6 +269,8 @@ def spliced_losses(
     """Next-token cross-entropy in nats: of the model (`loss_clean`), with the site's value replaced
     by D(E(x)) (`loss_spliced`) or by its mean (`loss_mean`), and the share of what the mean loses
     that the dictionary keeps (`loss_recovered`; None unless the mean loses something)."""
+    device, dtype = model.device, model.layers[0].w_out.dtype
+    dictionary, mean = dictionary.to(device, dtype), mean.to(device, dtype)
     features, place = FeatureModel(model, {site: dictionary}), parse_site(site, model.spec.n_layers)
     total, n = torch.zeros(3, dtype=torch.float64), 0
     for tokens, real in _batches(texts, micro_batch):

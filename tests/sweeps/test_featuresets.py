@@ -228,6 +228,18 @@ def test_dictionaries_are_not_trained_on_evaluation_prompts(
     assert not evaluated & set(seen)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_dictionaries_are_trained_and_spliced_whatever_the_model_s_precision(dtype, tmp_path):
+    raw = config({"resid1": TRAINED}, execution={"dtype": dtype})
+    launch = start(parse_config(raw), tmp_path / "run")
+    prepare(launch.run, launch.plan)
+    context = Context(worker_settings(launch.plan, launch.run))
+    (shard,) = launch.plan.stages["dictionaries"]
+    fit = featurework.train_dictionary(context, shard)[1]["fit"]
+    assert 0 < fit["loss_clean"] < 20
+    assert np.isfinite(fit["loss_spliced"])
+
+
 # --- numbers -----------------------------------------------------------------------------------
 
 
