@@ -119,7 +119,8 @@ class Analysis:
         """Areas under one curve, and the smallest circuits of some faithfulness."""
         n_edges, phi = rows["n_edges"].to_numpy(), rows["faithfulness"].to_numpy()
         possible, n_inputs = int(rows["n_edges_possible"].iloc[0]), int(rows["n_inputs"].iloc[0])
-        resampled = self._resampled(cell, fixed, rows)
+        is_curve = possible > 1  # a graph over features may have no edges
+        resampled = self._resampled(cell, fixed, rows) if is_curve else None
         base = self._base(cell, **fixed, n_inputs=n_inputs)
         for name in ("area_log", "cpr", "cmd"):
             area = getattr(measures, name)
@@ -129,7 +130,8 @@ class Analysis:
                 samples = area(n_edges, resampled, possible)
                 low, high = measures.interval(samples, self._plan.config.measures.level)
             ends = {"low": float(low), "high": float(high)}
-            yield {**base, "measure": name, "value": float(area(n_edges, phi, possible)), **ends}
+            value = float(area(n_edges, phi, possible)) if is_curve else np.nan
+            yield {**base, "measure": name, "value": value, **ends}
         for name, level in LEVELS.items():
             value = float(measures.edges_for(n_edges, phi, level))
             yield {**base, "measure": name, "value": value, "low": np.nan, "high": np.nan}

@@ -7,6 +7,7 @@ Which values change numbers (identity) and which do not (execution) is said in `
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from sweeps.sections import (
     Measures,
     Section,
     Sweep,
+    Trained,
 )
 
 PRESETS = Path(__file__).with_name("presets")
@@ -100,10 +102,13 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
 
 
 def _absolute_file(name: str, base: Path) -> str:
-    """What is there, or can only be a path; words and hub names stay. `{layer}` is any layer."""
-    path = base / Path(name).expanduser()
-    is_path = name.startswith((".", "/", "~"))
-    return str(path.resolve()) if is_path or path.exists() else name
+    """What is there, or can only be a path; words and hub names stay. `{layer}` is any layer, and
+    what is in an archive is there if the archive is."""
+    archive, in_archive, _ = name.partition(".zip/")
+    found = f"{archive}.zip" if in_archive else name
+    pattern = glob.escape(found).replace("{layer}", "*")
+    is_path = name.startswith((".", "/", "~")) or any(glob.iglob(pattern, root_dir=base))
+    return str((base / Path(name).expanduser()).resolve()) if is_path else name
 
 
 def _absolute_model(name: str, base: Path) -> str:
@@ -183,15 +188,18 @@ WANTED = {
     "string_type": "a text",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
+    "dict_type": "a mapping of keys",
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
 }
+#: parts of a location that pydantic puts in and no config has
+NO_KEYS = ("[key]", "text", "trained")
 
 
 def describe(error: ValidationError) -> str:
     """The first fault of a validation as one line: key, value, what is allowed."""
     fault = error.errors()[0]
-    location = [str(part) for part in fault["loc"] if isinstance(part, str)]
+    location = [part for part in fault["loc"] if isinstance(part, str) and part not in NO_KEYS]
     key = ".".join(location) or "config"
     kind, value = fault["type"], _short(fault.get("input"))
     if kind == "extra_forbidden":
@@ -219,6 +227,9 @@ def _keys_beside(location: Sequence[str]) -> list[str]:
     section: Any = Config
     for part in location[:-1]:
         section = section.model_fields[part].annotation
+        if part == "dictionaries":
+            section = Trained
+            break
     return list(section.model_fields)
 
 

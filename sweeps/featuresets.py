@@ -158,8 +158,13 @@ def check_features(config: Config) -> None:
             raise ConfigError(f"{key}: {value} is for nodes 'heads'; leave it out with 'features'")
 
 
-def feature_set(config: Config, label: str, source: ModelSource) -> FeatureSet:
+def feature_set(
+    config: Config, label: str, source: ModelSource, prompts: Sequence[str]
+) -> FeatureSet:
     """The sites of a model as a config chooses them.
+
+    Args:
+        prompts: fingerprints of the model's tasks, on whose prompts dictionaries are trained.
 
     Raises:
         ConfigError: no dictionary, a site that the model lacks, a dictionary that cannot be read.
@@ -180,7 +185,8 @@ def feature_set(config: Config, label: str, source: ModelSource) -> FeatureSet:
         name = LOGITS if site is None else site.name
         parents[name] = tuple(p.name for p in parents_of(sites, site, source.spec))
     dictionaries = tuple(
-        _dictionary(site.name, given.get(site.name, "none"), config, source) for site in sites
+        _dictionary(site.name, given.get(site.name, "none"), config, source, prompts)
+        for site in sites
     )
     return FeatureSet(label, dictionaries, parents, config.features.error)
 
@@ -209,7 +215,7 @@ def _per_site(given: Mapping[str, str | Trained], n_layers: int) -> dict[str, st
 
 
 def _dictionary(
-    site: str, given: str | Trained, config: Config, source: ModelSource
+    site: str, given: str | Trained, config: Config, source: ModelSource, prompts: Sequence[str]
 ) -> SiteDictionary:
     width = source.sizes.d_model
     if isinstance(given, Trained):
@@ -219,7 +225,7 @@ def _dictionary(
                 f"features.dictionaries.{site}: k is {given.k} of {size} features; allowed: 1 to "
                 f"{size}"
             )
-        made = [source.digest, given.model_dump(mode="json"), config.sweep.task, config.seed]
+        made = [source.digest, given.model_dump(mode="json"), list(prompts), config.seed]
         return SiteDictionary(site, "", given, size, digest(made))
     try:
         dictionary = load_dictionary(given, d_model=width)

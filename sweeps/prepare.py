@@ -5,13 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from engine.graph import Graph, induced_edges, select
 from engine.patches import mean_groups
-from storage import RunDirectory
-from storage.arrays import create_array, has_array, make_store, open_array, read_rows, write_static
+from storage import RunDirectory, StorageError
+from storage.arrays import (
+    create_array,
+    has_array,
+    make_store,
+    open_array,
+    read_rows,
+    read_static,
+    write_static,
+)
 from storage.atomic import replace, to_json
 from storage.blocks import write_block
 from storage.fold import AGGREGATIONS, STATS
@@ -68,8 +77,19 @@ def write_graph(run: RunDirectory, cell: Cell, graph: Graph) -> None:
         "ends": (graph.ends.pairs, {"nodes": list(graph.nodes)}),
     }
     for name, (values, attributes) in tables.items():
-        if not has_array(run.attributions, layout.graph(cell, name)):
-            write_static(run.attributions, layout.graph(cell, name), values, attributes)
+        _write_fixed(run.attributions, layout.graph(cell, name), values, attributes)
+
+
+def _write_fixed(
+    store: Path, name: str, values: np.ndarray, attributes: dict[str, list[str]] | None = None
+) -> None:
+    """An array that no shard commits; written again where it is half written or damaged."""
+    try:
+        if has_array(store, name) and np.array_equal(read_static(store, name)[0], values):
+            return
+    except StorageError:
+        pass
+    write_static(store, name, values, attributes)
 
 
 def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
@@ -229,8 +249,7 @@ def _write_nodes(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     kept = np.zeros(plan.n_scores(cell), dtype=bool)
     for _, _, mask in _selected(run, plan, cell):
         kept |= mask
-    if not has_array(run.aggregates, layout.edges(cell)):
-        write_static(run.aggregates, layout.edges(cell), np.flatnonzero(kept))
+    _write_fixed(run.aggregates, layout.edges(cell), np.flatnonzero(kept))
 
 
 def write_masks(run: RunDirectory, plan: Plan, cell: Cell) -> None:
@@ -254,7 +273,8 @@ def _write_bools(run: RunDirectory, name: str, mask: np.ndarray) -> None:
     if has_array(run.evaluations, name) and _holds(run, name, mask):
         return
     create_array(run.evaluations, name, shape, shape, "bool", compress=True)
-    write_block(run, layout.EVALUATIONS, name, 0, mask)
+    if mask.size:  # a graph over features may have no edges
+        write_block(run, layout.EVALUATIONS, name, 0, mask)
 
 
 def read_mask(run: RunDirectory, circuit: str, blocks: str = "all") -> np.ndarray:

@@ -123,7 +123,9 @@ def resolve(config: Config) -> Resolved:
         raise ConfigError("sweep.task: two tasks have the same name; rename one of the files")
     features: dict[str, FeatureSet] = {}
     if "features" in config.sweep.nodes:
-        features = {label: feature_set(config, label, m.source) for label, m in models.items()}
+        for label, model in models.items():
+            prompts = [d.fingerprint for d in datasets.values() if d.model == label]
+            features[label] = feature_set(config, label, model.source, prompts)
     return Resolved(config, models, datasets, features)
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from sweeps.fields import (
     AXIS,
@@ -120,6 +128,17 @@ class Trained(Section):
     prompts: Annotated[int, within(1, 10**6)] = 256
 
 
+def _given_as(value: Any) -> str:
+    return "trained" if isinstance(value, dict | Trained) else "text"
+
+
+#: where a dictionary is, or how it is trained; the tags keep a fault in one from being told as if
+#: it were in the other
+GivenDictionary = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[Trained, Tag("trained")], Discriminator(_given_as)
+]
+
+
 class Features(Section):
     """How `sweep.nodes: features` takes a model apart.
 
@@ -131,7 +150,7 @@ class Features(Section):
     over `position_shards`.
     """
 
-    dictionaries: dict[str, Text | Trained] = {}
+    dictionaries: dict[str, GivenDictionary] = {}
     error: Annotated[str, one_of("node", "clean", "patch", "zero")] = "node"
     target: Annotated[str, one_of("value", "metric")] = "value"
     keep: Annotated[int, within(1, 10**7)] = 20000

@@ -400,6 +400,20 @@ def test_block_models_are_of_the_circuit_s_nodes(run, plan):
     assert of_blocks["n_edges"].max() <= whole["n_edges"].max()
 
 
+def test_a_graph_without_edges_is_the_patch_run(tmp_path):
+    """No node passes the threshold, so that a cell that scores nodes has none."""
+    out = tmp_path / "run"
+    none = config(
+        sweep={"task": "ioi"},
+        evaluate={"selection": "abs", "threshold": 1e9, "eval_patch": "counterfactual"},
+    )
+    assert run_tiny(out, none).exit_code == 0
+    table = results(RunDirectory.open(out))
+    assert (table["n_edges"] == 0).all()
+    assert set(table["method"]) == {"ig_activations", "node_ig"}
+    np.testing.assert_allclose(table["value"], table["value_empty"], rtol=1e-3, atol=1e-6)
+
+
 # --- faults ------------------------------------------------------------------------------------
 
 
@@ -451,4 +465,19 @@ def test_a_flipped_byte_is_found_and_the_shard_redone(run, copy, where):
     worker = Faulty()
     assert run_tiny(copy, config(), worker).exit_code == 0
     assert len(worker.asked) == 1
+    assert contents(copy, *ALL_DATA) == contents(run.path, *ALL_DATA)
+
+
+@pytest.mark.parametrize(
+    "where", ["aggregates.zarr/node_ig-*/edges", "attributions.zarr/*_ig-*/graph/edge_source"]
+)
+@pytest.mark.parametrize("hurt", [flip_a_bit, Path.unlink])
+def test_what_the_driver_wrote_is_written_again_where_it_is_hurt(run, copy, where, hurt):
+    """A driver that is killed may leave an array without its numbers."""
+    (place,) = copy.glob(where)
+    (file,) = (f for f in (place / "c").rglob("*") if f.is_file())
+    hurt(file)
+    for record in (copy / "commits" / "evaluate").glob("node_ig*"):
+        record.unlink()
+    assert run_tiny(copy, config()).exit_code == 0
     assert contents(copy, *ALL_DATA) == contents(run.path, *ALL_DATA)

@@ -42,7 +42,7 @@ def config(dictionaries=None, **changes) -> dict:
 
 def chosen(dictionaries) -> FeatureSet:
     parsed = parse_config(config(dictionaries))
-    return feature_set(parsed, "tiny-random", resolve_model("tiny-random"))
+    return feature_set(parsed, "tiny-random", resolve_model("tiny-random"), ["prompts"])
 
 
 def relu(seed: int = 0, *, n: int = 5, width: int = WIDTH) -> Relu:
@@ -97,6 +97,27 @@ BAD_SITES = [
     ),
     ({"mlp*": "./no{layer}/ae.pt"}, "features.dictionaries.mlp0: dictionary './no0/ae.pt': "),
 ]
+
+BAD_ENTRIES = [
+    ({"resid1": {"kind": "sparse"}}, ".resid1.kind: 'sparse' is not known; allowed: topk, relu"),
+    (
+        {"resid1": {"kind": "topk", "featurs": 3}},
+        "unknown key 'features.dictionaries.resid1.featurs'; did you mean 'features'?",
+    ),
+    ({"resid1": {"features": 3}}, "features.dictionaries.resid1.kind is missing; give it a value"),
+    ({"resid*": {**TRAINED, "k": 0}}, "dictionaries.resid*.k: 0 is out of range; allowed: 1 or"),
+    ({"resid1": {**TRAINED, "lr": 0}}, "dictionaries.resid1.lr: 0 is out of range"),
+    ({"resid1": 3}, "features.dictionaries.resid1: 3 is not a text"),
+    ({"resid1": None}, "features.dictionaries.resid1: None is not a text"),
+    ({"resid1": ""}, "features.dictionaries.resid1: '' is empty; give a name"),
+    ({3: "identity"}, "features.dictionaries: 3 is not a text"),
+    (["resid1"], "features.dictionaries: ['resid1'] is not a mapping of keys"),
+]
+
+
+@pytest.mark.parametrize(("dictionaries", "message"), BAD_ENTRIES, ids=lambda v: str(v)[:40])
+def test_bad_entries_are_refused(dictionaries, message, tmp_path):
+    assert message in refused(config(dictionaries), tmp_path)
 
 
 @pytest.mark.parametrize(("dictionaries", "message"), BAD_SITES, ids=lambda v: str(v)[:24])
@@ -190,15 +211,31 @@ def test_dictionaries_are_what_the_worker_loads(saved, tmp_path):
         assert dictionary.digest == features.dictionary(dictionary.site).digest
 
 
-def test_a_file_is_found_from_the_config_s_folder(saved, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("given", "is_path"),
+    [
+        ("relu.safetensors", True),
+        ("relu{layer}.safetensors", True),
+        ("d/{layer}/ae.pt", True),
+        ("all.zip/d/{layer}/ae.pt", True),
+        ("./not/there", True),
+        ("none{layer}.safetensors", False),
+        ("identity", False),
+        ("owner/name:d/{layer}", False),
+        ("other.zip/d", False),
+    ],
+)
+def test_a_file_is_found_from_the_config_s_folder(given, is_path, saved, tmp_path, monkeypatch):
+    (tmp_path / "d" / "3").mkdir(parents=True)
+    for name in ("relu3.safetensors", "d/3/ae.pt", "all.zip"):
+        shutil.copy(saved, tmp_path / name)
     file = tmp_path / "c.yaml"
     file.write_text(
-        "name: x\nsweep: {model: tiny-random, nodes: features, method: eap}\n"
-        "features: {dictionaries: {resid1: relu.safetensors, resid2: identity}}"
+        f"name: x\nsweep: {{nodes: features}}\nfeatures: {{dictionaries: {{resid3: '{given}'}}}}"
     )
     monkeypatch.chdir("/")
-    given = load_config(str(file)).features.dictionaries
-    assert given == {"resid1": str(saved), "resid2": "identity"}
+    found = load_config(str(file)).features.dictionaries
+    assert found == {"resid3": str((tmp_path / given).resolve()) if is_path else given}
 
 
 @pytest.mark.parametrize(("prompts", "n_texts"), [(8, 16), (100, 8)])
@@ -322,6 +359,16 @@ def test_the_run_id_is_of_how_a_dictionary_is_trained():
     ids = [run_id({"resid1": {**TRAINED, **more}}) for more in ({}, {"lr": 0.01}, {"k": 3})]
     assert len(set(ids)) == 3
     assert ids[0] == run_id({"resid1": dict(TRAINED)})
+
+
+def test_nor_of_where_the_prompts_lie_that_a_dictionary_is_trained_on(tmp_path):
+    ids = []
+    for folder, first in (("a", 3), ("b", 3), ("c", 4)):
+        own = tmp_path / folder / "mine.jsonl"
+        own.parent.mkdir()
+        write_own_task(own, 12, first)
+        ids.append(run_id({"resid1": TRAINED}, sweep={"task": str(own)}))
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_a_topk_and_a_relu_dictionary_of_the_same_numbers_are_two(tmp_path):
