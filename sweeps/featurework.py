@@ -27,6 +27,7 @@ from storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
 from sweeps import layout
 from sweeps.cells import AttributeShard, Cell, DictionaryShard, ReduceShard
 from sweeps.context import Context, with_halving
+from sweeps.sections import Trained
 from tasks import Prompt, TaskError, build_task
 
 Writes = list[dict[str, Any]]
@@ -43,7 +44,9 @@ def train_dictionary(context: Context, shard: DictionaryShard) -> tuple[Writes, 
     chosen = settings.features[shard.model].dictionaries
     trained = next(d.trained for d in chosen if d.site == shard.site)
     assert trained is not None
-    prompts = [p for task in settings.tasks for p in _training_prompts(context, shard, task)]
+    prompts = [
+        p for task in settings.tasks for p in _training_prompts(context, shard, task, trained)
+    ]
     texts = list(dict.fromkeys(t for p in prompts for t in (p.clean, p.patch)))
     x = activations(context.model(shard.model), shard.site, texts, settings.micro_batch)
     told = trained.model_dump(exclude={"prompts"})
@@ -60,17 +63,15 @@ def train_dictionary(context: Context, shard: DictionaryShard) -> tuple[Writes, 
     return [write], {"fit": {**fit, "positions": len(x)}}
 
 
-def _training_prompts(context: Context, shard: DictionaryShard, task: str) -> tuple[Prompt, ...]:
+def _training_prompts(
+    context: Context, shard: DictionaryShard, task: str, trained: Trained
+) -> tuple[Prompt, ...]:
     """As many prompts of each member as are asked for, or, of a file with fewer, those of the build
     split; none of the evaluation split, which a file deals out first."""
     settings = context.settings
     keys = [k for k, model in settings.datasets.items() if model == shard.model]
     n_eval = Counter(p.task for p in context.prompts(keys[0], "eval")).most_common(1)[0][1]
     source = settings.models[shard.model]
-    trained = next(
-        d.trained for d in settings.features[shard.model].dictionaries if d.site == shard.site
-    )
-    assert trained is not None
     try:
         data = build_task(
             task,

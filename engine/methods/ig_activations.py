@@ -39,7 +39,6 @@ from engine.methods.gradients import (
     add_gradients_of,
     against_clean,
     baseline_forwards,
-    baseline_logits,
     contract,
     differentiable_run,
     empty_gradients,
@@ -51,6 +50,7 @@ from engine.methods.gradients import (
 from engine.methods.paths import (
     CleanStreams,
     Module,
+    OwnPaths,
     PathGradients,
     chunks,
     modules,
@@ -88,23 +88,13 @@ class IntegratedGradientsActivations:
         self, model: Model, batch: PromptBatch, patch: Patch, metric: str, settings: Settings
     ) -> Attribution:
         self.check(metric, patch.kind)
-        quadrature = points(settings.rule, settings.steps)
-        inputs = model.prepare(batch.clean, batch.real)
-        values = patch.values(model, batch, inputs)
-        with torch.no_grad():
-            run = model.run(inputs)
-        objective, clean = against_clean(metric, batch, run)
-        streams = CleanStreams(model, run, values)
-        delta = difference(model, RunValues(model, run), values)
-        scores = torch.zeros(len(batch), model.graph.n_edges, device=delta.device)
-        for variants in chunks(model.graph, quadrature, len(batch), settings.rows):
-            paths = path_run(model, inputs, streams, variants)
-            found = path_gradients(paths, objective, at_ports=True)
-            for module in dict.fromkeys(variant.module for variant in variants):
-                _score_module(model, inputs, found, module, delta, scores)
-        baseline = objective(baseline_logits(model, inputs, values))
+        own = OwnPaths.of(model, batch, patch, metric)
+        scores = torch.zeros(len(batch), model.graph.n_edges, device=own.delta.device)
+        for found in own.gradients(points(settings.rule, settings.steps), settings.rows):
+            for module in dict.fromkeys(variant.module for variant in found.run.variants):
+                _score_module(model, own.inputs, found, module, own.delta, scores)
         reached = scores[:, model.graph.edge_source == 0].double().sum(-1)
-        return Attribution(scores, reached - (clean - baseline), clean, baseline)
+        return Attribution(scores, own.residual(reached), own.clean, own.baseline)
 
 
 @dataclass(frozen=True)

@@ -28,19 +28,14 @@ from torch import Tensor
 from engine.graph import EdgeGraph
 from engine.methods.base import Attribution, Passes, Settings
 from engine.methods.gradients import (
-    against_clean,
     baseline_forwards,
-    baseline_logits,
     patch_forwards,
     refuse_flat_at_clean,
     refuse_without_gradient,
 )
 from engine.methods.paths import (
-    CleanStreams,
-    chunks,
+    OwnPaths,
     modules,
-    path_gradients,
-    path_run,
     share_of_a_pass,
 )
 from engine.methods.quadrature import points
@@ -101,24 +96,15 @@ class NodeIntegratedGradients:
         self, model: Model, batch: PromptBatch, patch: Patch, metric: str, settings: Settings
     ) -> Attribution:
         self.check(metric, patch.kind)
+        own = OwnPaths.of(model, batch, patch, metric)
+        scores = own.delta.new_zeros(own.delta.shape[:2])
         quadrature = points(settings.rule, settings.steps)
-        inputs = model.prepare(batch.clean, batch.real)
-        values = patch.values(model, batch, inputs)
-        with torch.no_grad():
-            run = model.run(inputs)
-        objective, clean = against_clean(metric, batch, run)
-        streams = CleanStreams(model, run, values)
-        delta = difference(model, RunValues(model, run), values)
-        scores = delta.new_zeros(delta.shape[:2])
-        for variants in chunks(model.graph, quadrature, len(batch), settings.rows):
-            paths = path_run(model, inputs, streams, variants)
-            found = path_gradients(paths, objective, at_ports=False)
-            for variant, gradient in zip(variants, found.roots, strict=True):
+        for found in own.gradients(quadrature, settings.rows, at_ports=False):
+            for variant, gradient in zip(found.run.variants, found.roots, strict=True):
                 mine = variant.module.sources
-                scores[:, mine] += _along(delta[:, mine], gradient)
-        baseline = objective(baseline_logits(model, inputs, values))
-        residual = scores[:, 0].double() - (clean - baseline)
-        return Attribution(scores.float(), residual, clean, baseline)
+                scores[:, mine] += _along(own.delta[:, mine], gradient)
+        residual = own.residual(scores[:, 0].double())
+        return Attribution(scores.float(), residual, own.clean, own.baseline)
 
 
 def first_order(

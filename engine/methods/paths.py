@@ -23,10 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from engine.graph import EdgeGraph
-from engine.methods.gradients import Objective
-from engine.model import Inputs, Model, Run, SourceValues
+from engine.methods.gradients import Objective, against_clean, baseline_logits
+from engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
 from engine.model.architectures import Heads
 from engine.model.layers import Stream
+from engine.model.values import difference
+from engine.patches import Patch
 
 
 @dataclass(frozen=True)
@@ -219,3 +221,46 @@ def path_gradients(run: PathRun, objective: Objective, *, at_ports: bool) -> Pat
     roots = [next(found) for _ in run.roots]
     ports = {layer: tuple(next(found) for _ in "qkv") for layer in run.ports}
     return PathGradients(run, roots, ports, dict(zip(run.reads, found, strict=True)), final)
+
+
+@dataclass(frozen=True)
+class OwnPaths:
+    """A batch, ready for methods that take every module along a path of its own.
+
+    Attributes:
+        objective: λ of logits, compared with the clean run's.
+        clean, baseline: λ of the clean run, and at the baseline embedding.
+        delta: u_clean − u_patch.
+    """
+
+    model: Model
+    inputs: Inputs
+    streams: CleanStreams
+    objective: Objective
+    clean: Float[Tensor, " inputs"]
+    baseline: Float[Tensor, " inputs"]
+    delta: Float[Tensor, "inputs sources positions d_model"]
+
+    @classmethod
+    def of(cls, model: Model, batch: PromptBatch, patch: Patch, metric: str) -> "OwnPaths":
+        inputs = model.prepare(batch.clean, batch.real)
+        values = patch.values(model, batch, inputs)
+        with torch.no_grad():
+            run = model.run(inputs)
+        objective, clean = against_clean(metric, batch, run)
+        baseline = objective(baseline_logits(model, inputs, values))
+        delta = difference(model, RunValues(model, run), values)
+        streams = CleanStreams(model, run, values)
+        return cls(model, inputs, streams, objective, clean, baseline, delta)
+
+    def gradients(
+        self, quadrature: list[tuple[float, float]], rows: int, *, at_ports: bool = True
+    ) -> Iterator["PathGradients"]:
+        """Gradients of all variants, as many of them at a time as `rows` allow."""
+        for variants in chunks(self.model.graph, quadrature, len(self.clean), rows):
+            paths = path_run(self.model, self.inputs, self.streams, variants)
+            yield path_gradients(paths, self.objective, at_ports=at_ports)
+
+    def residual(self, reached: Float[Tensor, " inputs"]) -> Float[Tensor, " inputs"]:
+        """How far the scores out of `embed` miss λ(clean) − λ(baseline)."""
+        return reached - (self.clean - self.baseline)

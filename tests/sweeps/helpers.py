@@ -101,6 +101,19 @@ class Faulty:
         return work
 
 
+class FailsStages:
+    """To be called before a shard is done: fails every shard of some stages, and notes which of
+    them it met."""
+
+    def __init__(self, stages: tuple[str, ...]) -> None:
+        self.stages, self.met = stages, set()
+
+    def __call__(self, shard: Shard) -> None:
+        if shard.stage in self.stages:
+            self.met.add(shard.stage)
+            raise OSError("the disk is gone")
+
+
 def flip_a_bit(path: Path) -> None:
     """Flip one bit in the middle of a file."""
     data = bytearray(path.read_bytes())

@@ -34,7 +34,16 @@ from sweeps.cells import Condition, ReferenceShard
 from sweeps.circuits import evaluated_mask
 from sweeps.graphs import graph_of
 from sweeps.launch import reopen
-from tests.sweeps.helpers import BLOCKS, DATA, Faulty, contents, flip_a_bit, run_tiny, tiny
+from tests.sweeps.helpers import (
+    BLOCKS,
+    DATA,
+    FailsStages,
+    Faulty,
+    contents,
+    flip_a_bit,
+    run_tiny,
+    tiny,
+)
 
 HAS_GRAPH_TOOL = find_interpreter() is not None
 ALL_DATA = (*DATA, "means.zarr", "dictionaries", "blocks")
@@ -417,23 +426,11 @@ def test_a_graph_without_edges_is_the_patch_run(tmp_path):
 # --- faults ------------------------------------------------------------------------------------
 
 
-class _Fails:
-    """Fails every shard of some stages."""
-
-    def __init__(self, stages: tuple[str, ...]) -> None:
-        self.stages, self.met = stages, set()
-
-    def __call__(self, shard) -> None:
-        if shard.stage in self.stages:
-            self.met.add(shard.stage)
-            raise OSError("the disk is gone")
-
-
 def test_a_run_stopped_in_any_wave_ends_with_the_same_bytes(run, tmp_path):
     out = tmp_path / "run"
     fit = [("blocks", "evaluate"), ("block_evaluate",)] if HAS_GRAPH_TOOL else [("evaluate",)]
     for stages in (("dictionaries",), ("means", "attribute"), ("reduce",), *fit):
-        stop_at = _Fails(stages)
+        stop_at = FailsStages(stages)
         assert run_tiny(out, config(), Faulty(before=stop_at)).exit_code == 3
         assert stop_at.met == set(stages)
     assert run_tiny(out, config()).exit_code == 0

@@ -28,7 +28,7 @@ from sweeps.plan import make_plan
 from sweeps.prepare import read_candidates, read_mask
 from sweeps.resolve import resolve
 from sweeps.work import make_worker
-from tests.sweeps.helpers import DATA, Faulty, contents, run_tiny, tiny
+from tests.sweeps.helpers import DATA, FailsStages, Faulty, contents, run_tiny, tiny
 
 DERIVED = (
     *("measures.parquet", "roc.parquet", "overlap.parquet", "minimality.parquet"),
@@ -313,23 +313,11 @@ def few(tmp_path_factory):
 def test_a_run_stopped_in_any_wave_ends_with_the_same_bytes(few, tmp_path):
     out, raw = tmp_path / "run", config(sweep=FEW, execution={"max_attempts": 1})
     for stages in (("refine",), ("reduce_refined", "bootstrap"), ("probe",)):
-        stop_at = _Fails(stages)
+        stop_at = FailsStages(stages)
         assert run_tiny(out, raw, Faulty(before=stop_at)).exit_code == 3
         assert stop_at.met == set(stages)
     assert run_tiny(out, raw, make_worker).exit_code == 0
     assert contents(out, *DATA, *DERIVED) == few
-
-
-class _Fails:
-    """Fails every shard of some stages."""
-
-    def __init__(self, stages: tuple[str, ...]) -> None:
-        self.stages, self.met = stages, set()
-
-    def __call__(self, shard) -> None:
-        if shard.stage in self.stages:
-            self.met.add(shard.stage)
-            raise OSError("the disk is gone")
 
 
 def test_ray_gives_the_same_bytes(few, tmp_path):
