@@ -43,7 +43,7 @@ def _why_absent(data: RunData) -> str:
 
 def _add_one(page: Page, data: RunData, circuit: str, number: int) -> None:
     blocks = data.blocks[data.blocks["circuit"] == circuit]
-    edges = data.circuits[data.circuits["circuit"] == circuit]
+    edges = data.ran[data.ran["circuit"] == circuit]
     graph = data.graphs[str(blocks["cell"].iloc[0])]
     counts, names = block_matrix(edges, blocks, graph)
     title = named_circuits(data).get(circuit, circuit)

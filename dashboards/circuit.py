@@ -13,10 +13,8 @@ from dashboards.sites import (
     is_error,
     named_nodes,
     over_features,
-    site_of,
     site_places,
     sites_of,
-    stands_for,
 )
 from dashboards.style import NEGATIVE, POSITIVE, styled
 
@@ -51,41 +49,6 @@ def places(graph: GraphTables) -> dict[str, tuple[float, float]]:
             found[node] = (head + (head >= middle), float(layer_of(node)))
     found["logits"] = (middle, max(y for _, y in found.values()) + 1.0)
     return found
-
-
-def on_a_path(edges: pd.DataFrame, graph: GraphTables, *, from_roots: bool = True) -> pd.DataFrame:
-    """The edges on some path from a root to `logits`.
-
-    Args:
-        edges: rows of circuits.parquet of one circuit.
-        from_roots: False if a path may start anywhere, as where error terms are fixed and what no
-            root feeds may differ from its patch value all the same.
-    """
-    rank = {name: i for i, name in enumerate(graph.targets)}
-    rows = edges.assign(_rank=edges["target"].map(rank)).sort_values("_rank", kind="stable")
-    listed = list(zip(rows["source"], rows["target"], strict=True))
-    ends = {target: _reach(target, graph) for target in set(rows["target"])}
-    fed, useful = set(roots(graph)), {"logits"}
-    forward = []
-    for source, target in listed:
-        forward.append(not (from_roots and fed.isdisjoint(stands_for(source))))
-        fed |= ends[target] if forward[-1] else set()
-    kept = []
-    for (source, target), reached in zip(reversed(listed), reversed(forward), strict=True):
-        kept.append(reached and not ends[target].isdisjoint(useful))
-        useful |= set(stands_for(source)) if kept[-1] else set()
-    return rows[np.array(kept[::-1], dtype=bool)].drop(columns="_rank").sort_index()
-
-
-def _reach(target: str, graph: GraphTables) -> set[str]:
-    """The nodes that an edge into a target can change."""
-    nodes = graph.nodes_of_target(target)
-    return {*nodes, *(stands_for(target) if is_error(target) else ())}
-
-
-def roots(graph: GraphTables) -> list[str]:
-    """Nodes that read no other: `embed`, or over features all of the first site."""
-    return [n for n in graph.nodes if site_of(n) == site_of(graph.nodes[0])]
 
 
 def circuit_figure(edges: pd.DataFrame, graph: GraphTables) -> go.Figure:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure, on_a_path
+from dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure
 from dashboards.data import RunData, named_circuits
 from dashboards.pages import Page, legend, swatch
-from dashboards.sites import is_error, over_features
+from dashboards.sites import over_features
 from dashboards.style import NEGATIVE, POSITIVE
 from dashboards.text import leading
 
@@ -39,9 +39,9 @@ def add_circuits(page: Page, data: RunData) -> None:
         "circuit",
         title,
         f"Information flows upwards, from the embeddings to the logits. {_nodes_in_words(data)} "
-        "A wider edge has a larger score. Edges on "
-        "no path from embeddings to logits are not drawn, nor more than the "
-        f"{MAX_DRAWN_EDGES} strongest. Hover over a node for its strongest neighbours."
+        "A wider edge has a larger score. Drawn are the edges that ran, without those that a "
+        "threshold kept and that cannot act because no path leads through them, and of these the "
+        f"{MAX_DRAWN_EDGES} strongest at most. Hover over a node for its strongest neighbours."
         f"{left if drawing.n_left_out else ''}",
         legend(swatch(POSITIVE, "raises the metric"), swatch(NEGATIVE, "lowers it")),
         page.chooser("drawing", "circuit", drawing.figures, drawing.first),
@@ -68,30 +68,17 @@ def draw_circuits(data: RunData) -> Drawing:
     figures: dict[str, go.Figure] = {}
     sizes: dict[str, int] = {}
     for circuit, cell in zip(chosen["circuit"], chosen["cell"], strict=True):
-        kept = _as_run(data.circuits[data.circuits["circuit"] == circuit], cell, data)
-        if kept.empty:
-            continue
-        title = f"{names[circuit]}: {len(kept):,} edges on a path"
+        kept = data.ran[data.ran["circuit"] == circuit]
+        title = f"{names[circuit]}: {len(kept):,} edge{'' if len(kept) == 1 else 's'}"
         figures[title], sizes[title] = circuit_figure(kept, data.graphs[cell]), len(kept)
-    total = data.circuits["circuit"].nunique()
+    total = data.ran["circuit"].nunique()
     return Drawing(figures, _first(sizes), total - len(chosen))
-
-
-def _as_run(edges: pd.DataFrame, cell: str, data: RunData) -> pd.DataFrame:
-    """A circuit's edges that can act. Error terms of features that are fixed are no sources, and
-    unless they are fixed at patch value, what no root feeds may act as well."""
-    graph = data.graphs[cell]
-    errors = data.config.get("features", {}).get("error", "node")
-    if not over_features(graph.nodes) or errors == "node":
-        return on_a_path(edges, graph)
-    edges = edges[~edges["source"].map(is_error).astype(bool)]
-    return on_a_path(edges, graph, from_roots=errors == "patch")
 
 
 def _worth_drawing(data: RunData) -> pd.DataFrame:
     """Circuits small enough to be told from a carpet: columns circuit, cell, n, leading cell
     first, small ones first, as many of each cell."""
-    table = data.circuits.groupby(["cell", "circuit"], sort=True).size().rename("n").reset_index()
+    table = data.ran.groupby(["cell", "circuit"], sort=True).size().rename("n").reset_index()
     table = table[(table["n"] <= 4 * MAX_DRAWN_EDGES) & table["cell"].isin(list(data.graphs))]
     best = leading(data)
     lead = "" if best is None else best["cell"]

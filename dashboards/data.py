@@ -109,6 +109,13 @@ class RunData:
         names = method_names(self.plan["cells"])
         return marks({name: self.cells[cell]["method"] for cell, name in names.items()})
 
+    @cached_property
+    def ran(self) -> pd.DataFrame:
+        """The edges of circuits that ran under the first evaluation patch."""
+        patch = self.config["evaluate"]["eval_patch"][0]
+        ran = self.circuits["ran"].str.split("+").map(lambda patches: patch in patches)
+        return self.circuits[ran.astype(bool)]
+
     def scores_nodes(self, cell: str) -> bool:
         """Whether a cell's scores are of nodes."""
         return self.cells[cell]["method"] in NODE_METHODS

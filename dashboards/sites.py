@@ -22,12 +22,6 @@ def is_error(node: str) -> bool:
     return node.endswith("/err")
 
 
-def stands_for(node: str) -> tuple[str, ...]:
-    """A node, and over features its site's nodes as one (`resid3/*`): what enters an error node
-    changes all of its site, whose features fall back on the error node's mask."""
-    return (node, f"{site_of(node)}/*") if "/" in node else (node,)
-
-
 def over_features(nodes: Sequence[str]) -> bool:
     """Whether a graph is one over features."""
     return any("/" in node for node in nodes)

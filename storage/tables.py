@@ -65,6 +65,7 @@ CIRCUITS_COLUMNS: Columns = {
     "source": "str",
     "target": "str",
     "weight": "float",
+    "ran": "str",
 }
 CIRCUITS_KEY = ("circuit", "edge")
 

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from engine.evaluation import faithfulness
+from engine.graph import Graph
+from engine.graph.circuits import EdgeMask
 from storage import CommitLog, RunDirectory
 from storage.arrays import open_array
 from storage.readers import results as read_results
@@ -121,8 +123,24 @@ class Tables:
                 "source": [graph.sources[i] for i in graph.edge_source[kept]],
                 "target": [graph.targets[i] for i in graph.edge_target[kept]],
                 "weight": circuit.weights[kept],
+                "ran": self._ran(cell, circuit, graph)[kept],
             }
         )
+
+    def _ran(self, cell: Cell, circuit: Circuit, graph: Graph) -> np.ndarray:
+        """The evaluation patches under which edge ablation runs each edge, joined by `+`: what
+        pruning drops depends on the patch."""
+        told = np.full(graph.n_edges, "", dtype=object)
+        for patch in self._plan.config.evaluate.eval_patch:
+            kept = self._mask(cell, circuit.mask, Condition("edge", patch))
+            told[kept] += np.where(told[kept] == "", patch, f"+{patch}")
+        return told
+
+    def _mask(self, cell: Cell, selected: EdgeMask, condition: Condition) -> EdgeMask:
+        """What a condition runs of a circuit."""
+        graph, errors = graph_of(self._run, self._plan, cell), self._plan.config.features.error
+        of_nodes = self._plan.is_nodes(cell)
+        return evaluated_mask(graph, selected, condition, of_nodes=of_nodes, errors=errors)
 
     def _block_rows(self, cell: Cell, fitted: Fitted | None) -> Iterator[Row]:
         if fitted is None:
@@ -203,10 +221,7 @@ class Tables:
         selected = circuit.mask
         if condition.blocks not in ("all", "complement"):
             selected = read_mask(self._run, circuit.key, condition.blocks)
-        of_nodes = self._plan.is_nodes(cell)
-        errors = self._plan.config.features.error
-        kept = evaluated_mask(graph, selected, condition, of_nodes=of_nodes, errors=errors)
-        stats = stats_of(graph, kept, condition.ablation)
+        stats = stats_of(graph, self._mask(cell, selected, condition), condition.ablation)
         return {
             "cell": cell.key,
             "circuit": circuit.key,

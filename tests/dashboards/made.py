@@ -166,6 +166,7 @@ def circuits() -> Iterator[dict[str, Any]]:
                 "threshold": 80.0,
                 **_edge(edge),
                 "weight": float(weights[edge]),
+                "ran": "counterfactual",
             }
 
 
@@ -360,7 +361,11 @@ CONFIG: dict[str, Any] = {
     "name": "made",
     "seed": 0,
     "sweep": {"model": ["toy-lm"], "task": ["ioi"]},
-    "evaluate": {"aggregation": ["mean"], "selection": ["topk_abs"]},
+    "evaluate": {
+        "aggregation": ["mean"],
+        "selection": ["topk_abs"],
+        "eval_patch": ["counterfactual"],
+    },
     "blocks": {"fit": "none"},
     "execution": {"micro_batch": 4},
 }

@@ -1,14 +1,13 @@
 """The page of a run over features, from a real one."""
 
 import dataclasses
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from dashboards.about import MOST_FEATURES, block_list
-from dashboards.circuit import circuit_figure, on_a_path, roots
+from dashboards.circuit import circuit_figure
 from dashboards.curves import faithfulness_figure
 from dashboards.data import GraphTables, load_run
 from dashboards.dictionaries_section import told_of, words
@@ -21,7 +20,7 @@ from dashboards.sites import (
     site_places,
     sites_of,
 )
-from engine.graph import FeatureGraph, prune
+from engine.graph import FeatureGraph
 from engine.graph.features import ERROR
 from sweeps.config import load_config
 from sweeps.launch import drive, start
@@ -126,14 +125,11 @@ def test_scores_are_those_of_edges_that_were_found(data):
 
 
 def test_a_circuit_is_drawn_a_row_a_site(data):
-    rows = data.circuits[data.circuits["threshold"] == 400]
+    rows = data.ran[data.ran["threshold"] == 400]
     rows = rows[rows["cell"].str.startswith("ig_activations")]
     graph = data.graphs[rows["cell"].iloc[0]]
     assert over_features(graph.nodes)
-    assert {n.partition("/")[0] for n in roots(graph)} == {"embed"}
-    kept = on_a_path(rows, graph)
-    assert 0 < len(kept) <= len(rows)
-    figure = circuit_figure(kept, graph)
+    figure = circuit_figure(rows, graph)
     assert list(figure.layout.yaxis.ticktext) == ["embed", "resid1", "mlp2", "resid3", "logits"]
     drawn = next(t for t in figure.data if t.meta == {"part": "nodes"})
     assert "diamond" in drawn.marker.symbol
@@ -151,31 +147,6 @@ def of_edges(edges):
     pairs = [GRAPH.edge_name(e).split("->") for e in edges]
     frame = pd.DataFrame(pairs, columns=["source", "target"], index=list(edges))
     return frame.assign(weight=[(-1.0) ** e * (1 + e) for e in edges])
-
-
-@pytest.mark.parametrize("from_roots", [True, False])
-@pytest.mark.parametrize("seed", range(5))
-def test_edges_on_a_path_are_those_that_pruning_keeps(seed, from_roots):
-    mask = np.random.default_rng(seed).random(GRAPH.n_edges) < 0.25
-    kept = on_a_path(of_edges(np.flatnonzero(mask)), TABLES, from_roots=from_roots)
-    assert list(kept.index) == list(np.flatnonzero(prune(GRAPH, mask, both_sides=from_roots)))
-
-
-def test_paths_of_a_hundred_thousand_edges_are_found_quickly():
-    many = {"embed": range(200), "resid0": range(400), "resid1": range(100)}
-    parents = {"embed": (), "resid0": ("embed",), "resid1": ("resid0",), "logits": ("resid1",)}
-    graph = FeatureGraph.complete(parents, many)
-    rows = pd.DataFrame(
-        {
-            "source": np.array(graph.sources)[graph.edge_source],
-            "target": np.array(graph.targets)[graph.edge_target],
-            "weight": 1.0,
-        }
-    )
-    began = time.process_time()
-    kept = on_a_path(rows, GraphTables(graph.nodes, graph.targets, graph.ends.pairs))
-    assert len(kept) == graph.n_edges == 120_100
-    assert time.process_time() - began < 10
 
 
 def test_nodes_tell_their_neighbours_and_few_are_named():

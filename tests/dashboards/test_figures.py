@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dashboards import curves
-from dashboards.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure, on_a_path, places
+from dashboards.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure, places
 from dashboards.curves import faithfulness_figure, menus, smallest_faithful, thinned, with_series
 from dashboards.data import GraphTables
 from dashboards.names import cell_names, circuit_names, share
@@ -16,7 +16,7 @@ from dashboards.structure import (
     histogram_figure,
     memberships,
 )
-from engine.graph import EdgeGraph, GraphSpec, prune
+from engine.graph import EdgeGraph, GraphSpec
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=2, n_heads=2, n_kv_heads=1))
 TABLES = GraphTables(GRAPH.nodes, GRAPH.targets, GRAPH.ends.pairs)
@@ -156,16 +156,6 @@ def test_nodes_stand_apart_and_information_flows_upwards():
     for edge in range(GRAPH.n_edges):
         source, target = GRAPH.edge_name(edge).split("->")
         assert all(where[source][1] < where[n][1] for n in TABLES.nodes_of_target(target))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_edges_on_a_path_are_those_that_pruning_keeps(seed):
-    mask = np.random.default_rng(seed).random(GRAPH.n_edges) < 0.3
-    names = [GRAPH.edge_name(e) for e in np.flatnonzero(mask)]
-    kept = on_a_path(circuit(*names), TABLES)
-    found = {f"{s}->{t}" for s, t in zip(kept["source"], kept["target"], strict=True)}
-    pruned = prune(GRAPH, mask, both_sides=True)
-    assert found == {GRAPH.edge_name(e) for e in np.flatnonzero(pruned)}
 
 
 def test_only_the_strongest_edges_of_a_large_circuit_are_drawn():

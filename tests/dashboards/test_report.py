@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dashboards.data import load_run
+from dashboards.circuits_section import draw_circuits
+from dashboards.data import load_run, named_circuits
 from dashboards.report import render, write_report
 from dashboards.text import leading
 from sweeps.config import load_config
@@ -91,6 +92,19 @@ def test_the_heatmaps_follow_the_metric(run, browser):
                 truth = phi[patch, metric, task, f"without:{label}"]
                 assert value == (None if np.isnan(truth) else pytest.approx(truth))
     page.close()
+
+
+def test_the_circuits_drawn_are_those_that_were_counted(run):
+    data = load_run(run)
+    titles = set(draw_circuits(data).figures)
+    rows = data.results.query(
+        "ablation == 'edge' and blocks == 'all' and eval_patch == 'counterfactual'"
+    )
+    names = named_circuits(data)
+    counted = rows.drop_duplicates("circuit").query("n_edges > 0")
+    named = zip(counted["circuit"].map(names), counted["n_edges"], strict=True)
+    assert titles == {f"{name}: {n} edge{'' if n == 1 else 's'}" for name, n in named}
+    assert len(data.ran) < len(data.circuits)  # pruning left something out
 
 
 def test_the_page_says_what_was_run(run):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import CommitLog, RunDirectory
+from storage.readers import circuits, results
 from sweeps.cells import Shard
 from sweeps.config import parse_config
 from sweeps.context import WorkerSettings
@@ -119,3 +120,14 @@ def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(bytes(data))
+
+
+def assert_ran_is_what_was_counted(run: RunDirectory) -> None:
+    """Of every circuit and patch, as many edges of circuits.parquet ran as the results count."""
+    edges, table = circuits(run), results(run)
+    rows = table[(table["ablation"] == "edge") & (table["blocks"] == "all")]
+    assert set(edges["circuit"]) <= set(rows["circuit"])
+    for (circuit, patch), counted in rows.groupby(["circuit", "eval_patch"])["n_edges"]:
+        ran = edges.loc[edges["circuit"] == circuit, "ran"].str.split("+")
+        assert ran.map(lambda told, patch=patch: patch in told).sum() == counted.iloc[0]
+        assert counted.nunique() == 1

@@ -39,6 +39,7 @@ from tests.sweeps.helpers import (
     DATA,
     FailsStages,
     Faulty,
+    assert_ran_is_what_was_counted,
     contents,
     flip_a_bit,
     run_tiny,
@@ -386,6 +387,11 @@ def test_faithfulness_and_sizes_follow_from_the_row(run, plan):
             2 * row["n_edges"] / row["n_nodes"] if row["n_nodes"] else 0
         )
         assert row["n_edges"] <= row["n_edges_possible"]
+
+
+def test_the_table_of_circuits_says_which_edges_ran(run):
+    assert set(circuits(run)["ran"]) == {"", "counterfactual+mean"}
+    assert_ran_is_what_was_counted(run)
 
 
 @pytest.mark.skipif(not HAS_GRAPH_TOOL, reason="needs graph-tool")

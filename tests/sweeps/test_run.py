@@ -33,6 +33,7 @@ from tests.sweeps.helpers import (
     BLOCKS,
     DATA,
     Faulty,
+    assert_ran_is_what_was_counted,
     committed,
     contents,
     run_tiny,
@@ -107,6 +108,15 @@ def test_results_are_keyed_and_sorted(calm):
     assert keys == sorted(set(keys))
     assert set(table["steps"]) == {0, 5}
     assert set(table["split"]) == {"eval"}
+
+
+def test_the_table_of_circuits_says_which_edges_ran(tmp_path):
+    patches = {"eval_patch": ["counterfactual", "zero"], "threshold": [5, 40], "node_threshold": 8}
+    raw = tiny(sweep={"method": ["eap", "node_ap"]}, evaluate=patches)
+    assert run_tiny(tmp_path / "run", raw).exit_code == 0
+    run = RunDirectory.open(tmp_path / "run")
+    assert set(circuits(run)["ran"]) == {"", "zero", "counterfactual+zero"}
+    assert_ran_is_what_was_counted(run)
 
 
 def test_completeness_is_stored_for_every_input(tmp_path):
