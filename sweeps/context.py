@@ -22,7 +22,7 @@ from engine.blockmodel import BlockOptions, Interpreter, find_interpreter
 from engine.features.segments import FeatureModel
 from engine.features.values import FeaturePatch, make_feature_patch
 from engine.graph import EdgeGraph, Graph
-from engine.model import Model, ModelSource, load_model
+from engine.model import ChangedError, Model, ModelSource, load_model
 from engine.model.dictionaries import Dictionary
 from engine.model.dictionary_files import load_dictionary
 from engine.patches import Patch, make_patch, resample_partners
@@ -129,6 +129,11 @@ class Context:
             source = str(self.run.path / write["file"])
         model = self.model(label)
         found = load_dictionary(source, d_model=model.d_model)
+        if wanted.trained is None and found.digest != wanted.digest:
+            raise ChangedError(
+                f"dictionary {source!r} of site {wanted.site} is not the one that the run was "
+                "planned with; put that one back, or start another run"
+            )
         return found.to(model.device, model.layers[0].w_out.dtype)
 
     def graph(self, label: str) -> EdgeGraph:

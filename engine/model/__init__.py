@@ -13,8 +13,8 @@ from engine.model.dictionaries import (
     TopK,
 )
 from engine.model.dictionary_files import load_dictionary, save_dictionary
+from engine.model.errors import ChangedError, ModelError
 from engine.model.loading import (
-    ModelError,
     ModelInfo,
     ModelSizes,
     ModelSource,
@@ -26,6 +26,7 @@ from engine.model.transformer import Inputs, Model, Run
 from engine.model.values import FixedValues, RunValues, SourceValues
 
 __all__ = [
+    "ChangedError",
     "Dictionary",
     "DictionaryError",
     "FixedValues",

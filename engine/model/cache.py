@@ -1,4 +1,4 @@
-"""The cache of models on this machine: folders written once, digests computed once."""
+"""The cache of models on this machine: folders that are written once and checked at each use."""
 
 import contextlib
 import hashlib
@@ -10,6 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+#: in a cache folder: what its files were when it was written
+DIGESTS = "sha256.json"
+
 
 def cache_folder() -> Path:
     """Where de-quantized and generated models live: $EDGESWEEP_CACHE or ~/.cache/edgesweep."""
@@ -17,44 +20,53 @@ def cache_folder() -> Path:
 
 
 def cached(key: str, write: Callable[[Path], None]) -> Path:
-    """The cache folder of `key`, written beside and moved in whole if it is not there yet."""
+    """The cache folder of `key`, written beside and moved in whole.
+
+    It keeps the digests of its files: a folder that is not there, or is not what was written, is
+    made anew.
+    """
     final = cache_folder() / "models" / key
-    if final.is_dir():
+    if _is_whole(final):
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=final.parent))
     try:
+        made = scratch / "made"
+        made.mkdir()
         with quiet(), contextlib.redirect_stderr(io.StringIO()):  # some bars know no switch
-            write(scratch)
-        with contextlib.suppress(OSError):  # another process moved its own in first
-            scratch.rename(final)
+            write(made)
+        (made / DIGESTS).write_text(json.dumps(_digests(made), indent=1), encoding="utf-8")
+        _replace(made, final, scratch / "old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return final
 
 
-def folder_digest(folder: Path) -> str:
-    """sha256 of config and weights; remembered beside the weights by their sizes and times."""
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    stamp = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    memo = (
-        cache_folder()
-        / "digests"
-        / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.json"
-    )
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(memo.read_text())
-        if known["stamp"] == stamp:
-            return str(known["digest"])
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.name.encode())
-        with file.open("rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
-    with contextlib.suppress(OSError):  # a read-only cache only costs the time again
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        memo.write_text(json.dumps({"stamp": stamp, "digest": total.hexdigest()}))
-    return total.hexdigest()
+def _replace(made: Path, final: Path, old: Path) -> None:
+    """Move a folder in; where another process moved its own in first, that one stays."""
+    with contextlib.suppress(OSError):
+        if final.exists() and not _is_whole(final):
+            final.rename(old)
+        made.rename(final)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a cache folder is what was written."""
+    try:
+        return bool(json.loads((folder / DIGESTS).read_bytes()) == _digests(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(f for f in folder.iterdir() if f.name != DIGESTS)
+    return {file.name: file_digest(file).hex() for file in files}
+
+
+def file_digest(file: Path) -> bytes:
+    """sha256 of a file's bytes."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
 
 
 @contextlib.contextmanager

