@@ -132,7 +132,7 @@ BAD = {
     "no k": (["--k", "0"], "Invalid value for '--k'"),
     "rate": (["--lr", "nan"], "Invalid value for '--lr'"),
     "steps": (["--steps", "0"], "Invalid value for '--steps'"),
-    "model": (["--model", "no-such-model"], "model 'no-such-model' is no alias"),
+    "model": (["--model", "no-such-model"], "model 'no-such-model': no alias"),
     "task": (["--tasks", "nope"], "unknown task 'nope'"),
     "few": (["--prompts", "2", "--tasks", "ioi"], "different texts are too few; give 20 or more"),
     "file": (["--text", "missing.txt"], "--text: missing.txt cannot be read: "),
