@@ -11,10 +11,11 @@ Everything is summed in float64. Pinned by tests/evaluation/test_measures.py.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
+from scipy.stats import hypergeom, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 Array = Float[np.ndarray, "..."]
@@ -242,13 +243,33 @@ def jaccard(a: Bool[np.ndarray, " edges"], b: Bool[np.ndarray, " edges"]) -> flo
     return int((a & b).sum()) / union if union else 1.0
 
 
+@cache
+def jaccard_by_chance(n: int, a: int, b: int) -> float:
+    """What `jaccard` is expected to be of a and of b of n edges, drawn at random: they share x with
+    the hypergeometric probability P(x), and Σ P(x) x / (a + b − x). Of k and k edges it is about
+    k / (2n − k)."""
+    if not a + b:
+        return 1.0
+    shared = np.arange(max(0, a + b - n), min(a, b) + 1)
+    return float(hypergeom.pmf(shared, n, a, b) @ (shared / (a + b - shared)))
+
+
 def rank_correlation(a: Array, b: Array) -> float:
     """Spearman's over entries that are finite in both, ties averaged; NaN where one is constant."""
     both = np.isfinite(a) & np.isfinite(b)
-    if both.sum() < 2 or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
-        return float("nan")
-    x, y = (ranks - ranks.mean() for ranks in (rankdata(a[both]), rankdata(b[both])))
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+    return correlation(centred_ranks(a[both]), centred_ranks(b[both]))
+
+
+def centred_ranks(values: Array) -> Float[np.ndarray, " scored"]:
+    """Ranks less their mean, ties averaged."""
+    ranks = rankdata(values)
+    return ranks - ranks.mean() if len(ranks) else ranks
+
+
+def correlation(x: Array, y: Array) -> float:
+    """Pearson's of values that sum to 0; NaN where one is constant."""
+    spread = (x @ x) * (y @ y)
+    return float(x @ y / np.sqrt(spread)) if spread else float("nan")
 
 
 @dataclass(frozen=True)

@@ -134,26 +134,33 @@ ROC_COLUMNS: Columns = {
 ROC_KEY = ("cell", "aggregation", "selection", "point")
 
 OVERLAP_COLUMNS: Columns = {
+    "across": "str",
     "model": "str",
-    "task": "str",
     "aggregation": "str",
     "cell_a": "str",
     "cell_b": "str",
     "method_a": "str",
     "method_b": "str",
+    "task_a": "str",
+    "task_b": "str",
+    "subset_a": "str",
+    "subset_b": "str",
+    "seed_a": "int",
+    "seed_b": "int",
     "measure": "str",
     "size": "int",
     "value": "float",
+    "chance": "float",
     "n": "int",
 }
 OVERLAP_KEY = (
+    "across",
     "model",
-    "task",
     "aggregation",
     "cell_a",
     "cell_b",
-    "method_a",
-    "method_b",
+    "subset_a",
+    "subset_b",
     "measure",
     "size",
 )

@@ -2,7 +2,6 @@
 
     measures   areas under faithfulness, sizes for a faithfulness, cost, ranking of what is known
     roc        the ranking of every method against the known circuit, point by point
-    overlap    methods against each other: rank correlation, shared edges, estimate against patching
 
 A *curve* is what one ranking gives over its thresholds: a cell with one aggregation and selection,
 or, for a search such as ACDC whose cells find one circuit each, its cells over all τ; its edges are
@@ -12,9 +11,7 @@ then ranked by the largest τ that keeps them.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -22,37 +19,21 @@ import numpy as np
 import pandas as pd
 
 from engine import measures
-from engine.graph import select
 from engine.graph.known import KnownCircuit, known_circuit
 from engine.methods import METHODS
 from storage import RunDirectory
 from storage.arrays import open_array
-from storage.readers import aggregate
 from sweeps import layout
 from sweeps.cells import Cell, Condition
-from sweeps.graphs import scores_of
 from sweeps.plan import Plan
 from sweeps.points import settings_of
+from sweeps.rankings import Ranking, families, rankings_of
 
 Row = dict[str, Any]
 #: faithfulness levels whose smallest circuits are noted
 LEVELS = {"edges_80": 0.8, "edges_95": 0.95}
 #: what tells curves apart, in a row of results
 CURVE = ("aggregation", "selection", "ablation", "eval_patch", "metric", "subset")
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """One ranking of edges or nodes: its cells (several of a search), and one score each."""
-
-    cells: tuple[Cell, ...]
-    aggregation: str
-    selection: str
-    scores: np.ndarray
-
-    @property
-    def lead(self) -> Cell:
-        return self.cells[0]
 
 
 class Analysis:
@@ -74,29 +55,7 @@ class Analysis:
     @cached_property
     def rankings(self) -> list[Ranking]:
         """All rankings of the reduced cells, searches joined over τ."""
-        found: list[Ranking] = []
-        for cells in _families(self._reduced):
-            found += self._search(cells) if cells[0].tau is not None else self._scored(cells[0])
-        return found
-
-    def _scored(self, cell: Cell) -> Iterator[Ranking]:
-        evaluate = self._plan.config.evaluate
-        for aggregation in evaluate.aggregation:
-            scores = scores_of(self._run, self._plan, cell, aggregation)
-            assert scores is not None
-            for selection in evaluate.selection:
-                ranked = np.abs(scores) if selection.endswith("abs") else scores
-                yield Ranking((cell,), aggregation, selection, ranked)
-
-    def _search(self, cells: list[Cell]) -> Iterator[Ranking]:
-        scores = np.full(self._plan.n_scores(cells[0]), np.nan)
-        for cell in sorted(cells, key=lambda c: c.tau or 0.0):
-            mean = aggregate(self._run, cell.key, "mean")
-            assert mean is not None
-            assert cell.tau is not None
-            scores[np.isfinite(mean) & np.isnan(scores)] = -np.inf
-            scores[select(mean, "value", cell.tau)] = cell.tau
-        yield Ranking(tuple(cells), "mean", "value", scores)
+        return list(rankings_of(self._run, self._plan, self._reduced))
 
     # --- measures ------------------------------------------------------------------------------
     def measures(self) -> Iterator[Row]:
@@ -104,7 +63,7 @@ class Analysis:
         cells = {cell.key: cell for cell in self._plan.cells}
         whole = self._results[self._results["blocks"] == "all"] if len(self._results) else None
         if whole is not None:
-            lead = {c.key: group[0].key for group in _families(self._reduced) for c in group}
+            lead = {c.key: group[0].key for group in families(self._reduced) for c in group}
             leads = whole["cell"].map(lead)
             for key, rows in whole.groupby([leads, *(whole[c] for c in CURVE)], sort=True):
                 fixed = dict(zip(CURVE, key[1:], strict=True))
@@ -265,43 +224,6 @@ class Analysis:
                     "target": graph.targets[graph.edge_target[edge]],
                 }
 
-    # --- methods against each other -------------------------------------------------------------
-    def overlap(self) -> Iterator[Row]:
-        """Rows of overlap.parquet, for pairs of rankings of one model and task, by the first
-        selection of the config."""
-        grids = self._plan.config.evaluate.thresholds()
-        first = self._plan.config.evaluate.selection[0]
-        mine = [r for r in self.rankings if r.selection == first and not r.lead.features]
-        for a, b in itertools.permutations(mine, 2):
-            same = (a.lead.model, a.lead.task, a.aggregation, len(a.scores))
-            if same != (b.lead.model, b.lead.task, b.aggregation, len(b.scores)):
-                continue
-            base = _pair(a, b)
-            if b.lead.method == "exact":
-                yield from self._estimate(a, b, base)
-            if self._reduced.index(a.lead) > self._reduced.index(b.lead):
-                continue
-            both = np.isfinite(a.scores) & np.isfinite(b.scores)
-            value = float(measures.rank_correlation(a.scores, b.scores))
-            yield {**base, "measure": "spearman", "size": 0, "value": value, "n": int(both.sum())}
-            if a.selection.startswith("topk"):
-                for size in grids[a.selection]:
-                    kept = [select(r.scores, "topk_value", size) for r in (a, b)]
-                    value = float(measures.jaccard(*kept))
-                    n = int(min(mask.sum() for mask in kept))
-                    row = {"measure": "jaccard", "size": int(size), "value": value, "n": n}
-                    yield {**base, **row}
-
-    def _estimate(self, a: Ranking, b: Ranking, base: Row) -> Iterator[Row]:
-        """The line of exact patching on an estimate of it (Syed et al. 2023, figure 4)."""
-        x, y = (aggregate(self._run, r.lead.key, r.aggregation) for r in (a, b))
-        assert x is not None
-        assert y is not None
-        n = int((np.isfinite(x) & np.isfinite(y)).sum())
-        line = measures.fit(x, y)
-        for name, value in (("slope", line.slope), ("r2", line.r2)):
-            yield {**base, "measure": name, "size": 0, "value": float(value), "n": n}
-
 
 _NO_INTERVAL = {"low": np.nan, "high": np.nan}
 ROC_FIELDS = frozenset(
@@ -310,24 +232,3 @@ ROC_FIELDS = frozenset(
         *("aggregation", "selection"),
     }
 )
-
-
-def _families(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells alone, but those of a search together over all τ, in the order of the first."""
-    groups: dict[Any, list[Cell]] = {}
-    for cell in cells:
-        same = cell if cell.tau is None else dataclasses.replace(cell, tau=-1.0)
-        groups.setdefault(same, []).append(cell)
-    return list(groups.values())
-
-
-def _pair(a: Ranking, b: Ranking) -> Row:
-    return {
-        "model": a.lead.model,
-        "task": a.lead.task,
-        "aggregation": a.aggregation,
-        "cell_a": a.lead.key,
-        "cell_b": b.lead.key,
-        "method_a": a.lead.method,
-        "method_b": b.lead.method,
-    }

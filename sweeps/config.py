@@ -10,12 +10,12 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
 from pydantic import ValidationError, field_validator
 
-from sweeps.fields import Name, did_you_mean, within
+from sweeps.fields import Name, did_you_mean
 from sweeps.sections import (
     Blocks,
     Data,
@@ -24,6 +24,7 @@ from sweeps.sections import (
     Features,
     Measures,
     Section,
+    Seed,
     Sweep,
     Trained,
 )
@@ -40,7 +41,7 @@ class Config(Section):
     packages that made it; it is not read."""
 
     name: Name
-    seed: Annotated[int, within(0, 2**31 - 1)] = 0
+    seed: Seed = 0
     sweep: Sweep = Sweep()
     features: Features = Features()
     evaluate: Evaluate = Evaluate()
@@ -49,6 +50,11 @@ class Config(Section):
     measures: Measures = Measures()
     execution: Execution = Execution()
     versions: dict[str, str] | None = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """What the prompts of each model and task are drawn with, once each."""
+        return self.sweep.seed or (self.seed,)
 
     @field_validator(
         "sweep", "features", "evaluate", "data", "blocks", "measures", "execution", mode="before"

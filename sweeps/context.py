@@ -47,6 +47,7 @@ class WorkerSettings:
         run: the run directory.
         models: label -> where it lies.
         datasets: dataset key -> label of its model.
+        seeds: dataset key -> what its prompts, and so their patches, are drawn with.
         mean_shards: what is averaged (`MeanShard.source`) -> group -> key of the shard that holds
             its mean.
         features: label of a model -> its sites and dictionaries, if nodes are features.
@@ -58,6 +59,7 @@ class WorkerSettings:
     run: Path
     models: Mapping[str, ModelSource]
     datasets: Mapping[str, str]
+    seeds: Mapping[str, int]
     mean_shards: Mapping[str, Mapping[str, str]]
     features: Mapping[str, FeatureSet]
     tasks: tuple[str, ...]
@@ -159,7 +161,7 @@ class Context:
             self._means(dataset) if kind == "mean" else None,
             pooled=settings.pooled,
             partners=self._partners(kind, dataset, split),
-            seed=settings.seed,
+            seed=settings.seeds[dataset],
             noise_scale=settings.noise_scale,
         )
 
@@ -177,7 +179,7 @@ class Context:
     ) -> dict[tuple[int, ...], tuple[int, ...]] | None:
         if kind != "resample":
             return None
-        return resample_partners(self.prompts(dataset, split), self.settings.seed)
+        return resample_partners(self.prompts(dataset, split), self.settings.seeds[dataset])
 
     def _means(self, source: str) -> dict[str, np.ndarray]:
         if source not in self._tables:

@@ -258,8 +258,9 @@ class Driver:
         """The full model's own accuracy and metric, and a warning where it cannot do the task."""
         for skill in self._tables().skills():
             self._run.log("skill", **skill)
+            drawn = f", seed {skill['seed']}" if len(self._plan.config.seeds) > 1 else ""
             line = (
-                f"{skill['model']} on {skill['task']}: accuracy {skill['accuracy']:.2f}, "
+                f"{skill['model']} on {skill['task']}{drawn}: accuracy {skill['accuracy']:.2f}, "
                 f"logit difference {skill['logit_diff']:.3g}"
             )
             self._progress.say(line)

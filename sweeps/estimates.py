@@ -240,6 +240,10 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
+def _drawn(plan: Plan, dataset: Dataset) -> str:
+    return f", seed {dataset.seed}" if len(plan.config.seeds) > 1 else ""
+
+
 def describe(plan: Plan) -> str:
     """What `--dry-run` prints."""
     cost = estimate(plan)
@@ -249,17 +253,17 @@ def describe(plan: Plan) -> str:
         steps += "" if cell.tau is None else f", tau {cell.tau:g}"
         steps += f", {cell.candidates} edges" if cell.is_refined else ""
         lines.append(
-            f"  {cell.key}: {cell.model}, {cell.task}, {cell.nodes}, {cell.method}{steps}, "
-            f"{cell.build_patch}, {cell.build_metric}; {len(plan.circuits(cell))} circuits x "
-            f"{len(plan.conditions())} conditions"
+            f"  {cell.key}: {cell.model}, {cell.task}{_drawn(plan, plan.dataset(cell))}, "
+            f"{cell.nodes}, {cell.method}{steps}, {cell.build_patch}, {cell.build_metric}; "
+            f"{len(plan.circuits(cell))} circuits x {len(plan.conditions())} conditions"
         )
     shards = {stage: len(items) for stage, items in plan.stages.items() if items}
     lines.append(
         f"shards: {sum(shards.values())} ({', '.join(f'{k} {v}' for k, v in shards.items())})"
     )
     lines += [
-        f"  {dataset.task} for {dataset.model}: {plan.shard_rows(dataset, 'build')} of "
-        f"{plan.config.data.n_build} build prompts a shard, "
+        f"  {dataset.task} for {dataset.model}{_drawn(plan, dataset)}: "
+        f"{plan.shard_rows(dataset, 'build')} of {plan.config.data.n_build} build prompts a shard, "
         f"{plan.shard_rows(dataset, 'eval')} of {plan.config.data.n_eval} evaluation prompts"
         for dataset in plan.resolved.datasets.values()
     ]

@@ -148,6 +148,13 @@ def check_features(config: Config) -> None:
                 f"{key}: 'noise' is not defined for nodes 'features'; allowed: counterfactual, "
                 "resample, mean, zero"
             )
+    trained = [s for s, given in config.features.dictionaries.items() if isinstance(given, Trained)]
+    if trained and config.seeds != (config.seed,):
+        raise ConfigError(
+            f"sweep.seed: {list(config.seeds)} evaluates on prompts that "
+            f"features.dictionaries.{trained[0]} is trained on; train it before "
+            "(edgesweep train dictionary), or leave sweep.seed out"
+        )
     asked = {
         "evaluate.complement": config.evaluate.complement,
         "measures.minimality": config.measures.minimality,

@@ -44,6 +44,8 @@ def _as_list(value: Any) -> Any:
 
 #: a leaf that may be one value or a list of them, none of them twice
 AXIS = BeforeValidator(_as_list)
+#: the same for a leaf that may be left out
+OPTIONAL_AXIS = BeforeValidator(lambda value: None if value is None else _as_list(value))
 
 
 def _no_bool(value: Any) -> Any:

@@ -134,6 +134,7 @@ def worker_settings(plan: Plan, run: RunDirectory) -> WorkerSettings:
         run=run.path.resolve(),
         models={label: model.source for label, model in plan.resolved.models.items()},
         datasets={d.key: d.model for d in plan.resolved.datasets.values()},
+        seeds={d.key: d.seed for d in plan.resolved.datasets.values()},
         mean_shards=means,
         features=plan.resolved.features,
         tasks=config.sweep.task,

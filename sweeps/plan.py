@@ -46,7 +46,11 @@ class Plan:
         return self.resolved.models[cell.model]
 
     def dataset(self, cell: Cell) -> Dataset:
-        return self.resolved.datasets[cell.model, cell.task]
+        return self._datasets[cell.model, cell.dataset]
+
+    @cached_property
+    def _datasets(self) -> dict[tuple[str, str], Dataset]:
+        return {(d.model, d.key): d for d in self.resolved.datasets.values()}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -193,9 +197,15 @@ class Plan:
             "schema_version": SCHEMA_VERSION,
             "run_id": self.run_id,
             "identity": self.identity,
-            "cells": [cell.as_dict() for cell in self.cells],
+            "cells": [{**c.as_dict(), "seed": self.dataset(c).seed} for c in self.cells],
             "datasets": [
-                {"key": d.key, "model": d.model, "task": d.task, "members": list(d.members)}
+                {
+                    "key": d.key,
+                    "model": d.model,
+                    "task": d.task,
+                    "seed": d.seed,
+                    "members": list(d.members),
+                }
                 for d in self.resolved.datasets.values()
             ],
             "stages": {stage: [s.key for s in shards] for stage, shards in self.stages.items()},
@@ -236,13 +246,15 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
     """What changes numbers. Not here: executor, address, actors, GPUs, caps, interpreters."""
     config = resolved.config
     execution = config.execution
-    sweep = config.sweep.model_dump(mode="json", exclude={"model", "task"})
+    sweep = config.sweep.model_dump(mode="json", exclude={"model", "task", "seed"})
+    if config.seeds != (config.seed,):
+        sweep["seed"] = list(config.seeds)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
         "seed": config.seed,
         "models": {m.label: m.source.digest for m in resolved.models.values()},
-        "tasks": {f"{d.model}/{d.task}": d.fingerprint for d in resolved.datasets.values()},
+        "tasks": {_named(d, config.seed): d.fingerprint for d in resolved.datasets.values()},
         "sweep": sweep,
         "features": _feature_identity(resolved),
         "evaluate": config.evaluate.model_dump(mode="json"),
@@ -257,6 +269,11 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
             "shard_inputs": execution.shard_inputs,
         },
     }
+
+
+def _named(dataset: Dataset, seed: int) -> str:
+    name = f"{dataset.model}/{dataset.task}"
+    return name if dataset.seed == seed else f"{name}/seed {dataset.seed}"
 
 
 def _feature_identity(resolved: Resolved) -> dict[str, Any]:

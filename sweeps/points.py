@@ -79,7 +79,7 @@ def _cell(
         build_metric=build_metric,
         rule=rule if "rule" in takes else "",
         tau=tau if "tau" in takes else None,
-        seed=config.seed if "seed" in takes else None,
+        seed=dataset.seed if "seed" in takes else None,
         n_top=top,
         n_random=0 if top is None else min(others, n_edges - top),
         features=resolved.features[dataset.model].digest if of_features else "",

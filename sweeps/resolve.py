@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +39,7 @@ class Dataset:
     Attributes:
         model: label of the model.
         task: label of the task.
+        seed: what the prompts were drawn with, and what their patches are drawn with.
         data: the prompts.
         fingerprint: sha256 of all prompts, in order.
         key: a file name for it.
@@ -45,6 +47,7 @@ class Dataset:
 
     model: str
     task: str
+    seed: int
     data: TaskData
     fingerprint: str
     key: str
@@ -89,13 +92,13 @@ class Resolved:
 
     Attributes:
         models: by label, in the config's order.
-        datasets: by (model label, task label), in the config's order.
+        datasets: by (model label, task label, seed), in the config's order.
         features: by model label, where the config has nodes 'features'.
     """
 
     config: Config
     models: dict[str, ResolvedModel]
-    datasets: dict[tuple[str, str], Dataset]
+    datasets: dict[tuple[str, str, int], Dataset]
     features: dict[str, FeatureSet]
 
 
@@ -114,12 +117,11 @@ def resolve(config: Config) -> Resolved:
         raise ConfigError(
             "sweep.model: two models have the same folder name; rename one, for it is their label"
         )
-    datasets: dict[tuple[str, str], Dataset] = {}
-    for model in models.values():
-        for task in config.sweep.task:
-            dataset = _dataset(config, model, task)
-            datasets[model.label, dataset.task] = dataset
-    if len(datasets) < len(models) * len(config.sweep.task):
+    datasets: dict[tuple[str, str, int], Dataset] = {}
+    for model, task, seed in product(models.values(), config.sweep.task, config.seeds):
+        dataset = _dataset(config, model, task, seed)
+        datasets[model.label, dataset.task, seed] = dataset
+    if len(datasets) < len(models) * len(config.sweep.task) * len(config.seeds):
         raise ConfigError("sweep.task: two tasks have the same name; rename one of the files")
     features: dict[str, FeatureSet] = {}
     if "features" in config.sweep.nodes:
@@ -165,7 +167,7 @@ def _model(name: str) -> ResolvedModel:
     return ResolvedModel(label, source)
 
 
-def _dataset(config: Config, model: ResolvedModel, task: str) -> Dataset:
+def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Dataset:
     n_build, n_eval = config.data.n_build, config.data.n_eval
     data = _refuse(
         "sweep.task",
@@ -175,7 +177,7 @@ def _dataset(config: Config, model: ResolvedModel, task: str) -> Dataset:
             model.source.tokenizer(),
             n_build,
             n_eval,
-            config.seed,
+            seed,
             n_vocab=model.sizes.n_vocab,
             own=model.source.path,
         ),
@@ -187,8 +189,9 @@ def _dataset(config: Config, model: ResolvedModel, task: str) -> Dataset:
                 "with letters, digits, '.', '_', '-'"
             )
     fingerprint = digest([[_prompt_value(p) for p in s] for s in (data.build, data.evaluation)])
-    key = f"{slug(data.name, 60)}-{digest([model.source.digest, fingerprint])[:8]}"
-    dataset = Dataset(model.label, data.name, data, fingerprint, key)
+    known = [model.source.digest, fingerprint, *([seed] if seed != config.seed else [])]
+    key = f"{slug(data.name, 60)}-{digest(known)[:8]}"
+    dataset = Dataset(model.label, data.name, seed, data, fingerprint, key)
     _check_lengths(model, dataset)
     _check_means(config, dataset)
     _check_resampling(config, dataset)
@@ -232,7 +235,7 @@ def _check_resampling(config: Config, dataset: Dataset) -> None:
     )
     for key, patches, prompts in splits:
         if "resample" in patches:
-            _refuse(key, PatchError, partial(resample_partners, prompts, config.seed))
+            _refuse(key, PatchError, partial(resample_partners, prompts, dataset.seed))
 
 
 def _check_searches(config: Config, dataset: Dataset) -> None:

@@ -16,6 +16,7 @@ from pydantic import (
 
 from sweeps.fields import (
     AXIS,
+    OPTIONAL_AXIS,
     NotNegative,
     Positive,
     Text,
@@ -61,6 +62,10 @@ SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
 ABLATIONS = ("edge", "node")
 
 
+#: of prompts, patches, bootstraps, chains
+Seed = Annotated[int, within(0, 2**31 - 1)]
+
+
 def _a_share(value: float) -> float:
     if not 0 < value < 1:
         raise ValueError("is out of range; allowed: more than 0 and less than 1")
@@ -82,11 +87,13 @@ class Candidates(Section):
 
 
 class Sweep(Section):
-    """The axes whose product is the cells. `tau` is a number or a grid like a threshold's, for
-    ACDC; `candidates` `all`, or how many of EAP's first and of the others."""
+    """The axes whose product is the cells. `seed` (None: the config's) draws both splits of every
+    task, and seeds the patches and methods that take a seed. `tau` is a number or a grid like a
+    threshold's, for ACDC; `candidates` `all`, or how many of EAP's first and of the others."""
 
     model: Annotated[tuple[Text, ...], AXIS] = ("smollm2-135m",)
     task: Annotated[tuple[Text, ...], AXIS] = ("ioi",)
+    seed: Annotated[tuple[Seed, ...] | None, OPTIONAL_AXIS] = None
     nodes: Annotated[tuple[Annotated[str, one_of(*NODES)], ...], AXIS] = ("heads",)
     method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = ("eap",)
     steps: Annotated[tuple[Annotated[int, within(1, 1000)], ...], AXIS] = (5,)

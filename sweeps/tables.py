@@ -46,6 +46,7 @@ from sweeps.blockmodels import Fitted, read_fitted
 from sweeps.cells import Cell, Condition, EvaluateShard, ProbeShard, ReferenceShard, Rows
 from sweeps.circuits import evaluated_mask
 from sweeps.graphs import graph_of, stats_of
+from sweeps.overlap import Overlap
 from sweeps.plan import Plan
 from sweeps.prepare import Circuit, circuits_of, read_mask
 from sweeps.probes import interpolation_rows, minimality_rows
@@ -88,9 +89,10 @@ class Tables:
         """What follows from the results and the scores: measures, rankings, single edges."""
         run, plan = self._run, self._plan
         analysis = Analysis(run, plan, self._reduced, read_results(run))
+        overlap = Overlap(run, plan, self._reduced).rows()
         write_table(run.measures, list(analysis.measures()), MEASURES_COLUMNS, MEASURES_KEY)
         write_table(run.roc, list(analysis.roc()), ROC_COLUMNS, ROC_KEY)
-        write_table(run.overlap, list(analysis.overlap()), OVERLAP_COLUMNS, OVERLAP_KEY)
+        write_table(run.overlap, list(overlap), OVERLAP_COLUMNS, OVERLAP_KEY)
         write_table(run.known, list(analysis.known()), KNOWN_COLUMNS, KNOWN_KEY)
         rows = self._probed("minimality", minimality_rows)
         write_table(run.minimality, rows, MINIMALITY_COLUMNS, MINIMALITY_KEY)
@@ -282,7 +284,7 @@ class Tables:
             for member, rows in _subsets(dataset, self._plan.config.data.n_eval, members=True):
                 if member in missing:
                     continue
-                row: Row = {"model": dataset.model, "task": member}
+                row: Row = {"model": dataset.model, "task": member, "seed": dataset.seed}
                 for metric in ("accuracy", "logit_diff"):
                     name = layout.reference(source, patch, "full", metric)
                     row[metric] = float(np.mean(self._values(name)[rows]))

@@ -259,6 +259,9 @@ def roc() -> pd.DataFrame:
     return pd.concat(parts)
 
 
+OF_IOI = {"task": "ioi", "subset": "all", "seed": 0}
+
+
 def overlap() -> Iterator[dict[str, Any]]:
     leads = [k for k, c in CELLS.items() if c["tau"] is None]
     for i, a in enumerate(leads):
@@ -269,7 +272,9 @@ def overlap() -> Iterator[dict[str, Any]]:
             both = np.isfinite(x) & np.isfinite(y)
             names = {"cell_a": a, "cell_b": b, "n": int(both.sum())}
             of = {"method_a": CELLS[a]["method"], "method_b": CELLS[b]["method"]}
-            base = {"model": "toy-lm", "task": "ioi", "aggregation": "mean", **names, **of}
+            ends = {f"{k}_{e}": v for k, v in OF_IOI.items() for e in "ab"}
+            base = {"across": "method", "model": "toy-lm", "aggregation": "mean", **names, **of}
+            base |= {**ends, "chance": 0.0}
             if CELLS[b]["method"] == "exact":
                 slope, r2 = fit(x[both], y[both])
                 yield {**base, "measure": "slope", "size": 0, "value": slope}

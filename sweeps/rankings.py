@@ -1,0 +1,75 @@
+"""Rankings of edges or nodes: by the scores of a cell, or of the cells of a search together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.graph import select
+from storage import RunDirectory
+from storage.readers import aggregate
+from sweeps.cells import Cell
+from sweeps.graphs import scores_of
+from sweeps.plan import Plan
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One ranking of edges or nodes: its cells (several of a search), and one score each."""
+
+    cells: tuple[Cell, ...]
+    aggregation: str
+    selection: str
+    scores: np.ndarray
+
+    @property
+    def lead(self) -> Cell:
+        return self.cells[0]
+
+
+def rankings_of(run: RunDirectory, plan: Plan, cells: list[Cell]) -> Iterator[Ranking]:
+    """All rankings of some reduced cells, searches joined over τ."""
+    for family in families(cells):
+        if family[0].tau is not None:
+            yield _search(run, plan, family)
+        else:
+            yield from _scored(run, plan, family[0])
+
+
+def families(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells alone, but those of a search together over all τ, in the order of the first."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        same = cell if cell.tau is None else dataclasses.replace(cell, tau=-1.0)
+        groups.setdefault(same, []).append(cell)
+    return list(groups.values())
+
+
+def ranked(scores: np.ndarray, selection: str) -> np.ndarray:
+    """Scores as a selection reads them: high comes first."""
+    return np.abs(scores) if selection.endswith("abs") else scores
+
+
+def _scored(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Ranking]:
+    evaluate = plan.config.evaluate
+    for aggregation in evaluate.aggregation:
+        scores = scores_of(run, plan, cell, aggregation)
+        assert scores is not None
+        for selection in evaluate.selection:
+            yield Ranking((cell,), aggregation, selection, ranked(scores, selection))
+
+
+def _search(run: RunDirectory, plan: Plan, cells: list[Cell]) -> Ranking:
+    """Its edges by the largest τ that keeps them; -inf where none does."""
+    scores = np.full(plan.n_scores(cells[0]), np.nan)
+    for cell in sorted(cells, key=lambda c: c.tau or 0.0):
+        mean = aggregate(run, cell.key, "mean")
+        assert mean is not None
+        assert cell.tau is not None
+        scores[np.isfinite(mean) & np.isnan(scores)] = -np.inf
+        scores[select(mean, "value", cell.tau)] = cell.tau
+    return Ranking(tuple(cells), "mean", "value", scores)
