@@ -2,14 +2,16 @@
 zarr."""
 
 from storage.commits import CommitLog
-from storage.errors import Fenced, OtherRunError, StorageError
+from storage.errors import Busy, Fenced, OtherRunError, Refused, StorageError
 from storage.rundir import RunDirectory, differences
 from storage.status import status
 
 __all__ = [
+    "Busy",
     "CommitLog",
     "Fenced",
     "OtherRunError",
+    "Refused",
     "RunDirectory",
     "StorageError",
     "differences",

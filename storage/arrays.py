@@ -17,12 +17,14 @@ import itertools
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from storage.atomic import fsync_files, fsync_folder
 from storage.errors import StorageError, storage_errors
@@ -52,18 +54,28 @@ def create_array(
     fill = math.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype).item()
     codecs = [ZstdCodec(level=3), Crc32cCodec()] if compress else [Crc32cCodec()]
     with storage_errors(store / name):
-        group = zarr.open_group(store, mode="a", use_consolidated=False)
-        group.create_array(
-            name,
-            shape=shape,
-            chunks=chunks,
-            dtype=dtype,
-            fill_value=fill,
-            compressors=codecs,
-            attributes=dict(attributes or {}),
-            config=_WRITE_EMPTY,
-        )
+        group = _open_group(store)
+        with suppress(ContainsArrayError):  # another driver has just made it
+            group.create_array(
+                name,
+                shape=shape,
+                chunks=chunks,
+                dtype=dtype,
+                fill_value=fill,
+                compressors=codecs,
+                attributes=dict(attributes or {}),
+                config=_WRITE_EMPTY,
+            )
         fsync_files([store / name / "zarr.json"], store)
+    _check_same(open_array(store, name), store / name, shape, chunks, dtype)
+
+
+def _open_group(folder: Path) -> zarr.Group:
+    """Makes it if it is not there; of two drivers that make it at once one finds it made."""
+    try:
+        return zarr.open_group(folder, mode="a", use_consolidated=False)
+    except ContainsGroupError:
+        return zarr.open_group(folder, mode="r+", use_consolidated=False)
 
 
 def _check_same(
@@ -82,7 +94,7 @@ def _mend_groups(store: Path, name: str) -> None:
     parents = [store / parent for parent in reversed(Path(name).parents)]
     for folder in [f for f in parents if not (f / "zarr.json").exists()]:
         with storage_errors(folder):
-            zarr.open_group(folder, mode="a", use_consolidated=False)
+            _open_group(folder)
             fsync_files([folder / "zarr.json"], store)
 
 
@@ -199,5 +211,5 @@ def read_static(store: Path, name: str) -> tuple[np.ndarray, dict[str, Any]]:
 def make_store(store: Path) -> None:
     """An empty Zarr store. Driver only."""
     with storage_errors(store):
-        zarr.open_group(store, mode="a", use_consolidated=False)
+        _open_group(store)
         fsync_folder(store)

@@ -7,6 +7,8 @@ writers left.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import secrets
@@ -15,23 +17,64 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from storage.errors import storage_errors
+from storage.errors import Refused, StorageError, storage_errors
 
 TMP_PREFIX = ".tmp-"
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
 
 def put_if_absent(path: Path, data: bytes) -> bool:
     """Writes `data` at `path` unless something is there: of several processes exactly one gets
     True. Raises StorageError."""
-    if path.exists():
+    while not path.exists():
+        with storage_errors(path), _temporary(path, data) as temporary:
+            try:
+                _name_if_free(temporary, path)
+            except FileExistsError:
+                return False
+            except FileNotFoundError:  # a driver that has just begun took it for a stray
+                continue
+            fsync_folder(path.parent)
+            return True
+    return False
+
+
+def _name_if_free(temporary: Path, path: Path) -> None:
+    """Some disks (FAT, many network and FUSE ones) have no hard links; Linux can also rename
+    without replacing. Raises FileExistsError, and ENOTSUP where there is neither."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if not _rename_if_free(temporary, path):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP)) from error
+
+
+def _rename_if_free(source: Path, target: Path) -> bool:
+    """renameat2 with RENAME_NOREPLACE. False where the kernel, the C library or the disk lacks it;
+    raises FileExistsError."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
         return False
-    with storage_errors(path), _temporary(path, data) as temporary:
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        fsync_folder(path.parent)
+    at, no_replace = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
+    if rename(at, os.fsencode(source), at, os.fsencode(target), no_replace) == 0:
         return True
+    if ctypes.get_errno() == errno.EEXIST:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    return False
+
+
+def check_disk(folder: Path) -> None:
+    """Raises Refused unless files can be put in `folder` as commits need it."""
+    probe = folder / f"{TMP_PREFIX}probe-{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        put_if_absent(probe, b"")
+    except StorageError as error:
+        raise Refused(str(error)) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
 
 
 def replace(path: Path, data: bytes) -> None:

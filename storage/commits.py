@@ -1,10 +1,12 @@
 """The commit log: a shard counts once its record is here, and only the driver writes records.
 
-1. A driver claims an epoch (`epochs/000N.json`, put-if-absent) before it commits anything.
+1. A driver claims an epoch (see storage.epochs) before it commits anything.
 2. A record is written after the shard's chunks are durable, put-if-absent, so the first one stays.
 3. Before each commit the driver looks for an epoch newer than its own; finding one, it is fenced.
 4. A shard past its attempts has a record in `failures/`, which the next driver clears to retry it.
 5. A record whose data proves wrong is moved to `commits/bad/` before the shard is redone.
+6. Records carry a checksum of themselves. One that is damaged, or lies where another belongs, does
+   not count; a reader leaves it, a driver moves it to `commits/bad/`.
 
 Between the look and the commit a newer driver may start: then a record of the older one lands late.
 That loses nothing: shards are deterministic and every reader checks the crc in the record.
@@ -14,19 +16,20 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storage.atomic import fsync_folder, make_folder, put_if_absent, read_json, replace, to_json
-from storage.errors import Fenced, storage_errors
-from storage.rundir import COMMITS, EPOCHS, FAILURES, RunDirectory
+from storage.atomic import fsync_folder, make_folder, put_if_absent, replace, to_json
+from storage.epochs import BAD, Epochs
+from storage.errors import DamagedRecord, Fenced, StorageError, storage_errors
+from storage.records import Record, read_record, seal
+from storage.rundir import COMMITS, FAILURES, RunDirectory
 
-BAD = "bad"
 REQUIRED = ("attempt", "crc", "rows", "micro_batch", "device", "seconds")
-Record = dict[str, Any]
+UNKNOWN = "unknown: the record of the failure is damaged"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,199}")
 
@@ -37,32 +40,34 @@ class CommitLog:
     def __init__(self, run: RunDirectory | Path, versions: Mapping[str, str] | None = None) -> None:
         self.root = run.path if isinstance(run, RunDirectory) else Path(run)
         self.versions = dict(versions or {})
+        self.epochs = Epochs(self.root)
         self.epoch: int | None = None
         self.epoch_began = 0.0
 
-    def claim_epoch(self) -> int:
-        """Becomes the driver of this run; any older driver stops at its next commit."""
-        while True:
-            epoch = self.newest_epoch() + 1
-            record = {"epoch": epoch, **_this_process()}
-            if put_if_absent(self._epoch_path(epoch), to_json(record)):
-                self.epoch = epoch
-                self.epoch_began = self._epoch_path(epoch).stat().st_mtime
-                return epoch
+    def claim_epoch(self, take_over: bool = False, **about: Any) -> int:
+        """Becomes the driver of this run; an older driver stops at its next commit. Raises Busy if
+        one is at work, unless told to take over."""
+        self.epoch = self.epochs.claim(take_over, **about)
+        self.epoch_began = self.epochs.path(self.epoch).stat().st_mtime
+        return self.epoch
 
-    def newest_epoch(self) -> int:
-        """0 when no driver has ever run."""
-        return max((int(p.stem) for p in _records(self.root / EPOCHS)), default=0)
-
-    def epoch_record(self, epoch: int) -> Record:
-        """epoch, pid, host, process_began (ticks; tells a reused pid), time."""
-        return read_json(self._epoch_path(epoch))
+    @contextmanager
+    def driving(self, take_over: bool = False, **about: Any) -> Iterator[dict[str, Any]]:
+        """Claims an epoch, with `about` in its record, and holds it while the body runs. What the
+        body puts in the dict tells how it ended. Raises Busy, and Fenced for whatever a newer
+        driver's work makes go wrong in the body."""
+        with self.epochs.leased(self.claim_epoch(take_over, **about)) as end:
+            try:
+                yield end
+            except StorageError:
+                self.check_fence()
+                raise
 
     def check_fence(self) -> None:
         """Raises Fenced if a newer driver has started."""
         if self.epoch is None:
             raise RuntimeError("claim_epoch() comes before the first commit")
-        newest = self.newest_epoch()
+        newest = self.epochs.newest()
         if newest > self.epoch:
             raise Fenced(
                 f"{self.root}: another driver (epoch {newest}) has taken over this run; "
@@ -83,7 +88,7 @@ class CommitLog:
         self.check_fence()
         record = {**receipt, "stage": stage, "shard": shard, "epoch": self.epoch}
         record.setdefault("versions", self.versions)
-        written = put_if_absent(self._path(stage, shard), to_json(record))
+        written = put_if_absent(self._path(stage, shard), seal(record))
         self.clear_quarantine(stage, shard)
         return written
 
@@ -94,22 +99,29 @@ class CommitLog:
     def stages(self) -> list[str]:
         """Stages with at least one committed or quarantined shard."""
         folders = [*_folders(self.root / COMMITS), *_folders(self.root / FAILURES)]
-        return sorted({f.name for f in folders} - {BAD})
+        return sorted({f.name for f in folders if _NAME.fullmatch(f.name)} - {BAD})
 
     def committed(self, stage: str) -> dict[str, Record]:
-        """Records by shard. One that is no JSON (a damaged disk) does not count; a driver moves it
-        to bad."""
-        records = {}
-        for shard in self.keys(stage):
-            try:
-                records[shard] = self.record(stage, shard)
-            except ValueError:
-                if self.epoch is not None:
-                    self.move_bad(stage, shard, "the record is damaged")
-        return records
+        """Records by shard. One that is damaged does not count."""
+        found = ((shard, self._sound(stage, shard)) for shard in self.keys(stage))
+        return {shard: record for shard, record in found if record is not None}
+
+    def move_damaged(self, stage: str) -> list[str]:
+        """Un-commits the shards whose records are damaged. Driver only. Returns them."""
+        damaged = [shard for shard in self.keys(stage) if self._sound(stage, shard) is None]
+        for shard in damaged:
+            self.move_bad(stage, shard, "the record is damaged")
+        return damaged
+
+    def _sound(self, stage: str, shard: str) -> Record | None:
+        try:
+            return self.record(stage, shard)
+        except DamagedRecord:
+            return None
 
     def record(self, stage: str, shard: str) -> Record:
-        return read_json(self._path(stage, shard))
+        """Raises DamagedRecord if it is not the one that was written there."""
+        return self._read(self._path(stage, shard))
 
     def is_committed(self, stage: str, shard: str) -> bool:
         return self._path(stage, shard).exists()
@@ -118,12 +130,19 @@ class CommitLog:
         """Records that the shard was given up, and why. Raises Fenced, StorageError."""
         self.check_fence()
         record = {**failure, "stage": stage, "shard": shard, "epoch": self.epoch}
-        replace(self._path(stage, shard, FAILURES), to_json(record))
+        replace(self._path(stage, shard, FAILURES), seal(record))
 
     def quarantined(self, stage: str) -> dict[str, Record]:
-        """Failure records by shard; a shard that is committed is not quarantined."""
-        paths = sorted(_records(self._stage_folder(FAILURES, stage)))
-        return {p.stem: read_json(p) for p in paths if not self.is_committed(stage, p.stem)}
+        """Failure records by shard; a shard that is committed is not quarantined. Of a damaged one
+        it is known that the shard was given up, and not why."""
+        found = {}
+        for path in sorted(_records(self._stage_folder(FAILURES, stage))):
+            if not self.is_committed(stage, path.stem):
+                try:
+                    found[path.stem] = self._read(path)
+                except DamagedRecord:
+                    found[path.stem] = {"stage": stage, "shard": path.stem, "error": UNKNOWN}
+        return found
 
     def clear_quarantine(self, stage: str, shard: str) -> None:
         """So that the shard is tried again."""
@@ -148,8 +167,12 @@ class CommitLog:
         replace(folder / f"{shard}.{n}.reason", to_json(note))
         return target
 
-    def _epoch_path(self, epoch: int) -> Path:
-        return self.root / EPOCHS / f"{epoch:04d}.json"
+    def _read(self, path: Path) -> Record:
+        """A commit or failure record; its name must be what it says of itself."""
+        record = read_record(path)
+        if (record.get("stage"), record.get("shard")) != (path.parent.name, path.stem):
+            raise DamagedRecord(f"{path} is the record of another shard; resume the run to redo it")
+        return record
 
     def _stage_folder(self, kind: str, stage: str) -> Path:
         return self.root / kind / _checked("stage", stage)
@@ -169,28 +192,9 @@ def _records(folder: Path) -> list[Path]:
     with storage_errors(folder, "read"):
         if not folder.is_dir():
             return []
-        return [p for p in folder.iterdir() if p.suffix == ".json" and p.name[0] != "."]
+        return [p for p in folder.iterdir() if p.suffix == ".json" and _NAME.fullmatch(p.stem)]
 
 
 def _folders(folder: Path) -> list[Path]:
     with storage_errors(folder, "read"):
         return [p for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
-
-
-def _this_process() -> Record:
-    return {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "process_began": process_began(os.getpid()),
-        "time": round(time.time(), 3),
-    }
-
-
-def process_began(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot (Linux); None if there is none. Tells a driver
-    from a later process with the same pid."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])

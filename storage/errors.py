@@ -15,6 +15,10 @@ _ADVICE = {
     errno.EACCES: ("permission denied", "choose a folder that you may write, with --out"),
     errno.EPERM: ("permission denied", "choose a folder that you may write, with --out"),
     errno.ENOTDIR: ("a part of the path is a file", "choose another folder with --out"),
+    errno.ENOTSUP: (
+        "the disk has no hard links, nor a rename that replaces nothing",
+        "choose a folder on another disk with --out",
+    ),
     errno.EIO: ("the disk reports an error", "check the disk, then resume the run"),
 }
 
@@ -37,6 +41,18 @@ class OtherRunError(StorageError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class DamagedRecord(StorageError):
+    """A record is not as it was written."""
+
+
+class Refused(StorageError):
+    """Seen before any work: the run cannot be driven here and now; nothing was written."""
+
+
+class Busy(Refused):
+    """A driver is at work on this run directory."""
 
 
 class Fenced(StorageError):

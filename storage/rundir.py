@@ -1,8 +1,8 @@
 """The run directory: what lies where, and whose run it is.
 
 `plan.json` is written once, put-if-absent, and decides everything: its `identity` is what changes
-numbers, its `run_id` the hash of that. It also carries the resolved config, so that a driver killed
-between two files leaves nothing that cannot be mended.
+numbers, its `run_id` the hash of that. It also carries the resolved config; `config.yaml` is a copy
+of it for people, written again by a driver that finds it missing or changed. Readers write nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from storage.atomic import (
     append_line,
     make_folder,
     put_if_absent,
-    read_json,
     replace,
-    to_json,
 )
-from storage.errors import OtherRunError, StorageError, storage_errors
+from storage.errors import DamagedRecord, OtherRunError, StorageError, storage_errors
+from storage.records import CHECKSUM, read_record, seal, unseal
 
 PLAN = "plan.json"
 CONFIG = "config.yaml"
@@ -32,6 +31,7 @@ LOG = "log.jsonl"
 COMMITS = "commits"
 FAILURES = "failures"
 EPOCHS = "epochs"
+LEASE = "lease.json"
 ATTRIBUTIONS = "attributions.zarr"
 AGGREGATES = "aggregates.zarr"
 EVALUATIONS = "evaluations.zarr"
@@ -71,11 +71,11 @@ class RunDirectory:
         document = {**plan, "config": dict(config)}
         _check_free(path)
         make_folder(path)
-        if not put_if_absent(path / PLAN, to_json(document, indent=1)):
-            stored = _read_plan(path)
-            _check_same(path, document, stored)
-            document = stored
-        return cls._mended(path, document)
+        if put_if_absent(path / PLAN, seal(document, indent=1)):
+            return cls(path, document)
+        stored = _read_plan(path)
+        _check_same(path, document, stored)
+        return cls(path, stored)
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
@@ -83,14 +83,22 @@ class RunDirectory:
         path = Path(path)
         if not (path / PLAN).is_file():
             raise StorageError(f"{path} holds no run: there is no {PLAN}; start one with: run")
-        return cls._mended(path, _read_plan(path))
+        return cls(path, _read_plan(path))
 
-    @classmethod
-    def _mended(cls, path: Path, document: dict[str, Any]) -> RunDirectory:
-        if not (path / CONFIG).exists():
-            text = yaml.safe_dump(document["config"], sort_keys=False, allow_unicode=True)
-            replace(path / CONFIG, text.encode())
-        return cls(path, document)
+    @property
+    def config_yaml(self) -> bytes:
+        """config.yaml as the plan has it."""
+        return yaml.safe_dump(self.config, allow_unicode=True).encode()
+
+    def mend_config(self) -> bool:
+        """Writes config.yaml, unless it is as the plan has it. Driver only. Returns whether another
+        was there. Raises StorageError."""
+        path = self.path / CONFIG
+        with storage_errors(path, "read"):
+            found = path.read_bytes() if path.exists() else None
+        if found != self.config_yaml:
+            replace(path, self.config_yaml)
+        return found not in (None, self.config_yaml)
 
     @property
     def run_id(self) -> str:
@@ -150,23 +158,29 @@ class RunDirectory:
 
     def log(self, event: str, **fields: Any) -> None:
         """Adds a line to log.jsonl: `time` (seconds since 1970), `event` and the fields."""
-        line = to_json({"time": round(time.time(), 3), "event": event, **fields})
+        line = seal({"time": round(time.time(), 3), "event": event, **fields})
         append_line(self.path / LOG, line.decode().rstrip("\n"))
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Every whole line; a torn last line is left out."""
+        """Every whole line; one that is torn or damaged is left out."""
+        return [event for event in map(unseal, self._log_lines()) if event is not None]
+
+    def damaged_log_lines(self) -> int:
+        """Lines that are not as they were written; a torn last one is not counted."""
+        return sum(unseal(line) is None for line in self._log_lines())
+
+    def mend_log(self) -> int:
+        """Takes damaged lines out of the log, and says how many. Driver only."""
+        lines = self._log_lines()
+        sound = [line for line in lines if unseal(line) is not None]
+        if len(sound) < len(lines):
+            replace(self.path / LOG, b"".join(line + b"\n" for line in sound))
+        return len(lines) - len(sound)
+
+    def _log_lines(self) -> list[bytes]:
         path = self.path / LOG
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]
-        return [event for event in map(_parse_line, lines) if event is not None]
-
-
-def _parse_line(line: bytes) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+        with storage_errors(path, "read"):
+            return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def _check_free(path: Path) -> None:
@@ -186,12 +200,28 @@ def _check_free(path: Path) -> None:
 
 def _read_plan(path: Path) -> dict[str, Any]:
     try:
-        document = read_json(path / PLAN)
-        if isinstance(document, dict) and "run_id" in document and "config" in document:
-            return document
-    except ValueError:
+        return read_record(path / PLAN)
+    except DamagedRecord:
         pass
+    if made := _made_without_checksums(path / PLAN):
+        raise StorageError(
+            f"{path} was made by {made}, whose records carry no checksums; this version does not "
+            f"read it: run it again with: edgesweep run {path / CONFIG} --out ANOTHER_FOLDER"
+        )
     raise StorageError(f"{path / PLAN} is damaged: it is no plan; start the run in another folder")
+
+
+def _made_without_checksums(plan: Path) -> str | None:
+    """What made a whole plan of before; None if it is not one."""
+    try:
+        document = json.loads(plan.read_bytes())
+        if CHECKSUM in document:
+            return None
+        return (
+            f"edgesweep {document['versions']['edgesweep']} (schema {document['schema_version']})"
+        )
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _check_same(path: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:

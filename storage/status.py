@@ -1,19 +1,18 @@
-"""How far a run is, from its directory alone: no driver is asked, none need be alive."""
+"""How far a run is, from its directory alone: no driver is asked, none need be alive. Nothing is
+written, and what decides the state are records that know when they are damaged."""
 
 from __future__ import annotations
 
-import socket
-import time
 from typing import Any
 
-from storage.commits import CommitLog, process_began
-from storage.rundir import LOG, RunDirectory
-
-REMOTE_SILENCE_S = 120.0
+from storage.commits import UNKNOWN, CommitLog
+from storage.rundir import RunDirectory
 
 
 def status(run: RunDirectory) -> dict[str, Any]:
-    """`run_id`, `state`, `shards` {total, committed, quarantined}, `stages` {name: the same}.
+    """`run_id`, `state`, `shards` {total, committed, quarantined}, `stages` {name: the same},
+    `left_out` {stage: why the newest driver could not do it here}, `damaged` (how many records and
+    lines of the log are not as they were written).
 
     state: "done"; "running" (its driver lives); "quarantined" (what is left was given up; resume
     tries it again); "stopped" (work is left, or the last tables, and nobody is at it).
@@ -22,61 +21,65 @@ def status(run: RunDirectory) -> dict[str, Any]:
     log = CommitLog(run)
     planned = dict(run.plan.get("stages", {}))
     names = [*planned, *(name for name in log.stages() if name not in planned)]
-    stages = {name: _stage(log, name, planned.get(name)) for name in names}
-    shards = {
-        kind: sum(stage[kind] for stage in stages.values())
-        for kind in ("total", "committed", "quarantined")
-    }
+    damaged = len(log.epochs.damaged()) + run.damaged_log_lines()
+    stages = {}
+    for name in names:
+        stages[name], n = _stage(log, name, planned.get(name))
+        damaged += n
+    newest = log.epochs.newest()
+    left_out = dict((log.epochs.began(newest) or {}).get("left_out", {}))
     return {
         "run_id": run.run_id,
         "path": str(run.path),
-        "state": _state(run, log, shards),
-        "epoch": log.newest_epoch(),
-        "shards": shards,
+        "state": _state(run, log, stages, left_out),
+        "epoch": newest,
+        "shards": _sums(stages),
         "stages": stages,
+        "left_out": left_out,
+        "damaged": damaged,
     }
 
 
-def _stage(log: CommitLog, name: str, planned: Any) -> dict[str, int]:
-    committed = set(log.keys(name))
-    quarantined = set(log.quarantined(name))
+def _stage(log: CommitLog, name: str, planned: Any) -> tuple[dict[str, int], int]:
+    """Its counts, and how many of its records are damaged."""
+    sound, there = set(log.committed(name)), set(log.keys(name))
+    quarantined = log.quarantined(name)
+    unknown = sum(record.get("error") == UNKNOWN for record in quarantined.values())
+    damaged = len(there - sound) + unknown
     if planned is None:
-        total = len(committed | quarantined)
+        total = len(sound | set(quarantined))
     elif isinstance(planned, int):
         total = planned
     else:
         total = len(planned)
-        committed &= set(planned)
-    return {"total": total, "committed": len(committed), "quarantined": len(quarantined)}
+        sound &= set(planned)
+    counts = {"total": total, "committed": len(sound), "quarantined": len(quarantined)}
+    return counts, damaged
 
 
-def _state(run: RunDirectory, log: CommitLog, shards: dict[str, int]) -> str:
-    if driver_alive(run, log):
+def _sums(stages: dict[str, dict[str, int]]) -> dict[str, int]:
+    kinds = ("total", "committed", "quarantined")
+    return {kind: sum(stage[kind] for stage in stages.values()) for kind in kinds}
+
+
+def _state(
+    run: RunDirectory,
+    log: CommitLog,
+    stages: dict[str, dict[str, int]],
+    left_out: dict[str, str],
+) -> str:
+    """A run that lacks nothing but stages that were left out is done."""
+    if log.epochs.driver() is not None:
         return "running"
-    left = shards["total"] - shards["committed"]
+    left = sum(s["total"] - s["committed"] for name, s in stages.items() if name not in left_out)
     if left == 0 and run.results.exists():
         return "done"
-    if left and shards["quarantined"] and _ran_to_its_end(run, log):
+    if left and _sums(stages)["quarantined"] and _ran_to_its_end(log):
         return "quarantined"
     return "stopped"
 
 
-def _ran_to_its_end(run: RunDirectory, log: CommitLog) -> bool:
+def _ran_to_its_end(log: CommitLog) -> bool:
     """Whether the newest driver did all it could: what is left was given up, or needs what was."""
-    ended = [e for e in run.read_log() if e.get("event") == "driver_ended"]
-    newest = bool(ended) and ended[-1]["epoch"] == log.newest_epoch()
-    return newest and not ended[-1]["stopped"]
-
-
-def driver_alive(run: RunDirectory, log: CommitLog | None = None) -> bool:
-    """Whether the newest driver is at work: by its process on this machine; if it is on another,
-    by the log having grown of late."""
-    log = log or CommitLog(run)
-    newest = log.newest_epoch()
-    if newest == 0:
-        return False
-    record = log.epoch_record(newest)
-    if record["host"] == socket.gethostname():
-        return process_began(record["pid"]) == record["process_began"] is not None
-    path = run.path / LOG
-    return path.exists() and time.time() - path.stat().st_mtime < REMOTE_SILENCE_S
+    end = log.epochs.ended(log.epochs.newest())
+    return end is not None and end.get("stopped") is False

@@ -35,6 +35,9 @@ RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")
 ]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Go on in the place of a driver that is at work.")
+]
 
 
 class Kind(StrEnum):
@@ -77,6 +80,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show cells, shards, bytes and passes; write nothing.")
     ] = False,
+    take_over: TakeOver = False,
 ) -> None:
     """Run a config, or resume it if its directory holds it already."""
     loaded = load_config(config, overrides or [])
@@ -89,28 +93,47 @@ def run(
         return
     from sweeps.launch import start
 
-    sys.exit(drive_and_tell(start(loaded, out or Path("runs") / loaded.name)))
+    out = out or Path("runs") / loaded.name
+    _check_alone(out, take_over)
+    sys.exit(drive_and_tell(start(loaded, out), take_over=take_over))
 
 
 @app.command()
-def resume(run_dir: RunDir, overrides: Overrides = None) -> None:
+def resume(run_dir: RunDir, overrides: Overrides = None, take_over: TakeOver = False) -> None:
     """Finish what is missing of a run; done twice, it changes nothing.
 
     `--set` takes keys of `execution` that do not change numbers, such as execution.actors=4.
     """
     from sweeps.launch import execution_overrides, reopen
 
-    sys.exit(drive_and_tell(reopen(run_dir, execution_overrides(overrides or []))))
+    _check_alone(run_dir, take_over)
+    launch = reopen(run_dir, execution_overrides(overrides or []))
+    sys.exit(drive_and_tell(launch, take_over=take_over))
 
 
-def drive_and_tell(launch: Launch, factory: Factory | None = None) -> int:
+def _check_alone(path: Path, take_over: bool) -> None:
+    """Before models are loaded; a driver looks again when it claims the run."""
+    from storage import StorageError
+    from storage.epochs import Epochs
+
+    try:
+        if not take_over:
+            Epochs(path).check_alone()
+    except StorageError as error:
+        raise ConfigError(str(error)) from None
+
+
+def drive_and_tell(
+    launch: Launch, factory: Factory | None = None, *, take_over: bool = False
+) -> int:
     """Drive a run to its end and say how it ended; the exit code.
 
     Args:
         factory: makes the workers; None for the real ones.
+        take_over: go on where another driver is at work.
     """
     from engine.runtime import ExecutorError
-    from storage import StorageError
+    from storage import Refused, StorageError
     from sweeps.launch import drive
     from sweeps.progress import make_progress
     from sweeps.work import make_worker
@@ -119,9 +142,12 @@ def drive_and_tell(launch: Launch, factory: Factory | None = None) -> int:
     path = launch.run.path
     progress.say(f"run {launch.plan.run_id} in {path}")
     try:
-        outcome = drive(launch, progress, factory or make_worker)
+        outcome = drive(launch, progress, factory or make_worker, take_over=take_over)
         if not outcome.stopped:
             _report(path, path / "report.html")
+    except Refused as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except (StorageError, ExecutorError) as error:
         print(f"error: {error}; {launch.how_to_resume}", file=sys.stderr)
         return 1
@@ -169,6 +195,8 @@ def status(
         print(f"  {stage:<16}{n['committed']:>6} of {n['total']}{bad}")
     for stage, reason in found["left_out"].items():
         print(f"  left out: {stage} ({reason})")
+    if found["damaged"]:
+        print(f"  damaged records: {found['damaged']}; resume the run to mend them")
 
 
 @app.command()

@@ -42,6 +42,7 @@ from sweeps.cells import (
     ReferenceShard,
     Shard,
 )
+from sweeps.mending import mend_records
 from sweeps.plan import Plan
 from sweeps.points import ranking_of
 from sweeps.prepare import prepare, write_candidates, write_masks
@@ -94,6 +95,7 @@ class Driver:
         executor: runs shards; the driver does not close it.
         left_out: block stages' reason for being left out, if they are.
         should_stop: polled between shards.
+        take_over: go on where another driver is at work.
     """
 
     def __init__(
@@ -106,17 +108,29 @@ class Driver:
         left_out: str = "",
         should_stop: Callable[[], bool] = lambda: False,
         versions: dict[str, str] | None = None,
+        take_over: bool = False,
     ) -> None:
         self._plan, self._run, self._executor = plan, run, executor
         self._progress, self._should_stop = progress, should_stop
-        self._log = CommitLog(run, versions)
+        self._log, self._take_over = CommitLog(run, versions), take_over
         used = [s for s in BLOCK_STAGES if plan.stages[s]] if left_out else []
         self._left_out = dict.fromkeys(used, left_out)
 
     def drive(self) -> Outcome:
-        """Everything that is left of the plan. Raises Fenced, StorageError, ExecutorError."""
-        epoch = self._log.claim_epoch()
-        self._run.log("driver_started", epoch=epoch, left_out=self._left_out)
+        """Everything that is left of the plan. Raises Busy, Fenced, StorageError, ExecutorError."""
+        with self._log.driving(self._take_over, left_out=self._left_out) as end:
+            outcome = self._drive()
+            end |= {
+                "left": outcome.left,
+                "quarantined": sorted(outcome.quarantined),
+                "stopped": outcome.stopped,
+            }
+            self._run.log("driver_ended", epoch=self._log.epoch, **end)
+        return outcome
+
+    def _drive(self) -> Outcome:
+        self._run.log("driver_started", epoch=self._log.epoch, left_out=self._left_out)
+        mend_records(self._run, self._log, self._progress.say)
         remove_strays(self._run.path, self._log.epoch_began)
         prepare(self._run, self._plan)
         self._check_what_is_there()
@@ -128,13 +142,6 @@ class Driver:
         outcome = self._outcome()
         if not outcome.stopped:
             self._write_tables()
-        self._run.log(
-            "driver_ended",
-            epoch=epoch,
-            left=outcome.left,
-            quarantined=sorted(outcome.quarantined),
-            stopped=outcome.stopped,
-        )
         return outcome
 
     # --- before work ---------------------------------------------------------------------------

@@ -12,12 +12,14 @@ from typing import Any
 
 from engine.blockmodel import HOW_TO_INSTALL, BlockOptions
 from engine.runtime import PoolOptions, Worker, make_executor
-from storage import OtherRunError, RunDirectory, StorageError
+from storage import CommitLog, OtherRunError, RunDirectory, StorageError
+from storage.atomic import check_disk
 from sweeps.blockmodels import graph_tool_is_here
 from sweeps.cells import MeanShard
 from sweeps.config import Config, ConfigError, apply_override, parse_config
 from sweeps.context import WorkerSettings
 from sweeps.driver import Driver, Outcome
+from sweeps.mending import other_versions
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import Progress
 from sweeps.resolve import resolve
@@ -81,9 +83,14 @@ def drive(
     progress: Progress,
     factory: Factory = make_worker,
     stopper: Stopper | None = None,
+    take_over: bool = False,
 ) -> Outcome:
-    """Do what is left of a run. Raises Fenced, StorageError, ExecutorError, KeyboardInterrupt."""
+    """Do what is left of a run. Raises Refused, Fenced, StorageError, ExecutorError,
+    KeyboardInterrupt."""
     plan, run = launch.plan, launch.run
+    check_disk(run.path)
+    for line in other_versions(run, CommitLog(run), versions()):
+        progress.say(f"warning: {line}")
     reason = "" if graph_tool_is_here(plan) else HOW_TO_INSTALL
     if reason:
         progress.say(f"block models are left out: {reason}")
@@ -99,6 +106,7 @@ def drive(
         left_out=reason,
         should_stop=stopper,
         versions=versions(),
+        take_over=take_over,
     )
     try:
         with stopper.listening():

@@ -7,25 +7,29 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from storage import CommitLog, Fenced, RunDirectory
+from storage import Busy, CommitLog, Fenced, RunDirectory, StorageError, status
 from storage.arrays import create_array
 from storage.atomic import put_if_absent, remove_strays, to_json
 from storage.blocks import is_sound, make_receipt, move_unsound, write_block, write_file
+from storage.commits import UNKNOWN
 from storage.readers import commits, committed_rows, scores
+from storage.records import seal
 
 RECEIPT = {"attempt": 1, "crc": 7, "rows": 4, "micro_batch": 4, "device": "cpu", "seconds": 0.1}
 CHILD = multiprocessing.get_context("spawn")
 
 
 def driver(run: RunDirectory) -> CommitLog:
+    """The newest driver, also where an older one of this process is at work."""
     log = CommitLog(run, versions={"numpy": "2"})
-    log.claim_epoch()
+    log.claim_epoch(take_over=True)
     return log
 
 
@@ -33,6 +37,7 @@ def test_a_record_says_what_was_done(run: RunDirectory) -> None:
     log = driver(run)
     assert log.commit("attribute", "s000", {**RECEIPT, "rows": np.int64(4)})
     stored = json.loads((run.path / "commits/attribute/s000.json").read_text())
+    assert len(stored.pop("sha256")) == 64
     assert stored == {
         **RECEIPT,
         "stage": "attribute",
@@ -84,19 +89,36 @@ def test_the_older_of_two_drivers_is_fenced(run: RunDirectory) -> None:
     assert not (run.path / "failures").exists()
 
 
-def _claim(path: Path, gate: Any, out: Any) -> None:
+def _claim(path: Path, gate: Any, out: Any, take_over: bool) -> None:
     gate.wait()
-    out.put(CommitLog(path).claim_epoch())
+    try:
+        out.put(CommitLog(path).claim_epoch(take_over))
+    except Busy as error:
+        out.put(str(error))
+    gate.wait()  # a driver that is dead keeps nobody from the next epoch
 
 
-def test_drivers_that_start_at_once_get_different_epochs(run: RunDirectory) -> None:
+def claims(run: RunDirectory, take_over: bool) -> list[Any]:
+    """What four processes get that claim an epoch at once."""
     gate, out = CHILD.Barrier(4), CHILD.Queue()
-    children = [CHILD.Process(target=_claim, args=(run.path, gate, out)) for _ in range(4)]
+    given = (run.path, gate, out, take_over)
+    children = [CHILD.Process(target=_claim, args=given) for _ in range(4)]
     for child in children:
         child.start()
-    assert sorted(out.get(timeout=60) for _ in children) == [1, 2, 3, 4]
+    found = [out.get(timeout=60) for _ in children]
     for child in children:
         child.join()
+    return found
+
+
+def test_of_drivers_that_start_at_once_one_gets_the_run(run: RunDirectory) -> None:
+    found = claims(run, take_over=False)
+    assert [x for x in found if isinstance(x, int)] == [1]
+    assert sum("has a driver at work: process" in str(x) for x in found) == 3
+
+
+def test_drivers_that_take_over_at_once_get_different_epochs(run: RunDirectory) -> None:
+    assert sorted(claims(run, take_over=True)) == [1, 2, 3, 4]
 
 
 def _put(folder: Path, gate: Any, out: Any, me: int) -> None:
@@ -132,16 +154,76 @@ def test_quarantine_and_retry(run: RunDirectory) -> None:
     assert log.quarantined("attribute") == {}
 
 
-def test_a_damaged_record_does_not_count(run: RunDirectory) -> None:
+def digit(data: bytes) -> bytes:
+    return data.replace(b'"crc":7', b'"crc":8')
+
+
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def bit(data: bytes) -> bytes:
+    at = len(data) // 3
+    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+
+HURTS: dict[str, Callable[[bytes], bytes]] = {
+    "digit": digit,
+    "half": half,
+    "bit": bit,
+    "empty": lambda data: b"",
+    "another shape": lambda data: b"[3]",
+    "a number": lambda data: b"3",
+    "no text": lambda data: b"\xff\xfe",
+    "brackets": lambda data: b"[" * 200_000,
+    "of another shard": lambda data: seal({**RECEIPT, "stage": "attribute", "shard": "s001"}),
+    "of another stage": lambda data: seal({**RECEIPT, "stage": "evaluate", "shard": "s000"}),
+}
+
+
+@pytest.mark.parametrize("hurt", HURTS)
+def test_a_damaged_record_does_not_count(run: RunDirectory, hurt: str) -> None:
     log = driver(run)
     log.commit("attribute", "s000", RECEIPT)
-    (run.path / "commits/attribute/s000.json").write_bytes(b'{"crc": 7')
+    path = run.path / "commits/attribute/s000.json"
+    before, hurt_data = path.read_bytes(), HURTS[hurt](path.read_bytes())
+    assert hurt_data != before
+    path.write_bytes(hurt_data)
     assert CommitLog(run).committed("attribute") == {}
-    assert log.is_committed("attribute", "s000"), "a reader changes nothing"
-    assert log.committed("attribute") == {}
-    assert not log.is_committed("attribute", "s000")
-    assert (run.path / "commits/bad/attribute/s000.1.json").exists()
+    found = status(run)
+    assert (found["damaged"], found["shards"]["committed"]) == (1, 0)
+    assert path.read_bytes() == hurt_data, "a reader changes nothing"
+    with pytest.raises(StorageError, match="resume the run"):
+        log.record("attribute", "s000")
+    assert move_unsound(run, log, "attribute") == ["s000"]
+    assert (run.path / "commits/bad/attribute/s000.1.json").read_bytes() == hurt_data
     assert log.stages() == ["attribute"]
+    assert log.commit("attribute", "s000", RECEIPT)
+    assert path.read_bytes() == before
+    assert status(run)["damaged"] == 0
+
+
+@pytest.mark.parametrize("hurt", HURTS)
+def test_a_damaged_failure_is_still_a_failure(run: RunDirectory, hurt: str) -> None:
+    log = driver(run)
+    log.quarantine("attribute", "s000", {"error": "ValueError: x", "crc": 7})
+    path = run.path / "failures/attribute/s000.json"
+    path.write_bytes(HURTS[hurt](path.read_bytes()))
+    assert log.quarantined("attribute")["s000"]["error"] == UNKNOWN
+    found = status(run)
+    assert (found["damaged"], found["shards"]["quarantined"]) == (1, 1)
+    log.clear_quarantine("attribute", "s000")
+    assert status(run)["damaged"] == 0
+
+
+def test_files_of_others_among_the_records_are_let_be(run: RunDirectory) -> None:
+    log = driver(run)
+    log.commit("attribute", "s000", RECEIPT)
+    for name in ("attribute/a b.json", "attribute/.x.json", "attribute/s001.json~"):
+        (run.path / "commits" / name).write_bytes(b"x")
+    (run.path / "commits/a b").mkdir()
+    assert (log.stages(), log.keys("attribute")) == (["attribute"], ["s000"])
+    assert status(run)["damaged"] == 0
 
 
 def write_shards(run: RunDirectory, log: CommitLog, *shards: int) -> None:

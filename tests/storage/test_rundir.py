@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import resource
+import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,13 @@ from storage.arrays import create_array, open_array, write_rows
 from storage.atomic import put_if_absent, replace
 from storage.errors import Fenced, storage_errors
 from tests.storage.conftest import CONFIG, PLAN, Disk
-from tests.storage.test_commits import RECEIPT, driver
+from tests.storage.test_commits import HURTS, RECEIPT, driver
 
 
 def test_a_new_run(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "runs/toy", CONFIG, PLAN)
     assert run.run_id == PLAN["run_id"]
+    assert not run.mend_config()
     assert yaml.safe_load((run.path / "config.yaml").read_text()) == CONFIG
     assert RunDirectory.open(run.path).plan == run.plan == {**PLAN, "config": CONFIG}
 
@@ -61,10 +60,17 @@ def test_differences_of_equal_and_unequal_lists() -> None:
     assert list(differences({"a": {"b": 1}}, {"a": 1})) == [("a", {"b": 1}, 1)]
 
 
-def test_a_driver_killed_between_two_files_is_mended(run: RunDirectory) -> None:
-    (run.path / "config.yaml").unlink()
-    RunDirectory.open(run.path)
-    assert yaml.safe_load((run.path / "config.yaml").read_text()) == CONFIG
+@pytest.mark.parametrize("hurt", [None, b"", b"name: other"])
+def test_config_yaml_is_a_copy_that_a_driver_mends(run: RunDirectory, hurt: bytes | None) -> None:
+    path = run.path / "config.yaml"
+    if hurt is not None:
+        path.write_bytes(hurt)
+    found = RunDirectory.open(run.path)
+    assert found.config == CONFIG
+    assert path.exists() == (hurt is not None), "a reader changes nothing"
+    assert found.mend_config() == (hurt is not None)
+    assert yaml.safe_load(path.read_text()) == CONFIG
+    assert not found.mend_config()
 
 
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:
@@ -80,11 +86,37 @@ def test_folders_that_are_no_runs(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '"x"', "3"])
-def test_a_damaged_plan_is_one_line(run: RunDirectory, text: str) -> None:
-    (run.path / "plan.json").write_text(text)
-    with pytest.raises(StorageError, match=r"plan\.json is damaged"):
-        RunDirectory.open(run.path)
+@pytest.mark.parametrize("hurt", [*HURTS, "no checksum"])
+def test_a_damaged_plan_is_one_line(run: RunDirectory, hurt: str) -> None:
+    path = run.path / "plan.json"
+    data = path.read_bytes()
+    if hurt == "digit":
+        path.write_bytes(data.replace(b'"seed": 1', b'"seed": 7'))
+    elif hurt == "no checksum":
+        path.write_bytes(data.replace(b"sha256", b"sha257"))
+    elif not hurt.startswith("of another"):
+        path.write_bytes(HURTS[hurt](data))
+    else:
+        path.write_bytes(b"{}")
+    assert path.read_bytes() != data
+    for act in (RunDirectory.open, lambda path: RunDirectory.create(path, CONFIG, PLAN)):
+        with pytest.raises(StorageError, match=r"plan\.json is damaged") as error:
+            act(run.path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_run_of_before_is_named(tmp_path: Path) -> None:
+    """Made by version 0.1.0 when records carried no checksums; its arrays and tables left out."""
+    old = tmp_path / "old"
+    shutil.copytree(Path(__file__).parent / "run_without_checksums", old)
+    before = {p: p.read_bytes() for p in old.rglob("*") if p.is_file()}
+    line = (
+        r"old was made by edgesweep 0\.1\.0 \(schema 2\), .* run it again with: .*old/config.yaml"
+    )
+    for act in (RunDirectory.open, lambda path: RunDirectory.create(path, CONFIG, PLAN)):
+        with pytest.raises(StorageError, match=line):
+            act(old)
+    assert {p: p.read_bytes() for p in old.rglob("*") if p.is_file()} == before
 
 
 def test_the_log_survives_a_torn_line(run: RunDirectory) -> None:
@@ -94,6 +126,19 @@ def test_the_log_survives_a_torn_line(run: RunDirectory) -> None:
     with open(run.path / "log.jsonl", "ab") as file:
         file.write(b'{"event": "to')
     assert [event["event"] for event in run.read_log()] == ["begin", "end"]
+    assert run.damaged_log_lines() == 0
+
+
+def test_a_damaged_line_of_the_log_is_counted_and_taken_out(run: RunDirectory) -> None:
+    for name in "abc":
+        run.log(name)
+    path = run.path / "log.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"b"', b'"x"') + b"3\n")
+    assert [event["event"] for event in run.read_log()] == ["a", "c"]
+    assert status(run)["damaged"] == 2
+    assert run.mend_log() == 2
+    assert [event["event"] for event in run.read_log()] == ["a", "c"]
+    assert status(run)["damaged"] == 0
 
 
 def test_status_from_new_to_done(run: RunDirectory) -> None:
@@ -111,35 +156,31 @@ def test_status_from_new_to_done(run: RunDirectory) -> None:
         "attribute": {"total": 4, "committed": 3, "quarantined": 1},
         "evaluate": {"total": 2, "committed": 2, "quarantined": 0},
     }
-    end_driver(run)
+    with CommitLog(run).driving(take_over=True) as end:
+        end["stopped"] = True
+    assert status(run)["state"] == "stopped"
+    log = driver(run)
+    with log.epochs.leased(log.epochs.newest()) as end:
+        end["stopped"] = False
+    assert status(run)["state"] == "quarantined"
+    log.commit("attribute", "s003", RECEIPT)
     assert status(run)["state"] == "stopped"
     run.results.touch()
-    assert status(run)["state"] == "stopped"  # the newest driver was killed: who knows
-    run.log("driver_ended", epoch=log.newest_epoch(), stopped=False)
-    assert status(run)["state"] == "quarantined"
-    log.epoch = log.newest_epoch()
-    log.commit("attribute", "s003", RECEIPT)
     assert status(run)["state"] == "done"
 
 
-def end_driver(run: RunDirectory) -> None:
-    """A newer epoch, of a process that has ended."""
-    code = "import sys; from pathlib import Path; from storage import CommitLog; "
-    code += "CommitLog(Path(sys.argv[1])).claim_epoch()"
-    python = [sys.executable, "-c", code, str(run.path)]
-    subprocess.run(python, check=True, cwd=Path(__file__).parents[2])
-
-
-def test_a_driver_elsewhere_is_known_by_its_log(run: RunDirectory) -> None:
-    log = driver(run)
-    path = run.path / "epochs/0001.json"
-    record = {**log.epoch_record(1), "host": "another"}
-    replace(path, json.dumps(record).encode())
-    assert status(run)["state"] == "stopped"
-    run.log("alive")
-    assert status(run)["state"] == "running"
-    os.utime(run.path / "log.jsonl", (1, 1))
-    assert status(run)["state"] == "stopped"
+def test_a_damaged_log_changes_no_state(run: RunDirectory) -> None:
+    log = CommitLog(run)
+    with log.driving(left_out={"evaluate": "no graph-tool"}) as end:
+        for i in range(4):
+            log.commit("attribute", f"s{i:03d}", RECEIPT)
+        run.results.touch()
+        run.log("driver_started", left_out={})
+        end["stopped"] = False
+    assert status(run)["state"] == "done"
+    assert status(run)["left_out"] == {"evaluate": "no graph-tool"}
+    (run.path / "log.jsonl").write_bytes(b"{}\n")
+    assert status(run)["state"] == "done"
 
 
 BLOCK = np.random.default_rng(0).standard_normal((4, 250_000)).astype(np.float32)  # 4 MB

@@ -41,9 +41,15 @@ def tiny(**changes: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def run_tiny(out: Path, raw: dict[str, Any] | None = None, factory: Any = make_worker) -> Outcome:
+def run_tiny(
+    out: Path,
+    raw: dict[str, Any] | None = None,
+    factory: Any = make_worker,
+    take_over: bool = False,
+) -> Outcome:
     """Start or resume the tiny run to its end."""
-    return drive(start(parse_config(raw or tiny()), out), Silence(), factory)
+    launch = start(parse_config(raw or tiny()), out)
+    return drive(launch, Silence(), factory, take_over=take_over)
 
 
 def contents(run: Path, *parts: str) -> dict[str, str]:

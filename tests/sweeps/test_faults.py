@@ -10,7 +10,7 @@ import torch
 from engine.blockmodel import find_interpreter
 from engine.methods import METHODS
 from engine.runtime import PoolOptions, SerialExecutor
-from storage import CommitLog, Fenced, RunDirectory
+from storage import Busy, CommitLog, Fenced, RunDirectory
 from storage.arrays import open_array
 from storage.errors import storage_errors
 from storage.readers import results
@@ -89,7 +89,8 @@ def test_a_flipped_byte_is_found_and_the_shard_redone(calm, tmp_path, where):
 
 
 def test_two_drivers_on_one_directory(calm, tmp_path):
-    """A second driver starts in the middle of the first, which then commits nothing more."""
+    """A second driver is refused in the middle of the first; told to take over, it goes on, and the
+    first commits nothing more."""
     out = tmp_path / "run"
     launch = start(parse_config(tiny()), out)
     settings = worker_settings(launch.plan, launch.run)
@@ -97,7 +98,9 @@ def test_two_drivers_on_one_directory(calm, tmp_path):
     def second(shard):
         if len(first.asked) == 3:
             first.before = None
-            assert run_tiny(out).exit_code == 0
+            with pytest.raises(Busy, match="has a driver at work"):
+                run_tiny(out)
+            assert run_tiny(out, take_over=True).exit_code == 0
 
     first = Faulty(before=second)
     executor = SerialExecutor(lambda: first(settings), PoolOptions())

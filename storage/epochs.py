@@ -1,0 +1,186 @@
+"""Who drives a run: epochs, one a driver, and the lease that says that it lives.
+
+1. A driver claims an epoch (`epochs/000N.json`, put-if-absent). It may when the newest driver is
+   dead or has ended, or when it is told to take over; of drivers that begin at once one gets it.
+2. While it works, a thread of it renews `lease.json` every `RENEW_S`. On the driver's own machine
+   the process is asked; from another, it is taken to live while its lease is younger than
+   `LEASE_S` (the clocks of the two machines are taken to agree).
+3. Its end (`epochs/000N.end.json`) says how far it came, which decides the state of the run. A
+   driver that was killed has none.
+
+A record that is damaged keeps its number; who drove then is not known, and taken to be dead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from storage.atomic import fsync_folder, make_folder, put_if_absent, replace
+from storage.errors import Busy, DamagedRecord, StorageError, storage_errors
+from storage.records import Record, read_record, seal
+from storage.rundir import EPOCHS, LEASE
+
+RENEW_S = 20.0
+LEASE_S = 90.0
+BAD = "bad"
+
+_EPOCH = re.compile(r"(\d{4,9})(\.end)?\.json")
+
+
+class Epochs:
+    """The drivers of a run directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def newest(self) -> int:
+        """0 when no driver has ever run."""
+        return max((int(name[1]) for name in self._names()), default=0)
+
+    def claim(self, take_over: bool = False, **about: Any) -> int:
+        """A new epoch, with `about` in its record. Raises Busy if the newest driver lives."""
+        while True:
+            if not take_over:
+                self.check_alone()
+            epoch = self.newest() + 1
+            record = {"epoch": epoch, **_this_process(), **about}
+            if put_if_absent(self.path(epoch), seal(record)):
+                return epoch
+
+    def check_alone(self) -> None:
+        """Raises Busy if a driver is at work."""
+        if (driver := self.driver()) is None:
+            return
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(driver["time"]))
+        raise Busy(
+            f"{self._root} has a driver at work: process {driver['pid']} on {driver['host']} since "
+            f"{since}; wait for it, stop it with Ctrl-C, or go on in its place with --take-over"
+        )
+
+    def driver(self) -> Record | None:
+        """The record of the driver at work, None if there is none."""
+        newest = self.newest()
+        if newest == 0 or self.path(newest, ".end").exists():
+            return None
+        record = self.began(newest)
+        if record is None:
+            return None
+        ours = record["host"] == socket.gethostname() and record["process_began"] is not None
+        lives = _is_process(record) if ours else time.time() - self._heard(record) < LEASE_S
+        return record if lives else None
+
+    def began(self, epoch: int) -> Record | None:
+        """What its driver claimed: epoch, pid, host, process_began (ticks; tells a reused pid),
+        time, left_out. None if that is damaged."""
+        return _sound(self.path(epoch))
+
+    def ended(self, epoch: int) -> Record | None:
+        """How its driver ended: left, quarantined, stopped. None if it has not, or was killed."""
+        return _sound(self.path(epoch, ".end"))
+
+    def damaged(self) -> list[Path]:
+        """Files of this module that are not as they were written."""
+        found = [self._root / EPOCHS / name[0] for name in self._names()]
+        return [p for p in [*found, self._root / LEASE] if p.exists() and _sound(p) is None]
+
+    def move_damaged(self) -> list[Path]:
+        """Puts damaged records of older drivers aside, now that a newer epoch keeps the count."""
+        bad = self._root / EPOCHS / BAD
+        found = [path for path in self.damaged() if path.name != LEASE]
+        for path in found:
+            make_folder(bad)
+            with storage_errors(bad):
+                os.replace(path, bad / path.name)
+                fsync_folder(bad)
+        return found
+
+    @contextmanager
+    def leased(self, epoch: int) -> Iterator[dict[str, Any]]:
+        """While the body runs, others see that this driver lives. What the body puts in the dict
+        is written at its end; nothing, if it failed."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(epoch, ended), daemon=True)
+        end: dict[str, Any] = {}
+        thread.start()
+        try:
+            yield end
+        finally:
+            ended.set()
+            thread.join()
+            with suppress(StorageError):  # a full disk must not hide its first error behind this
+                self._end(epoch, end)
+
+    def path(self, epoch: int, kind: str = "") -> Path:
+        return self._root / EPOCHS / f"{epoch:04d}{kind}.json"
+
+    def _names(self) -> list[re.Match[str]]:
+        folder = self._root / EPOCHS
+        with storage_errors(folder, "read"):
+            names = os.listdir(folder) if folder.is_dir() else []
+        return [match for name in names if (match := _EPOCH.fullmatch(name))]
+
+    def _renew(self, epoch: int, ended: threading.Event) -> None:
+        while True:
+            with suppress(StorageError):  # a lease that cannot be renewed stops no work
+                if epoch == self.newest():
+                    replace(self._root / LEASE, seal({"epoch": epoch, **_this_process()}))
+            if ended.wait(RENEW_S):
+                return
+
+    def _end(self, epoch: int, end: Mapping[str, Any]) -> None:
+        record = {"epoch": epoch, "time": round(time.time(), 3), **end}
+        replace(self.path(epoch, ".end"), seal(record))
+        if epoch == self.newest():
+            with storage_errors(self._root / LEASE):
+                (self._root / LEASE).unlink(missing_ok=True)
+
+    def _heard(self, began: Record) -> float:
+        """When a driver was last heard of: its lease, or its beginning where it has none yet. A
+        damaged lease still has the time at which it was written."""
+        path = self._root / LEASE
+        try:
+            lease = read_record(path)
+        except DamagedRecord:
+            with storage_errors(path, "read"):
+                return path.stat().st_mtime
+        except StorageError:
+            return float(began["time"])
+        return float(lease["time"] if lease["epoch"] == began["epoch"] else began["time"])
+
+
+def _sound(path: Path) -> Record | None:
+    try:
+        return read_record(path)
+    except StorageError:
+        return None
+
+
+def _this_process() -> Record:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "process_began": process_began(os.getpid()),
+        "time": round(time.time(), 3),
+    }
+
+
+def _is_process(record: Record) -> bool:
+    return process_began(record["pid"]) == record["process_began"]
+
+
+def process_began(pid: int) -> int | None:
+    """Start of a process in clock ticks since boot (Linux); None if there is none. Tells a driver
+    from a later process with the same pid."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])

@@ -1,0 +1,54 @@
+"""What a driver says and mends of the records that it finds, before any work: what is damaged, and
+what was done with other versions than it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from storage import CommitLog, RunDirectory
+from storage.commits import UNKNOWN
+from storage.rundir import CONFIG, LOG
+
+#: packages of which another version may give other bits
+DECISIVE = ("edgesweep", "torch", "transformers", "numpy", "ray", "zarr")
+Say = Callable[[str], None]
+
+
+def mend_records(run: RunDirectory, log: CommitLog, say: Say) -> None:
+    """Heals the small files of a run that no shard writes, and says so. Commit records are looked
+    at with their data (storage.blocks)."""
+    for path in log.epochs.move_damaged():
+        say(f"{path.relative_to(run.path)} is damaged; it is put aside")
+    for stage in log.stages():
+        for shard, record in log.quarantined(stage).items():
+            if record.get("error") == UNKNOWN:
+                say(f"the failure of {stage}/{shard} is damaged; the shard is tried again")
+    if run.mend_config():
+        say(f"{CONFIG} was not what the plan holds; it is written again")
+    if n := run.mend_log():
+        say(f"{LOG} had {n} damaged lines; they are taken out")
+
+
+def other_versions(run: RunDirectory, log: CommitLog, present: Mapping[str, str]) -> list[str]:
+    """A line for each version, not the present one, that a part of the run was made with."""
+    made: dict[tuple[str, str], list[str]] = {}
+    for name, versions in _made_with(run, log):
+        for package in DECISIVE:
+            version = versions.get(package)
+            if version is not None and version != present.get(package):
+                stages = made.setdefault((package, version), [])
+                stages += [name] * (name not in stages)
+    return [
+        f"{', '.join(stages)} {'was' if len(stages) == 1 else 'were'} done with "
+        f"{package} {version}; this is {present.get(package, 'none')}: bits may differ"
+        for (package, version), stages in made.items()
+    ]
+
+
+def _made_with(run: RunDirectory, log: CommitLog) -> list[tuple[str, Mapping[str, str]]]:
+    """The versions of the plan and of every committed shard."""
+    records = [(stage, r) for stage in log.stages() for r in log.committed(stage).values()]
+    return [
+        ("planning", run.plan.get("versions", {})),
+        *((stage, record.get("versions", {})) for stage, record in records),
+    ]
