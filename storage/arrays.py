@@ -47,27 +47,36 @@ def create_array(
     is there. Dense scores barely compress; `compress` (zstd) pays for sparse and bool arrays.
     Raises StorageError if the array there has another shape, chunks or type, or on disk errors."""
     shape, chunks = tuple(shape), tuple(max(1, c) for c in chunks)
-    if (store / name / "zarr.json").exists():
-        _check_same(open_array(store, name), store / name, shape, chunks, dtype)
-        _mend_groups(store, name)
-        return
-    fill = math.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype).item()
+    if not (store / name / "zarr.json").exists():
+        _create(store / name, shape, chunks, dtype, compress, dict(attributes or {}))
+    _check_same(open_array(store, name), store / name, shape, chunks, dtype)
+    _mend_groups(store, name)
+
+
+def _create(
+    folder: Path,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    compress: bool,
+    attributes: dict[str, Any],
+) -> None:
+    """As a store of its own: Zarr makes the groups above an array with hard links, which not every
+    disk has."""
     codecs = [ZstdCodec(level=3), Crc32cCodec()] if compress else [Crc32cCodec()]
-    with storage_errors(store / name):
-        group = _open_group(store)
+    with storage_errors(folder):
         with suppress(ContainsArrayError):  # another driver has just made it
-            group.create_array(
-                name,
+            zarr.create_array(
+                folder,
                 shape=shape,
                 chunks=chunks,
                 dtype=dtype,
-                fill_value=fill,
+                fill_value=math.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype).item(),
                 compressors=codecs,
-                attributes=dict(attributes or {}),
+                attributes=attributes,
                 config=_WRITE_EMPTY,
             )
-        fsync_files([store / name / "zarr.json"], store)
-    _check_same(open_array(store, name), store / name, shape, chunks, dtype)
+        fsync_files([folder / "zarr.json"], folder)
 
 
 def _open_group(folder: Path) -> zarr.Group:
@@ -90,7 +99,7 @@ def _check_same(
 
 
 def _mend_groups(store: Path, name: str) -> None:
-    """A driver killed in `create_array` may leave an array whose groups are not written yet."""
+    """The groups above an array; a driver that was killed may have left it without."""
     parents = [store / parent for parent in reversed(Path(name).parents)]
     for folder in [f for f in parents if not (f / "zarr.json").exists()]:
         with storage_errors(folder):
