@@ -245,7 +245,8 @@ def _dequantize(file: Path, folder: Path) -> None:
     del config.quantization_config  # else transformers refuses to save what it de-quantized
     with torch.device("meta"):  # numbers would be drawn, to be thrown away
         plain = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    plain.load_state_dict(loaded.float().state_dict(), assign=True)
+    weights = {name: weight.float() for name, weight in loaded.state_dict().items()}
+    plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

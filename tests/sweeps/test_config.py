@@ -39,7 +39,7 @@ BAD_SETTINGS = [
     ("sweep.steps=[]", "sweep.steps: [] is empty"),
     (
         "sweep.model=smolm2-135m",
-        "model 'smolm2-135m' is no alias (smollm2-135m, tiny-random, wired-",
+        "model 'smolm2-135m': no alias (smollm2-135m, tiny-random, wired-",
     ),
     ("sweep.model=./nowhere", "no such folder"),
     ("sweep.task=iio", "unknown task 'iio'; did you mean 'ioi'?"),
