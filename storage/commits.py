@@ -89,7 +89,7 @@ class CommitLog:
         record = {**receipt, "stage": stage, "shard": shard, "epoch": self.epoch}
         record.setdefault("versions", self.versions)
         written = put_if_absent(self._path(stage, shard), seal(record))
-        self.clear_quarantine(stage, shard)
+        self._clear(stage, shard)
         return written
 
     def keys(self, stage: str) -> list[str]:
@@ -145,13 +145,18 @@ class CommitLog:
         return found
 
     def clear_quarantine(self, stage: str, shard: str) -> None:
-        """So that the shard is tried again."""
+        """So that the shard is tried again. Raises Fenced, StorageError."""
+        self.check_fence()
+        self._clear(stage, shard)
+
+    def _clear(self, stage: str, shard: str) -> None:
         with storage_errors(self._path(stage, shard, FAILURES)):
             self._path(stage, shard, FAILURES).unlink(missing_ok=True)
 
     def move_bad(self, stage: str, shard: str, reason: str) -> Path:
         """Un-commits a shard: its record goes to commits/bad/, the reason beside it. Returns
-        where it is. Raises StorageError."""
+        where it is. Raises Fenced, StorageError."""
+        self.check_fence()
         source = self._path(stage, shard)
         folder = self.root / COMMITS / BAD / stage
         make_folder(folder)

@@ -16,7 +16,8 @@ Say = Callable[[str], None]
 
 def mend_records(run: RunDirectory, log: CommitLog, say: Say) -> None:
     """Heals the small files of a run that no shard writes, and says so. Commit records are looked
-    at with their data (storage.blocks)."""
+    at with their data (storage.blocks). Raises Fenced, StorageError."""
+    log.check_fence()
     for path in log.epochs.move_damaged():
         say(f"{path.relative_to(run.path)} is damaged; it is put aside")
     for stage in log.stages():

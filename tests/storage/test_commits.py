@@ -84,6 +84,10 @@ def test_the_older_of_two_drivers_is_fenced(run: RunDirectory) -> None:
         first.commit("attribute", "s001", RECEIPT)
     with pytest.raises(Fenced):
         first.quarantine("attribute", "s001", {"error": "x"})
+    with pytest.raises(Fenced):
+        first.clear_quarantine("attribute", "s001")
+    with pytest.raises(Fenced):
+        first.move_bad("attribute", "s000", "x")
     assert second.commit("attribute", "s001", RECEIPT)
     assert second.keys("attribute") == ["s000", "s001"]
     assert not (run.path / "failures").exists()

@@ -44,6 +44,7 @@ def kill_a_driver(run: RunDirectory) -> None:
 def test_a_driver_at_work_is_named_and_not_written_over(run: RunDirectory) -> None:
     with CommitLog(run).driving():
         assert status(run)["state"] == "running"
+        wait_for(run.path / LEASE)
         before = sorted(p.name for p in run.path.rglob("*"))
         line = rf"process {os.getpid()} on \S+ since \d{{4}}-.* wait for it, .* --take-over$"
         with pytest.raises(Busy, match=line):
