@@ -110,10 +110,11 @@ def warnings(data: RunData) -> str:
 
 
 def skills(data: RunData) -> list[dict[str, Any]]:
-    """The full model on each task, as the newest driver measured it: model, task, accuracy,
-    logit_diff."""
-    rows = {(e["model"], e["task"]): e for e in data.log if e.get("event") == "skill"}
-    fields = ("model", "task", "accuracy", "logit_diff")
+    """The full model on each task and seed, as the newest driver measured it: model, task, seed,
+    accuracy, logit_diff."""
+    said = [e for e in data.log if e.get("event") == "skill"]
+    rows = {(e["model"], e["task"], e.get("seed")): e for e in said}
+    fields = ("model", "task", "seed", "accuracy", "logit_diff")
     return [{name: event.get(name) for name in fields} for event in rows.values()]
 
 
@@ -125,14 +126,14 @@ def cannot(skill: Mapping[str, Any]) -> bool:
 
 
 def skill_table(data: RunData) -> str:
-    """The full model's accuracy and logit difference per task; the model too if there are two."""
+    """The full model's accuracy and logit difference per task; model and seed if there are two."""
     found = skills(data)
     if not found:
         return "<p>Not measured yet: the evaluation of the full model is a later stage.</p>"
-    several = len({r["model"] for r in found}) > 1
+    several = [name for name in ("model", "seed") if len({r[name] for r in found}) > 1]
     rows = [
         [
-            *([escape(r["model"])] if several else []),
+            *(escape(str(r[name])) for name in several),
             escape(r["task"]),
             _number(r["accuracy"]),
             _number(r["logit_diff"]),
@@ -140,7 +141,7 @@ def skill_table(data: RunData) -> str:
         ]
         for r in found
     ]
-    names = [*(["model"] if several else []), "task"]
+    names = [*several, "task"]
     head = [*names, "accuracy", "logit difference", "can do it"]
     return html_table(head, rows, range(len(names), len(head)))
 

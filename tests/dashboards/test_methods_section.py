@@ -15,7 +15,6 @@ from dashboards.interpolation_section import add_interpolation
 from dashboards.methods_section import area_figure, curve_measures
 from dashboards.minimality_section import kinds, needed_figure
 from dashboards.names import METHODS, cell_names, circuit_names, method_names
-from dashboards.overlap_section import RANKS, overlap_figures
 from dashboards.pages import Page
 from dashboards.report import render, write_report
 from dashboards.roc_section import MAX_CURVE_POINTS, in_out_figure, thinned_curve
@@ -195,22 +194,6 @@ def test_menus_choose_only_by_what_the_results_have(data):
     table = pd.DataFrame({"metric": ["kl"], "aggregation": [""], "task": ["another"]})
     assert told_to_menus(table, data.results) == ["metric", "aggregation"]
     assert told_to_menus(table, data.results.iloc[:0]) == ["aggregation"]
-
-
-def test_methods_against_each_other_are_symmetric(data):
-    figures = overlap_figures(data)
-    assert list(figures) == [RANKS, *(f"overlap of the top {n}" for n in made.SIZES[:3])]
-    heat = figures[RANKS].data[0]
-    values, names = np.asarray(heat.z, float), list(heat.x)
-    assert np.allclose(values, values.T, equal_nan=True)
-    assert np.diag(values) == pytest.approx(1)
-    expected = made.spearman(made.key_of("eap"), made.key_of("exact"))
-    assert values[names.index("EAP"), names.index("exact patching")] == pytest.approx(expected)
-    assert np.isnan(values[names.index("EAP"), names.index("node AP")])
-    assert names[-4:] == ["node AP", "node IG ×5", "exact node patching", "HISP"]
-    top = np.asarray(figures["overlap of the top 20"].data[0].z, float)
-    shared = made.jaccard(made.key_of("eap"), made.key_of("exact"), 20)
-    assert top[names.index("exact patching"), names.index("EAP")] == pytest.approx(shared)
 
 
 # --- against a known circuit -------------------------------------------------------------------
