@@ -96,6 +96,16 @@ class Condition:
     blocks: str = "all"
 
     @property
+    def needs_fit(self) -> bool:
+        """Whether a block model says which edges are left: none before it is fitted."""
+        return self.blocks not in ("all", "complement")
+
+    @property
+    def selected(self) -> str:
+        """The stored mask that it begins with: of a complement, the circuit's."""
+        return self.blocks if self.needs_fit else "all"
+
+    @property
     def key(self) -> str:
         left = "" if self.blocks == "all" else f".{self.blocks.replace(':', '-')}"
         return f"{self.ablation}.{self.eval_patch}{left}"
@@ -232,8 +242,7 @@ class EvaluateShard:
 
     @property
     def stage(self) -> str:
-        whole = self.condition.blocks in ("all", "complement")
-        return "evaluate" if whole else "block_evaluate"
+        return "block_evaluate" if self.condition.needs_fit else "evaluate"
 
     @property
     def key(self) -> str:

@@ -301,7 +301,7 @@ class _Needs:
             return trained and self._patch(shard.eval_patch, shard.source)
         if isinstance(shard, EvaluateShard):
             patch = self._values(shard.cell, shard.condition.eval_patch)
-            fitted = shard.condition.blocks == "all" or self._fitted(shard.cell)
+            fitted = not shard.condition.needs_fit or self._fitted(shard.cell)
             return shard.cell in self._reduced and patch and fitted
         if isinstance(shard, ProbeShard):
             truth = truth_of(self._plan, shard.cell) if shard.kind == "interpolation" else None

@@ -133,8 +133,7 @@ def _evaluate_features(context: Context, shard: EvaluateShard) -> tuple[Writes, 
 
 def _mask(context: Context, shard: EvaluateShard, circuit: str) -> np.ndarray:
     graph = context.cell_graph(shard.cell)
-    blocks = shard.condition.blocks
-    selected = read_mask(context.run, circuit, "all" if blocks == "complement" else blocks)
+    selected = read_mask(context.run, circuit, shard.condition.selected)
     of_nodes = METHODS[shard.cell.method].scores_nodes
     errors = context.settings.feature_error
     return evaluated_mask(graph, selected, shard.condition, of_nodes=of_nodes, errors=errors)

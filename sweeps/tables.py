@@ -221,8 +221,8 @@ class Tables:
     def _fixed_columns(self, cell: Cell, circuit: Circuit, condition: Condition) -> Row:
         graph = graph_of(self._run, self._plan, cell)
         selected = circuit.mask
-        if condition.blocks not in ("all", "complement"):
-            selected = read_mask(self._run, circuit.key, condition.blocks)
+        if condition.needs_fit:
+            selected = read_mask(self._run, circuit.key, condition.selected)
         stats = stats_of(graph, self._mask(cell, selected, condition), condition.ablation)
         return {
             "cell": cell.key,

@@ -41,7 +41,9 @@ from tests.sweeps.helpers import (
 )
 
 MEANS = {"evaluate": {"eval_patch": ["counterfactual", "mean", "zero"]}}
-HAS_GRAPH_TOOL = find_interpreter() is not None
+NEEDS_GRAPH_TOOL = pytest.mark.skipif(
+    find_interpreter() is None, reason="no graph-tool on this machine"
+)
 
 
 # --- one number, from the prompt to the row -----------------------------------------------------
@@ -250,7 +252,7 @@ def test_ctrl_c_twice_aborts(tmp_path, capsys):
 # --- blocks -------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not HAS_GRAPH_TOOL, reason="no graph-tool on this machine")
+@NEEDS_GRAPH_TOOL
 def test_blocks_are_fitted_and_ablated(tmp_path):
     out = tmp_path / "run"
     assert run_tiny(out, tiny(blocks=BLOCKS)).exit_code == 0
@@ -285,6 +287,18 @@ def test_without_graph_tool_the_rest_completes_and_says_so(calm, tmp_path, monke
     assert "left out: block_evaluate" in printed
     assert results(RunDirectory.open(out)).equals(results(RunDirectory.open(calm)))
     assert set(run_status(out)["left_out"]) == {"blocks", "block_evaluate"}
+
+
+@pytest.mark.parametrize("fits", [pytest.param(True, marks=NEEDS_GRAPH_TOOL), False])
+def test_complements_wait_for_no_block_model(tmp_path, monkeypatch, fits):
+    """A complement is of the whole circuit: it is run beside it, also where nothing is fitted."""
+    out = tmp_path / "run"
+    if not fits:
+        monkeypatch.setattr(launch_module, "graph_tool_is_here", lambda plan: False)
+    assert run_tiny(out, tiny(blocks=BLOCKS, evaluate={"complement": True})).exit_code == 0
+    table = results(RunDirectory.open(out))
+    assert (table["blocks"] == "complement").sum() == (table["ablation"] == "node").sum() > 0
+    assert table["blocks"].str.startswith("without:").any() == fits
 
 
 # --- what a person is told ----------------------------------------------------------------------
