@@ -10,6 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from engine.runtime.work import ExecutorError, PoolOptions, error_line
@@ -26,11 +30,38 @@ def open_session(options: PoolOptions) -> bool:
     if ray.is_initialized():
         return False
     try:
-        ray.init(**_init_arguments(options))
+        with _signals_kept():
+            ray.init(**_init_arguments(options))
     except Exception as error:
         where = options.address or "an embedded cluster"
         raise ExecutorError(f"Ray did not start ({where}): {error_line(error)}") from error
     return True
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """While Ray starts. It would put a handler that exits in the place of a driver's own for
+    SIGTERM; and a signal to a whole group or job would end Ray's processes before the works in them
+    are drained, so those that Ray starts are not to hear it (Ray itself spares them SIGINT)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    set_handler, ours = signal.signal, signal.getsignal(signal.SIGTERM)
+    has_own = ours not in (signal.SIG_DFL, None)
+
+    def set_others(number: Any, handler: Any) -> Any:
+        kept = has_own and number == signal.SIGTERM
+        return ours if kept else set_handler(number, handler)
+
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    signal.signal = set_others  # type: ignore[assignment]  # as Ray does for SIGINT
+    try:
+        yield
+    finally:
+        signal.signal = set_handler
+        if has_own:  # its C++ half has put a handler beneath Python's that prints stacks
+            set_handler(signal.SIGTERM, ours)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def set_environment(address: str | None) -> None:

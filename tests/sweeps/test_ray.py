@@ -1,18 +1,24 @@
 """Through Ray: the same bytes as the serial executor, whatever the number of actors."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from engine.blockmodel import find_interpreter
+from storage import RunDirectory
 from sweeps.watching import run_status
 from tests.sweeps.helpers import BLOCKS, DATA, contents, run_tiny, tiny
 
+PATIENCE_S = 150.0
 FIT = BLOCKS if find_interpreter() else {}
 
 
@@ -42,31 +48,129 @@ def test_ray_gives_the_bytes_of_the_serial_executor(serial, tmp_path, actors):
     assert mine == theirs
 
 
-@pytest.mark.parametrize(("times", "seconds_a_shard"), [(1, 0.25), (2, 4)])
-def test_ctrl_c_reaches_the_whole_terminal_group(tmp_path, times, seconds_a_shard):
-    """Once, what is in flight is committed; twice, it is not waited for. No actor outlives it."""
-    out = tmp_path / "run"
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "tests.sweeps.chaos_driver", str(out), str(seconds_a_shard)],
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    # once a shard of many is done others are in flight; between stages there would be none
-    while not list((out / "commits" / "attribute").glob("*.json")):
-        assert driver.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    for _ in range(times):
-        assert driver.poll() is None
-        os.killpg(driver.pid, signal.SIGINT)
+class Driver:
+    """A driver of its own on Ray, with a terminal of its own or none."""
+
+    def __init__(self, out: Path, seconds_a_shard: float, *, terminal: bool = False) -> None:
+        self.out, self.printed = out, out.with_name("printed")
+        self.terminal, theirs = os.openpty() if terminal else (None, None)
+        with self.printed.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.sweeps.chaos_driver", str(out), str(seconds_a_shard)],
+                start_new_session=True,
+                stdin=theirs or subprocess.DEVNULL,
+                stdout=theirs or file,
+                stderr=file,
+                preexec_fn=_with_terminal if terminal else _hears_all,
+            )
+        if theirs is not None:
+            os.close(theirs)
+
+    def wait_for(self, pattern: str) -> None:
+        """Until a file is there."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not list(self.out.glob(pattern)):
+            assert self.process.poll() is None, self.printed.read_text()
+            assert time.monotonic() < deadline
+            self._look_at_terminal()
+            time.sleep(0.05)
+
+    def _look_at_terminal(self) -> None:
+        """Or it is full, and the driver waits for somebody to read."""
+        if self.terminal is not None:
+            os.set_blocking(self.terminal, False)
+            with suppress(BlockingIOError):
+                os.read(self.terminal, 2**16)
+
+    def hears(self, number: int) -> None:
+        """Sends a signal to the driver and all that it has started, as terminals and Slurm do."""
+        assert self.process.poll() is None
+        os.killpg(self.process.pid, number)
         time.sleep(1)
-    printed, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 3
-    assert f"resume with: edgesweep resume {out}" in printed
+
+    def close_terminal(self) -> None:
+        """The kernel then sends SIGHUP, and what is printed goes nowhere."""
+        assert self.terminal is not None
+        os.close(self.terminal)
+
+    def ended(self) -> tuple[int, str]:
+        return self.process.wait(timeout=PATIENCE_S), self.printed.read_text()
+
+
+@pytest.fixture
+def drivers(tmp_path) -> Iterator[Callable[..., Driver]]:
+    """Makes drivers, and ends those that a test has left."""
+    made: list[Driver] = []
+
+    def make(seconds_a_shard: float, **options: bool) -> Driver:
+        made.append(Driver(tmp_path / "run", seconds_a_shard, **options))
+        return made[-1]
+
+    yield make
+    for driver in made:
+        driver.process.kill()
+        driver.process.wait()
+
+
+def _hears_all() -> None:
+    """Even if these tests were started under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _with_terminal() -> None:
+    _hears_all()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+SLOW = pytest.mark.slow
+#: signal, how often, and the seconds that a shard takes
+ASKED = [
+    (signal.SIGINT, 1, 0.25),
+    (signal.SIGINT, 2, 4),
+    (signal.SIGTERM, 1, 0.25),
+    pytest.param(signal.SIGTERM, 2, 4, marks=SLOW),
+    pytest.param(signal.SIGHUP, 1, 0.25, marks=SLOW),
+]
+
+
+@pytest.mark.parametrize(("number", "times", "seconds_a_shard"), ASKED)
+def test_a_driver_that_is_asked_to_stop(drivers, number, times, seconds_a_shard):
+    """Once, what is in flight is committed; twice, it is not waited for. No actor outlives it."""
+    driver = drivers(seconds_a_shard)
+    # once a shard of many is done others are in flight; between stages there would be none
+    driver.wait_for("commits/attribute/*.json")
+    for _ in range(times):
+        driver.hears(number)
+    code, printed = driver.ended()
+    assert code == 3, printed
+    assert f"resume with: edgesweep resume {driver.out}" in printed
     assert ("aborted" in printed) == (times == 2)
+    assert_stopped_well(driver.out)
+
+
+def test_a_closed_terminal_drains(drivers):
+    driver = drivers(0.25, terminal=True)
+    driver.wait_for("commits/attribute/*.json")
+    driver.close_terminal()
+    code, errors = driver.ended()
+    assert (code, errors) == (3, "")
+    assert_stopped_well(driver.out)
+    assert RunDirectory.open(driver.out).read_log()[-1]["stopped"]
+
+
+@pytest.mark.slow
+def test_sigterm_while_ray_starts(drivers):
+    """Ray has a handler of its own for it, which would end the driver."""
+    driver = drivers(0.25)
+    driver.wait_for("means.zarr/*")
+    time.sleep(1.5)
+    driver.hears(signal.SIGTERM)
+    code, printed = driver.ended()
+    assert code == 3, printed
+    assert "stopping when the shards in flight are done" in printed
+
+
+def assert_stopped_well(out: Path) -> None:
     found = run_status(out)
     assert found["state"] == "stopped"
     assert 0 < found["shards"]["committed"] < found["shards"]["total"]
