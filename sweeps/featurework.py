@@ -134,12 +134,12 @@ def lists_of_edges(context: Context, shard: AttributeShard) -> tuple[Writes, Ext
     """The largest edges of a block of inputs and target positions."""
     rows, cell = shard.rows, shard.cell
     prompts = context.prompts(cell.dataset, "build")
-    first = shard.block * len(prompts) + rows.start
+    first, positions = shard.block * len(prompts) + rows.start, _positions(shard, prompts)
 
     def compute(micro_batch: int) -> dict[str, np.ndarray]:
         mine = prompts[rows.start : rows.stop]
         parts = [
-            _as_lists(_edges(context, shard, ends), cell.keep or 0)
+            _as_lists(_edges(shard, ends, positions), cell.keep or 0)
             for ends in _ends(context, cell, mine, micro_batch)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -154,11 +154,17 @@ def lists_of_edges(context: Context, shard: AttributeShard) -> tuple[Writes, Ext
     return writes, {"micro_batch": micro_batch, "n_bad": n_bad}
 
 
-def _edges(context: Context, shard: AttributeShard, ends: Ends) -> FeatureEdges:
-    cell, n = shard.cell, ends.inputs.real.shape[1]
+def _positions(shard: AttributeShard, prompts: tuple[Prompt, ...]) -> range:
+    """A shard's target positions, of all prompts of the split: a batch's width hangs on the
+    micro-batch, and shards of the same inputs may differ in that."""
+    longest = max(len(prompt.clean) for prompt in prompts)
+    bounds = np.linspace(0, longest, shard.blocks + 1).round().astype(int)
+    return range(int(bounds[shard.block]), int(bounds[shard.block + 1]))
+
+
+def _edges(shard: AttributeShard, ends: Ends, positions: range) -> FeatureEdges:
+    cell = shard.cell
     nodes = attribute_nodes(ends, cell.build_metric, **_quadrature(cell))
-    bounds = np.linspace(0, n, shard.blocks + 1).round().astype(int)
-    positions = range(int(bounds[shard.block]), int(bounds[shard.block + 1]))
     how = EdgeSettings(target=cell.target, keep=cell.keep, **_quadrature(cell))
     return attribute_edges(ends, nodes, cell.build_metric, how, positions)
 

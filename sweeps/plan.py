@@ -1,12 +1,14 @@
 """The plan: every cell and every shard of a run, and the identity that its id is the hash of.
 
-A plan is a pure function of a resolved config. A shard is a block of rows of one member task; its
-rows fill Zarr chunks whole, so their number divides the member's prompts.
+A plan is a pure function of a resolved config. A shard is a block of rows of one member task, and
+its rows fill Zarr chunks whole. So their number divides the member's prompts, or, where no such
+number is near what is wanted, the last shard of each member is smaller, and chunks are made to fit.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 from engine.methods import METHODS
 from sweeps.canonical import digest
 from sweeps.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
-from sweeps.config import Config, ConfigError
+from sweeps.config import Config
 from sweeps.featuresets import FeatureSet
 from sweeps.points import cells_of
 from sweeps.resolve import Dataset, Resolved, ResolvedModel
@@ -125,10 +127,16 @@ class Plan:
     def build_rows(self, cell: Cell) -> list[Rows]:
         """The blocks of build inputs of its shards: a whole member where the method needs it."""
         dataset = self.dataset(cell)
-        if not METHODS[cell.method].whole:
-            return self.rows(dataset, "build")
-        n = self.config.data.n_build
-        return [Rows(member, m * n, (m + 1) * n) for m, member in enumerate(dataset.members)]
+        if METHODS[cell.method].whole:
+            return self._blocks(dataset, self.config.data.n_build, self.config.data.n_build)
+        return self.rows(dataset, "build")
+
+    def build_chunk(self, cell: Cell) -> int:
+        """Inputs a chunk of what its shards write."""
+        if METHODS[cell.method].whole:
+            return self.config.data.n_build
+        repeats = self.config.features.position_shards if cell.is_sparse else 1
+        return self.chunk_rows(self.dataset(cell), "build", repeats)
 
     @property
     def fitted_patch(self) -> str:
@@ -159,16 +167,19 @@ class Plan:
         """Those of the references: also what a run says of the model's own skill."""
         return tuple(dict.fromkeys((*self.metrics(), "logit_diff", "accuracy")))
 
-    def shard_rows(self, cell_or_dataset: Cell | Dataset, split: str) -> int:
-        """Inputs a shard."""
-        dataset = (
-            cell_or_dataset
-            if isinstance(cell_or_dataset, Dataset)
-            else self.dataset(cell_or_dataset)
-        )
-        data = self.config.data
-        n = data.n_build if split == "build" else data.n_eval
-        return rows_a_shard(n, self.target_rows(dataset))
+    def n_inputs(self, split: str) -> int:
+        """Prompts of a split of each member."""
+        return self.config.data.n_build if split == "build" else self.config.data.n_eval
+
+    def shard_rows(self, dataset: Dataset, split: str) -> int:
+        """Inputs a shard; the last of each member may have fewer."""
+        return rows_a_shard(self.n_inputs(split), self.target_rows(dataset))
+
+    def chunk_rows(self, dataset: Dataset, split: str, repeats: int = 1) -> int:
+        """Inputs a chunk of an array over a split, `repeats` times one after another: no two shards
+        may write into one. Alone, a smaller last shard ends where the array ends."""
+        step, n = self.shard_rows(dataset, split), self.n_inputs(split)
+        return step if len(dataset.members) * repeats == 1 else math.gcd(step, n)
 
     def target_rows(self, dataset: Dataset) -> int:
         """Inputs of a shard as asked for, or of some 4 MB of scores; over features, whose inputs
@@ -182,11 +193,12 @@ class Plan:
 
     def rows(self, dataset: Dataset, split: str) -> list[Rows]:
         """The blocks of inputs of a split; none holds two members."""
-        data = self.config.data
-        n = data.n_build if split == "build" else data.n_eval
-        step = self.shard_rows(dataset, split)
+        return self._blocks(dataset, self.n_inputs(split), self.shard_rows(dataset, split))
+
+    @staticmethod
+    def _blocks(dataset: Dataset, n: int, step: int) -> list[Rows]:
         return [
-            Rows(member, m * n + start, m * n + start + step)
+            Rows(member, m * n + start, m * n + min(start + step, n))
             for m, member in enumerate(dataset.members)
             for start in range(0, n, step)
         ]
@@ -213,33 +225,8 @@ class Plan:
 
 
 def make_plan(resolved: Resolved) -> Plan:
-    """All cells of a resolved config.
-
-    Raises:
-        ConfigError: the prompts cannot be split into shards of a sensible size.
-    """
-    plan = Plan(resolved, cells_of(resolved))
-    for dataset in resolved.datasets.values():
-        _check_split(plan, dataset, "build", resolved.config.data.n_build)
-        _check_split(plan, dataset, "eval", resolved.config.data.n_eval)
-    return plan
-
-
-def _check_split(plan: Plan, dataset: Dataset, split: str, n: int) -> None:
-    """Refuse a number of prompts, such as a large prime, that falls into shards of a few rows."""
-    target = plan.target_rows(dataset)
-
-    def is_poor(number: int) -> bool:
-        return 4 * rows_a_shard(number, target) < min(number, target)
-
-    if is_poor(n):
-        near = next(
-            m for step in itertools.count(1) for m in (n - step, n + step) if not is_poor(m)
-        )
-        raise ConfigError(
-            f"data.n_{split}: {n} prompts cannot be split evenly into shards of about {target}; "
-            f"the nearest number that can is {near}"
-        )
+    """All cells of a resolved config."""
+    return Plan(resolved, cells_of(resolved))
 
 
 def identity_of(resolved: Resolved) -> dict[str, Any]:
@@ -285,6 +272,8 @@ def _feature_identity(resolved: Resolved) -> dict[str, Any]:
 
 
 def rows_a_shard(n: int, target: int) -> int:
-    """The divisor of `n` nearest to `target` by ratio: chunks must fill whole, members apart."""
+    """The divisor of `n` nearest to `target` by ratio, so that all shards are alike; where that
+    would be less than a quarter of what is wanted (of a large prime it is 1), `target` itself."""
     divisors = [d for d in range(1, n + 1) if n % d == 0]
-    return min(divisors, key=lambda d: (max(d / target, target / d), d))
+    nearest = min(divisors, key=lambda d: (max(d / target, target / d), d))
+    return nearest if 4 * nearest >= min(n, target) else target

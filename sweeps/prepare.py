@@ -94,8 +94,7 @@ def _write_fixed(
 
 def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     n_scores, n = plan.n_scores(cell), len(plan.dataset(cell).data.build)
-    n_shards = len(plan.build_rows(cell))
-    step = n // n_shards
+    n_shards, step = len(plan.build_rows(cell)), plan.build_chunk(cell)
     if cell.is_sparse:
         _make_lists(run, plan, cell, n, step)
         return
@@ -160,7 +159,7 @@ def _make_mean_arrays(run: RunDirectory, plan: Plan, dataset: Dataset) -> None:
 
 
 def _make_reference_arrays(run: RunDirectory, plan: Plan, dataset: Dataset) -> None:
-    n, step = len(dataset.data.evaluation), plan.shard_rows(dataset, "eval")
+    n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval")
     sides = [(side, metric) for side in ("full", "empty") for metric in plan.reference_metrics()]
     for shard in plan.stages["evaluate"]:
         if isinstance(shard, ReferenceShard) and shard.dataset == dataset.key:
@@ -172,7 +171,7 @@ def _make_reference_arrays(run: RunDirectory, plan: Plan, dataset: Dataset) -> N
 
 def _make_value_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     dataset = plan.dataset(cell)
-    n, step = len(dataset.data.evaluation), plan.shard_rows(dataset, "eval")
+    n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval")
     for circuit in plan.circuits(cell):
         for condition in plan.conditions():
             for metric in plan.metrics():
@@ -294,7 +293,7 @@ def _holds(run: RunDirectory, name: str, mask: np.ndarray) -> bool:
 def make_block_arrays(run: RunDirectory, plan: Plan, cell: Cell, circuit: str) -> None:
     """Where the block ablations of a cell's fitted circuit are measured."""
     dataset = plan.dataset(cell)
-    n, step = len(dataset.data.evaluation), plan.shard_rows(dataset, "eval")
+    n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval")
     for condition in plan.block_conditions(cell):
         for metric in plan.metrics():
             name = layout.value(circuit, condition, metric)

@@ -67,7 +67,7 @@ def prepare_probes(run: RunDirectory, plan: Plan, cell: Cell, reduced: Sequence[
         circuit = minimal_circuit(run, plan, cell)
         edges = kept_edges(plan, cell, circuit)
         _note_edges(run, layout.probed(cell, "minimality"), edges, circuit.key)
-        n, step = len(dataset.data.evaluation), plan.shard_rows(dataset, "eval")
+        n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval")
         width = max(len(edges), 1)
         for metric in plan.metrics():
             name = layout.minimality(circuit.key, kinds["minimality"], metric)
@@ -75,7 +75,7 @@ def prepare_probes(run: RunDirectory, plan: Plan, cell: Cell, reduced: Sequence[
     if "interpolation" in kinds and truth_of(plan, cell) in (None, *reduced):
         edges = _interpolated_edges(run, plan, cell)
         _note_edges(run, layout.probed(cell, "interpolation"), edges, "")
-        n, step = len(dataset.data.build), plan.shard_rows(dataset, "build")
+        n, step = len(dataset.data.build), plan.chunk_rows(dataset, "build")
         shape = (len(edges), measures.fractions + 1)
         for metric in plan.metrics():
             name = layout.interpolation(cell, metric)

@@ -1,6 +1,7 @@
 """Cells over features through the sweep engine: lists of edges, what is added up of them, circuits
 and their values against direct calls of the engine, and the faults that a run must bear."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -273,6 +274,41 @@ def test_shards_of_positions_add_up(run, plan, tmp_path):
     mean = aggregate(other, theirs.cells[0].key, "mean")
     expected = again[:, np.searchsorted(found, kept)].mean(0)
     np.testing.assert_allclose(mean, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_memory_that_does_not_suffice_moves_no_position_to_another_shard(tmp_path, monkeypatch):
+    """A shard that had to halve its micro-batch has narrower batches than the others, and yet the
+    same positions."""
+    own = tmp_path / "mine.jsonl"
+    lines = [
+        {"clean": [i] * n + [9], "patch": [i + 1] * n + [9], "good": [20], "bad": [21]}
+        for i, n in enumerate([2, 8, 3, 6, 2, 8, 3, 6], 3)
+    ]
+    own.write_text("\n".join(map(json.dumps, lines)))
+    totals = []
+    for n_shards in (1, 3):
+        split = config(
+            sweep={"method": "ig_activations", "task": str(own)},
+            features={
+                "dictionaries": dict.fromkeys(["embed", "resid2"], "identity"),
+                "position_shards": n_shards,
+            },
+            evaluate={"threshold": 20, "eval_patch": "counterfactual", "ablation": "edge"},
+            blocks={"fit": "none"},
+            execution={"micro_batch": 4},
+        )
+        assert run_tiny(tmp_path / str(n_shards), split).exit_code == 0
+        made = RunDirectory.open(tmp_path / str(n_shards))
+        weights = stored(made, reopen(made.path).plan.cells[0], "weight")
+        totals.append(np.nansum(weights))
+        monkeypatch.setattr(featurework, "attribute_edges", starved_of_the_first_positions)
+    assert totals[1] == pytest.approx(totals[0])
+
+
+def starved_of_the_first_positions(ends, nodes, metric, how, positions):
+    if positions.start == 0 and len(ends.batch) > 1:
+        raise MemoryError
+    return attribute_edges(ends, nodes, metric, how, positions)
 
 
 # --- circuits ----------------------------------------------------------------------------------

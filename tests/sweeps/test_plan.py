@@ -7,7 +7,7 @@ from sweeps.canonical import canonical, digest, slug
 from sweeps.cells import AttributeShard, EvaluateShard, ReduceShard
 from sweeps.config import load_config, parse_config
 from sweeps.estimates import describe, estimate
-from sweeps.plan import Plan, make_plan, rows_a_shard
+from sweeps.plan import Plan, make_plan
 from sweeps.resolve import resolve
 from tests.sweeps.helpers import BLOCKS, tiny
 
@@ -99,13 +99,6 @@ def test_shards_never_mix_members_and_fill_chunks():
     assert [s.subset for s in folds] == ["all", "ioi", "agreement"]
     assert folds[0].leaves == folds[1].leaves + folds[2].leaves
     assert made.shard_rows(dataset, "eval") in (1, 3)
-
-
-@pytest.mark.parametrize(
-    ("n", "target", "rows"), [(32, 16, 16), (31, 16, 31), (97, 16, 97), (6, 4, 3), (1, 16, 1)]
-)
-def test_rows_a_shard_divide_the_prompts(n, target, rows):
-    assert rows_a_shard(n, target) == rows
 
 
 def test_keys_are_unique_and_can_be_file_names():
