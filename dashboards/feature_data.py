@@ -82,7 +82,7 @@ def _list_facts(
     total = kept + dropped
     return ListFacts(
         dropped / total if total else 0.0,
-        float(reduced.get("dropped_share", np.nan)),
+        float(np.nan if (share := reduced.get("dropped_share")) is None else share),
         _rows(run, writes[f"{key}/listed/residual"]),
     )
 

@@ -4,6 +4,7 @@ Faithfulness is a ratio of means over the data, φ = (λ(G) − λ(∅)) / (λ(M
 averaged here (Dhimoïla section 5.1; `faithfulness`).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,7 +64,10 @@ def _measure_all(
 
 
 def faithfulness(value: float, full: float, empty: float) -> float:
-    """φ from means over the data; NaN where the model and the empty circuit hardly differ."""
+    """φ from means over the data; NaN where the model and the empty circuit hardly differ, or a
+    mean is not finite."""
+    if not all(map(math.isfinite, (value, full, empty))):
+        return float("nan")
     if abs(full - empty) < 1e-6 * max(abs(full), abs(empty)) or full == empty:
         return float("nan")
     return (value - empty) / (full - empty)

@@ -78,7 +78,8 @@ class Analysis:
         """Areas under one curve, and the smallest circuits of some faithfulness."""
         n_edges, phi = rows["n_edges"].to_numpy(), rows["faithfulness"].to_numpy()
         possible, n_inputs = int(rows["n_edges_possible"].iloc[0]), int(rows["n_inputs"].iloc[0])
-        is_curve = possible > 1  # a graph over features may have no edges
+        # a graph over features may have no edges, and a broken model has no faithfulness
+        is_curve = possible > 1 and bool(np.isfinite(phi).any())
         resampled = self._resampled(cell, fixed, rows) if is_curve else None
         base = self._base(cell, **fixed, n_inputs=n_inputs)
         for name in ("area_log", "cpr", "cmd"):

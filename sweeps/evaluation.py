@@ -24,6 +24,7 @@ from sweeps import layout
 from sweeps.cells import BlockShard, Condition, EvaluateShard, ReferenceShard, Rows
 from sweeps.circuits import evaluated_mask, simple_graph
 from sweeps.context import Context, with_halving
+from sweeps.notfinite import counted
 from sweeps.prepare import read_mask
 
 Writes = list[dict[str, Any]]
@@ -59,7 +60,7 @@ def _written_reference(
     return [
         _write(context, layout.reference(shard.source, shard.eval_patch, *name), shard.rows, row)
         for name, row in found.items()
-    ], {"micro_batch": micro_batch}
+    ], {"micro_batch": micro_batch, **counted((m, row) for (_, m), row in found.items())}
 
 
 def _feature_reference(context: Context, shard: ReferenceShard) -> tuple[Writes, Extra]:
@@ -103,6 +104,7 @@ def _written_values(
     if MASS in found:
         mass, fallback = found.pop(MASS).sum(1), found.pop(FALLBACK).sum(1)
         extra["fallback_share"] = (fallback / np.where(mass > 0, mass, 1.0)).round(6).tolist()
+    extra |= counted(found.items())
     context.check_alive()
     return [
         _write(context, layout.value(circuit, shard.condition, metric), shard.rows, rows[i])

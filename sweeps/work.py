@@ -25,6 +25,7 @@ from sweeps.cells import (
 from sweeps.context import Context, WorkerSettings
 from sweeps.evaluation import run_blocks, run_evaluate, run_reference
 from sweeps.featurework import train_dictionary
+from sweeps.notfinite import plain
 from sweeps.probes import run_probe
 
 DOERS: dict[type, Callable[[Context, Any], tuple[list[dict[str, Any]], dict[str, Any]]]] = {
@@ -52,7 +53,7 @@ class SweepWorker:
         """Compute, write, and say what was written; the driver alone commits."""
         began = time.monotonic()
         writes, extra = DOERS[type(shard)](self.context, shard)
-        extra = {"micro_batch": 0, **extra}
+        extra = plain({"micro_batch": 0, **extra})
         return make_receipt(
             writes,
             attempt=attempt,
