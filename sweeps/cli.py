@@ -132,7 +132,7 @@ def drive_and_tell(
         factory: makes the workers; None for the real ones.
         take_over: go on where another driver is at work.
     """
-    from engine.runtime import ExecutorError
+    from engine.runtime import ExecutorError, NoPlaceError
     from storage import Refused, StorageError
     from sweeps.launch import drive
     from sweeps.progress import make_progress
@@ -150,7 +150,7 @@ def drive_and_tell(
         return 2
     except (StorageError, ExecutorError) as error:
         print(f"error: {error}; {launch.how_to_resume}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, NoPlaceError) else 1
     except KeyboardInterrupt:
         print(f"aborted; {launch.how_to_resume}", file=sys.stderr)
         return 3

@@ -43,6 +43,7 @@ from sweeps.cells import (
     Shard,
 )
 from sweeps.mending import mend_records
+from sweeps.notfinite import plain, told
 from sweeps.plan import Plan
 from sweeps.points import ranking_of
 from sweeps.prepare import prepare, write_candidates, write_masks
@@ -142,6 +143,8 @@ class Driver:
         outcome = self._outcome()
         if not outcome.stopped:
             self._write_tables()
+            for line in told(self._plan, self._log):
+                self._progress.say(line)
         return outcome
 
     # --- before work ---------------------------------------------------------------------------
@@ -194,7 +197,7 @@ class Driver:
         planned = sum(len(self._plan.stages[stage]) for stage in stages)
         if not planned:
             return
-        works = [Work(f"{s.stage}.{s.key}", s) for s in self._todo(stages)]
+        works = [Work(f"{s.stage}.{s.key}", s, _kind(s)) for s in self._todo(stages)]
         n_done = sum(len(self._log.keys(stage)) for stage in stages)
         self._progress.begin(NAMES[tuple(wave)], planned, n_done)
         try:
@@ -231,7 +234,8 @@ class Driver:
         shard: Any = work.payload
         self._log.commit(shard.stage, shard.key, receipt)
         if receipt.get("n_bad"):
-            self._run.log("not_finite", shard=shard.key, n_bad=receipt["n_bad"])
+            bad = {"n_bad": receipt["n_bad"], "bad": receipt.get("bad", {})}
+            self._run.log("not_finite", stage=shard.stage, shard=shard.key, **bad)
         self._progress.tick()
 
     def _on_failed(self, work: Work, failure: Failure) -> None:
@@ -264,18 +268,28 @@ class Driver:
     def _report_skill(self) -> None:
         """The full model's own accuracy and metric, and a warning where it cannot do the task."""
         for skill in self._tables().skills():
-            self._run.log("skill", **skill)
+            self._run.log("skill", **plain(skill))
             drawn = f", seed {skill['seed']}" if len(self._plan.config.seeds) > 1 else ""
             line = (
                 f"{skill['model']} on {skill['task']}{drawn}: accuracy {skill['accuracy']:.2f}, "
                 f"logit difference {skill['logit_diff']:.3g}"
             )
             self._progress.say(line)
-            if skill["accuracy"] < POOR_ACCURACY or skill["logit_diff"] <= 0:
+            if not (skill["accuracy"] >= POOR_ACCURACY and skill["logit_diff"] > 0):
                 self._progress.say(
                     f"warning: {skill['model']} cannot do {skill['task']}; its circuits explain "
                     "little"
                 )
+
+
+def _kind(shard: Shard) -> str:
+    """What shards have in common that take about as long as each other."""
+    if isinstance(shard, DictionaryShard):
+        return f"{shard.stage}.{shard.key}"
+    if isinstance(shard, MeanShard | ReferenceShard):
+        return f"{shard.stage}.{shard.source}"
+    probed = shard.kind if isinstance(shard, ProbeShard) else ""
+    return f"{shard.stage}.{shard.cell.key}.{probed}"
 
 
 class _Needs:

@@ -19,6 +19,7 @@ from sweeps.cells import MeanShard
 from sweeps.config import Config, ConfigError, apply_override, parse_config
 from sweeps.context import WorkerSettings
 from sweeps.driver import Driver, Outcome
+from sweeps.machine import check_machine
 from sweeps.mending import other_versions
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import Progress
@@ -48,6 +49,7 @@ def start(config: Config, out: Path) -> Launch:
     Raises:
         ConfigError: nothing was written: the config is wrong, or the directory is another's.
     """
+    check_machine(config)
     plan = make_plan(resolve(config))
     graph_tool_is_here(plan)
     document = {**plan.document(), "versions": versions()}
@@ -71,7 +73,9 @@ def reopen(path: Path, execution: dict[str, Any] | None = None) -> Launch:
         run = RunDirectory.open(path)
         raw = dict(run.config)
         raw["execution"] = {**raw.get("execution", {}), **(execution or {})}
-        plan = make_plan(resolve(parse_config(raw)))
+        config = parse_config(raw)
+        check_machine(config)
+        plan = make_plan(resolve(config))
         document = {**plan.document(), "versions": versions()}
         return Launch(plan, RunDirectory.create(path, run.config, document))
     except (OtherRunError, StorageError) as error:
@@ -97,7 +101,9 @@ def drive(
     stopper = stopper or Stopper(progress.say, launch.how_to_resume)
     settings = worker_settings(plan, run)
     execution = plan.config.execution
-    executor = make_executor(execution.executor, partial(factory, settings), pool_options(plan))
+    executor = make_executor(
+        execution.executor, partial(factory, settings), pool_options(plan), progress.say
+    )
     driver = Driver(
         plan,
         run,
@@ -108,11 +114,11 @@ def drive(
         versions=versions(),
         take_over=take_over,
     )
-    try:
-        with stopper.listening():
+    with stopper.listening():
+        try:
             return driver.drive()
-    finally:
-        executor.close()
+        finally:
+            executor.close()
 
 
 def pool_options(plan: Plan) -> PoolOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from pydantic import (
@@ -261,6 +262,9 @@ class Execution(Section):
 
     `shard_inputs` None: some 4 MB of scores a shard. `micro_batch`, `circuits_per_batch`: prompts
     and circuits in one forward. `num_gpus`: of each actor; above 0 the model goes to the GPU.
+    `work_timeout_s`: an actor that takes longer over a shard is replaced, for it may be frozen;
+    `auto` is 10 times the longest of its kind so far and 600 s at least, an hour for the first, and
+    4 times as long at each further attempt; `none` waits for ever.
     """
 
     executor: Annotated[str, one_of("ray", "serial")] = "ray"
@@ -275,8 +279,21 @@ class Execution(Section):
     shard_inputs: Annotated[int, within(1, 10**6)] | None = None
     max_attempts: Annotated[int, within(1, 1000)] = 3
     max_slot_deaths: Annotated[int, within(1, 10000)] | None = None
-    work_timeout_s: Positive | None = None
+    work_timeout_s: Any = "auto"
     graph_tool: Text | None = None
+
+    @field_validator("work_timeout_s")
+    @classmethod
+    def _is_seconds_or_a_word(cls, value: Any) -> Any:
+        if value in ("auto", "none", None):
+            return None if value == "none" else value
+        try:
+            seconds = float(value)
+        except (TypeError, ValueError):
+            seconds = 0.0
+        if not 0 < seconds < math.inf or isinstance(value, bool):
+            raise ValueError("is no time; allowed: auto, none, or seconds, more than 0")
+        return seconds
 
     @model_validator(mode="after")
     def _a_slot_outlives_a_poison_shard(self) -> Execution:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from engine.runtime.serial import SerialExecutor
 from engine.runtime.work import Executor, Factory, PoolOptions
 
 EXECUTORS = ("ray", "serial")
 
 
-def make_executor(kind: str, factory: Factory, options: PoolOptions) -> Executor:
+def make_executor(
+    kind: str, factory: Factory, options: PoolOptions, say: Callable[[str], None] = print
+) -> Executor:
     """An executor of `kind`. `factory` is picklable and called once in each actor, at its first
-    work; Ray is imported only when it is asked for. Raises ValueError for an unknown kind."""
+    work; `say` hears what a person should know. Ray is imported only when it is asked for. Raises
+    ValueError for an unknown kind."""
     if kind == "serial":
         return SerialExecutor(factory, options)
     if kind == "ray":
@@ -19,5 +24,5 @@ def make_executor(kind: str, factory: Factory, options: PoolOptions) -> Executor
         set_environment(options.address)
         from engine.runtime.ray_executor import RayExecutor
 
-        return RayExecutor(factory, options)
+        return RayExecutor(factory, options, say)
     raise ValueError(f"executor is {kind!r}; it is one of {', '.join(EXECUTORS)}")

@@ -17,6 +17,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from engine.runtime.limits import TimeLimits
+from engine.runtime.places import no_place
 from engine.runtime.queue import WorkQueue
 from engine.runtime.ray_session import close_session, open_session
 from engine.runtime.ray_slot import Slot
@@ -24,6 +26,7 @@ from engine.runtime.work import (
     Factory,
     Failure,
     Mishap,
+    NoPlaceError,
     PoolExhausted,
     PoolOptions,
     Receipt,
@@ -37,13 +40,15 @@ OnDone = Callable[[Work, Receipt], None]
 class RayExecutor:
     """The pool. Ray starts with the first `run`; actors start as work asks for them."""
 
-    def __init__(self, factory: Factory, options: PoolOptions) -> None:
-        self._factory = factory
-        self._options = options
+    def __init__(
+        self, factory: Factory, options: PoolOptions, say: Callable[[str], None] = print
+    ) -> None:
+        self._factory, self._options, self._say = factory, options, say
         self._slots: list[Slot] = []
         self._owns_session = False
         self._last_mishap: Mishap | None = None
         self._last_alive = 0.0
+        self._limits = TimeLimits(options)
 
     def run(
         self,
@@ -65,10 +70,21 @@ class RayExecutor:
     def _open(self, n_works: int) -> None:
         if not self._slots:
             self._owns_session = open_session(self._options) or self._owns_session
+            self._check_places()
         wanted = min(self._options.actors, n_works)
         while len(self._slots) < wanted:
             self._slots.append(Slot(self._factory, self._options))
         self._last_alive = time.monotonic()
+
+    def _check_places(self) -> None:
+        """An embedded Ray has what it has; a cluster may grow by what is asked of it."""
+        if not (lack := no_place(self._options)):
+            return
+        if self._options.address is None:
+            raise NoPlaceError(f"{lack}; ask for fewer")
+        self._say(
+            f"warning: {lack}; waiting {self._options.start_timeout_s:.0f} s for more nodes"
+        )
 
     def _loop(self, queue: WorkQueue, on_done: OnDone, should_stop: Callable[[], bool]) -> None:
         while True:
@@ -86,23 +102,27 @@ class RayExecutor:
         that live."""
         for slot in self._slots:
             if len(queue) and slot.ready:
-                slot.give(*queue.take())
+                self._give(slot, queue)
         n_starting = sum(slot.starting for slot in self._slots)
         for slot in self._slots:
             if slot.empty and not slot.spent and n_starting < len(queue):
                 slot.start()
                 n_starting += 1
 
+    def _give(self, slot: Slot, queue: WorkQueue) -> None:
+        work, attempt = queue.take()
+        slot.give(work, attempt, self._limits.of(work, attempt))
+
     def _wait(self) -> list[Slot]:
         """Slots whose actor has started, answered or died; none after `poll_s`."""
         import ray
 
+        for slot in self._slots:
+            slot.kill_if_late()
         pending = {slot.ref: slot for slot in self._slots if slot.ref is not None}
         if not pending:
             return []
         done, _ = ray.wait(list(pending), num_returns=1, timeout=self._options.poll_s)
-        if not done:
-            self._kill_late()
         return [pending[ref] for ref in done]
 
     def _settle(
@@ -114,8 +134,9 @@ class RayExecutor:
             self._last_mishap = outcome
             self._book_mishap(slot, work, outcome, queue)
         elif work is not None:
+            self._limits.note(work, slot.busy_s())
             if len(queue) and not should_stop():
-                slot.give(*queue.take())
+                self._give(slot, queue)
             on_done(work, outcome)
 
     def _book_mishap(self, slot: Slot, work: Work | None, mishap: Mishap, queue: WorkQueue) -> None:
@@ -147,20 +168,8 @@ class RayExecutor:
             raise WorkerStartError(self._no_place_message(waited_s))
 
     def _no_place_message(self, waited_s: float) -> str:
-        import ray
-
-        has = ray.cluster_resources()
-        return (
-            f"no actor could start in {waited_s:.0f} s: each asks for {self._options.threads} CPU, "
-            f"{self._options.num_gpus:g} GPU, and the cluster has {has.get('CPU', 0):g} CPU, "
-            f"{has.get('GPU', 0):g} GPU; ask for fewer, or add nodes"
-        )
-
-    def _kill_late(self) -> None:
-        limit_s = self._options.work_timeout_s
-        for slot in self._slots:
-            if limit_s is not None and slot.work is not None and slot.busy_s() > limit_s:
-                slot.kill_actor()
+        lack = no_place(self._options) or "what they ask for is there, but others have it"
+        return f"no actor could start in {waited_s:.0f} s: {lack}; ask for fewer, or add nodes"
 
     def pids(self) -> list[int]:
         return [slot.pid for slot in self._slots if slot.pid is not None]

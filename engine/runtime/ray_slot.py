@@ -64,7 +64,8 @@ class Slot:
         self._options = options
         self._actor: Any = None
         self._deaths: list[str] = []  # what it died on since its last success
-        self._given_at = 0.0
+        self._given_at = self._limit_s = 0.0
+        self._late = False
         self.ref: Any = None
         self.work: Work | None = None
         self.pid: int | None = None
@@ -84,18 +85,25 @@ class Slot:
     def ready(self) -> bool:
         return self.pid is not None and self.ref is None
 
-    def busy_s(self) -> float:
-        return time.monotonic() - self._given_at
-
     def start(self) -> None:
         """Asks for an actor and, in it, a worker; does not wait."""
         self._actor = _remote_actor(self._options).remote()
         self.ref = self._actor.start.remote(self._factory)
 
-    def give(self, work: Work, attempt: int) -> None:
+    def give(self, work: Work, attempt: int, limit_s: float) -> None:
         self.work = work
-        self._given_at = time.monotonic()
+        self._given_at, self._limit_s, self._late = time.monotonic(), limit_s, False
         self.ref = self._actor.run.remote(work.payload, attempt)
+
+    def busy_s(self) -> float:
+        """How long the work in flight has taken."""
+        return time.monotonic() - self._given_at
+
+    def kill_if_late(self) -> None:
+        """Ends an actor whose work has taken longer than it may."""
+        if self.work is not None and not self._late and self.busy_s() > self._limit_s:
+            self._late = True
+            self.kill_actor()
 
     def collect(self) -> tuple[Work | None, Receipt | Mishap]:
         """What came back: the work (None for a start) and a receipt or a mishap. A dead actor
@@ -103,6 +111,8 @@ class Slot:
         work, self.work = self.work, None
         ref, self.ref = self.ref, None
         outcome = _outcome(ref)
+        if self._late and isinstance(outcome, Mishap):
+            outcome = Mishap("death", f"no answer in {self._limit_s:.4g} s, its time limit")
         if work is None:
             self._book_start(outcome)
         elif not isinstance(outcome, Mishap):

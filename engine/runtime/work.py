@@ -12,7 +12,7 @@ import pickle
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 RECEIPT_LIMIT_BYTES = 64 * 1024
 TRACEBACK_LIMIT_CHARS = 4000
@@ -30,6 +30,10 @@ class WorkerStartError(ExecutorError):
     """No worker could be made: the factory raised, or no actor was given a place to run."""
 
 
+class NoPlaceError(WorkerStartError):
+    """No machine has what each actor asks for: the options are at fault, and nothing was done."""
+
+
 class PoolExhausted(ExecutorError):
     """Work is left and no slot of the pool is alive."""
 
@@ -45,10 +49,11 @@ class WorkerStopped(ExecutorError):
 @dataclass(frozen=True)
 class Work:
     """One unit of work. `key` is unique within a run of the executor and safe as a file name;
-    `payload` is small and picklable."""
+    `payload` is small and picklable; works of one `group` take about as long as each other."""
 
     key: str
     payload: Any
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,9 @@ class PoolOptions:
     poison work is given up before the slots that it kills.
     threads: OMP_NUM_THREADS of each actor; the factory sets torch's threads to the same number.
     start_timeout_s: for the pool to get its first actor. work_timeout_s: a work that takes longer
-    has its actor killed, which counts as a death; None waits for ever.
+    has its actor killed, which counts as a death; None waits for ever, "auto" goes by what works of
+    the same group took, and is `work_floor_s` at least (engine.runtime.limits). The serial executor
+    has no actor to kill.
     """
 
     actors: int = 1
@@ -104,7 +111,8 @@ class PoolOptions:
     max_slot_deaths: int | None = None
     threads: int = 1
     start_timeout_s: float = 600.0
-    work_timeout_s: float | None = None
+    work_timeout_s: float | Literal["auto"] | None = "auto"
+    work_floor_s: float = 600.0
     poll_s: float = 0.2
     log_to_driver: bool = False
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from engine.runtime import (
+    NoPlaceError,
     PoolExhausted,
     PoolOptions,
     Work,
@@ -120,17 +121,49 @@ def test_a_constructor_that_dies_is_not_waited_for(make: Make) -> None:
         run(make(dies, actors=1), works("echo", 1))
 
 
-def test_actors_that_find_no_place_are_not_waited_for(make: Make) -> None:
-    executor = make(actors=1, num_gpus=64, start_timeout_s=0.5)
-    with pytest.raises(WorkerStartError, match=r"each asks for 1 CPU, 64 GPU, and the cluster has"):
+@pytest.mark.parametrize(
+    ("asked", "lack"),
+    [
+        ({"num_gpus": 64}, r"1 CPU, 64 GPU, and the largest of 1 nodes has \d+ CPU, \d+ GPU"),
+        ({"threads": 900}, r"900 CPU, 0 GPU, and the largest of 1 nodes has 4 CPU"),
+        ({"memory_bytes": 10**15}, r"1e\+06 GB of memory, and the largest of 1 nodes has .* GB of"),
+    ],
+)
+def test_actors_that_have_no_place_are_not_waited_for(make: Make, asked: Any, lack: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(NoPlaceError, match=f"each actor asks for .*{lack}"):
+        run(make(actors=1, **asked), works("echo", 1))
+    assert time.monotonic() - began < 5
+
+
+def test_a_cluster_may_grow(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it lacks is said at once; the actors that wait are what it grows by."""
+    executor = make(actors=1, num_gpus=64, start_timeout_s=0.5, address="auto")
+    with pytest.raises(WorkerStartError, match=r"no actor could start in \d+ s: each actor asks"):
         run(executor, works("echo", 1))
+    assert "warning: each actor asks for 1 CPU, 64 GPU" in capsys.readouterr().out
 
 
 def test_a_work_that_hangs_is_killed(make: Make) -> None:
     executor = make(actors=1, work_timeout_s=0.5, max_attempts=1)
     book = run(executor, works("sleep", 60, 0))
     assert book.failed["sleep-0"].kind == "death"
+    assert book.failed["sleep-0"].error == "no answer in 0.5 s, its time limit"
     assert list(book.done) == ["sleep-1"]
+
+
+def test_a_frozen_actor_is_replaced(make: Make) -> None:
+    """By default, at the latest after ten times what works of its group took; its process goes."""
+    executor = make(actors=1, work_floor_s=0.4)
+    todo = [Work(str(i), ("freeze", i == 5), "g") for i in range(8)]
+    book = run(executor, todo[:1])
+    frozen = executor.pids()[0]
+    began = time.monotonic()
+    book = run(executor, todo[1:])
+    assert time.monotonic() - began < 20
+    assert len(book.done) == 7
+    assert {key: r["attempt"] for key, r in book.done.items() if r["attempt"] > 1} == {"5": 2}
+    assert gone({frozen}, 10)
 
 
 def test_threads_are_set_by_the_pool_and_not_by_the_machine(make: Make) -> None:

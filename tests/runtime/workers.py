@@ -30,6 +30,12 @@ def _sleep(value: float, attempt: int) -> dict[str, Any]:
     return _echo(value, attempt)
 
 
+def _freeze(value: int, attempt: int) -> dict[str, Any]:
+    if attempt <= value:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return _echo(value, attempt)
+
+
 def _raise(value: str, attempt: int) -> dict[str, Any]:
     raise ValueError(f"{value}\nsecond line")
 
@@ -83,6 +89,7 @@ def _environment(value: str, attempt: int) -> dict[str, Any]:
 VERBS = {
     "echo": _echo,
     "sleep": _sleep,
+    "freeze": _freeze,
     "raise": _raise,
     "raise_until": _raise_until,
     "die": _die,

@@ -35,17 +35,26 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
         (["resume", "x", "--set", "sweep.steps=3"], "a run's config is fixed"),
         (["resume", "x", "--set", "execution=5"], "5 is not a mapping"),
         (
-            ["run", "smoke", "--set", "data.n_build=257", "--set", "execution.shard_inputs=16"],
-            "data.n_build: 257 prompts cannot be split evenly into shards of about 16; "
-            "the nearest number that can is 256",
+            ["run", "smoke", "--set", "execution.num_gpus=77"],
+            "execution.num_gpus: 77 for each actor, and this machine has ",
+        ),
+        (
+            ["run", "smoke", "--set", "execution.memory_gb=1e9"],
+            "execution.memory_gb: 1e+09 for each actor, and this machine has ",
+        ),
+        (
+            ["run", "smoke", "--set", "execution.work_timeout_s=soon"],
+            "execution.work_timeout_s: is 'soon'; allowed: auto, none, or seconds, more than 0",
         ),
     ],
 )
-def test_wrong_arguments_are_one_line(arguments, message, monkeypatch, capsys):
+def test_wrong_arguments_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     code, _, error = command(monkeypatch, capsys, *arguments)
     assert code == 2
     assert message in error
     assert len(error.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_help(monkeypatch, capsys):

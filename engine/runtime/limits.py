@@ -1,0 +1,38 @@
+"""How long a work may take before its actor is taken for frozen."""
+
+from __future__ import annotations
+
+import math
+
+from engine.runtime.work import PoolOptions, Work
+
+#: a work may take so many times as long as the longest of its group that was done
+FACTOR = 10
+#: the first of a group, of which nothing is known, so many times the floor
+UNKNOWN = 6
+#: each further attempt so many times the one before: what rightly takes long is done in the end
+PATIENCE = 4
+
+
+class TimeLimits:
+    """The limits of a pool's works: as its options say, or by what others of the group took."""
+
+    def __init__(self, options: PoolOptions) -> None:
+        self._fixed, self._floor_s = options.work_timeout_s, options.work_floor_s
+        self._longest_s: dict[str, float] = {}
+
+    def of(self, work: Work, attempt: int) -> float:
+        """Seconds; attempts are counted from 1."""
+        if self._fixed is None:
+            return math.inf
+        if self._fixed != "auto":
+            return float(self._fixed)
+        longest_s = self._longest_s.get(work.group)
+        first_s = UNKNOWN * self._floor_s
+        if longest_s is not None:
+            first_s = max(self._floor_s, FACTOR * longest_s)
+        return first_s * PATIENCE ** min(attempt - 1, PATIENCE)
+
+    def note(self, work: Work, seconds: float) -> None:
+        """A work was done."""
+        self._longest_s[work.group] = max(seconds, self._longest_s.get(work.group, 0.0))
