@@ -82,9 +82,7 @@ class RayExecutor:
             return
         if self._options.address is None:
             raise NoPlaceError(f"{lack}; ask for fewer")
-        self._say(
-            f"warning: {lack}; waiting {self._options.start_timeout_s:.0f} s for more nodes"
-        )
+        self._say(f"warning: {lack}; waiting {self._options.start_timeout_s:.0f} s for more nodes")
 
     def _loop(self, queue: WorkQueue, on_done: OnDone, should_stop: Callable[[], bool]) -> None:
         while True:

@@ -44,7 +44,7 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
         ),
         (
             ["run", "smoke", "--set", "execution.work_timeout_s=soon"],
-            "execution.work_timeout_s: is 'soon'; allowed: auto, none, or seconds, more than 0",
+            "execution.work_timeout_s: 'soon' is no time; allowed: auto, none, or seconds",
         ),
     ],
 )

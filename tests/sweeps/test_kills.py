@@ -17,6 +17,13 @@ from tests.sweeps.helpers import DATA, committed, contents
 
 TABLES = ("measures", "roc", "overlap", "minimality", "interpolation", "known")
 ALL_DATA = (*DATA, "means.zarr", "blocks", *(f"{name}.parquet" for name in TABLES))
+#: of every library that would start others when it is imported
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 SEED = int(os.environ.get("EDGESWEEP_KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 
 
@@ -29,7 +36,7 @@ class Forker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, **ONE_THREAD},
         )
 
     def drive(self, out: Path, kill_before: int = 0) -> str:
