@@ -30,6 +30,14 @@ SMALL = tiny(
 N_RACES = 4
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory) -> Path:
+    """An undisturbed run, to compare with."""
+    out = tmp_path_factory.mktemp("calm") / "run"
+    assert run_tiny(out, SMALL).exit_code == 0
+    return out
+
+
 # --- two at once --------------------------------------------------------------------------------
 
 
@@ -45,10 +53,8 @@ def _race(root: Path, gate: Any, out: Any, me: int) -> None:
         out.put((me, i, ended))
 
 
-def test_two_drivers_that_begin_at_once(tmp_path):
+def test_two_drivers_that_begin_at_once(calm, tmp_path):
     """One does the run, the other is told in a line; neither dies otherwise, and never both."""
-    calm = tmp_path / "calm"
-    assert run_tiny(calm, SMALL).exit_code == 0
     gate, out = CHILD.Barrier(2), CHILD.Queue()
     children = [CHILD.Process(target=_race, args=(tmp_path, gate, out, me)) for me in range(2)]
     for child in children:
@@ -93,7 +99,6 @@ def test_a_live_driver_is_said_and_exits_2(monkeypatch, capsys, tmp_path):
     "where",
     [
         "commits/attribute/*.json",
-        "commits/reduce/*.json",
         "epochs/0001.json",
         "epochs/0001.end.json",
         "config.yaml",
@@ -138,7 +143,7 @@ def test_a_damaged_plan_and_an_old_run_are_one_line(calm, tmp_path, monkeypatch,
 def test_a_damaged_failure_is_tried_again(calm, tmp_path, capsys):
     out = tmp_path / "run"
     poison = committed(calm)["attribute"][0]
-    assert run_tiny(out, factory=Faulty(poison=poison)).exit_code == 3
+    assert run_tiny(out, SMALL, Faulty(poison=poison)).exit_code == 3
     (out / "failures" / "attribute" / f"{poison}.json").write_bytes(b"")
     assert drive(reopen(out), PlainProgress()).exit_code == 0
     assert f"the failure of attribute/{poison} is damaged; the shard is tried again" in (
@@ -156,7 +161,7 @@ def no_links(*_: Any, **__: Any) -> None:
 
 def test_a_disk_without_hard_links_will_do(calm, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", no_links)
-    assert run_tiny(tmp_path / "run").exit_code == 0
+    assert run_tiny(tmp_path / "run", SMALL).exit_code == 0
     assert contents(tmp_path / "run", *DATA) == contents(calm, *DATA)
 
 
