@@ -1,5 +1,6 @@
 """The words about the run itself: blocks and their nodes, identity, faults, how to run it again."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -7,6 +8,7 @@ import pandas as pd
 import yaml
 
 from dashboards.data import RunData
+from dashboards.faults import faults
 from dashboards.pages import patch
 from dashboards.sites import forward_key, over_features
 from dashboards.structure import memberships
@@ -52,23 +54,10 @@ def _listed(values: pd.Series) -> str:
     return ", ".join(sorted(set(values.astype(str)))) or "nothing yet"
 
 
-def _code(names: Sequence[str], most: int = 30) -> str:
-    text = ", ".join(f"<code>{escape(n)}</code>" for n in names[:most])
-    return text + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def halved(commits: pd.DataFrame, micro_batch: int) -> list[str]:
-    """Shards that had to halve their micro-batch for memory: their bits are not promised."""
-    table = commits[(commits["stage"] == "attribute") & (commits["micro_batch"] < micro_batch)]
-    return list(table[table["rows"] > table["micro_batch"]]["shard"])
-
-
 def identity(data: RunData) -> str:
     """Run id, models, versions, shards and what went wrong."""
     commits, status = data.commits, data.status
     shards = status["shards"]
-    fewer = halved(commits, data.config["execution"]["micro_batch"])
-    again = commits[commits["attempt"] > 1]
     models = data.plan["identity"].get("models", {})
     seconds = float(commits["seconds"].sum()) if len(commits) else 0.0
     facts = {
@@ -76,17 +65,48 @@ def identity(data: RunData) -> str:
         "state": escape(status["state"]),
         "shards": f"{shards['committed']:,} of {shards['total']:,} committed, "
         f"{shards['quarantined']:,} quarantined",
-        "shards tried again": _code(list(again["shard"])) or "none",
-        "shards that halved their micro-batch": _code(fewer) or "none",
         "compute": f"{seconds:,.0f} s, on {escape(_listed(commits['device']))}",
         **{
             f"weights of {escape(name)}": f"<code>sha256 {escape(str(digest))}</code>"
             for name, digest in models.items()
         },
-        "versions": escape(", ".join(f"{k} {v}" for k, v in data.plan["versions"].items())),
+        "versions": escape(in_words(_agreed(data))),
     }
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items())
-    return f"<dl>{rows}</dl>{_stages(data)}{_faults(data)}"
+    return f"<dl>{rows}</dl>{_versions(data)}{_stages(data)}{faults(data)}"
+
+
+def in_words(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+
+
+def _agreed(data: RunData) -> dict[str, str]:
+    """The versions that the plan and every shard were made with."""
+    made_with = [v for v in data.commits["versions"] if v]
+    planned = data.plan["versions"]
+    return {k: v for k, v in planned.items() if all(m.get(k) == v for m in made_with)}
+
+
+def _versions(data: RunData) -> str:
+    """What differs between the plan and stages, or within one: a row a stage and its versions."""
+    agreed = set(_agreed(data))
+    made_with = [("plan", data.plan["versions"])]
+    made_with += zip(data.commits["stage"], data.commits["versions"], strict=True)
+    count = Counter(
+        (stage, in_words({k: v for k, v in (versions or {}).items() if k not in agreed}))
+        for stage, versions in made_with
+    )
+    if not any(words for _, words in count):
+        return ""
+    rows = [
+        [escape(stage), escape(words) or "not noted", "" if stage == "plan" else f"{n:,}"]
+        for (stage, words), n in count.items()
+    ]
+    return (
+        "<h3>Versions that differ by stage</h3><p class='note'>This run was resumed with other "
+        "versions than it was begun with; that the numbers are those of one version throughout "
+        "is not promised.</p>" + html_table(["stage", "versions", "shards"], rows, (2,))
+    )
 
 
 def _stages(data: RunData) -> str:
@@ -97,16 +117,6 @@ def _stages(data: RunData) -> str:
     ]
     table = html_table(["stage", "committed", "shards", "quarantined"], rows, (1, 2, 3))
     return f"<details><summary>Shards by stage</summary>{table}</details>"
-
-
-def _faults(data: RunData) -> str:
-    if not data.quarantined:
-        return ""
-    rows = [
-        [f"<code>{escape(shard)}</code>", escape(error)]
-        for shard, error in data.quarantined.items()
-    ]
-    return "<h3>Quarantined shards</h3>" + html_table(["shard", "its last error"], rows, ())
 
 
 def again(data: RunData) -> str:

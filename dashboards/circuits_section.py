@@ -1,6 +1,7 @@
 """The section that draws circuits, and the choice of which are drawn."""
 
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -39,7 +40,8 @@ def add_circuits(page: Page, data: RunData) -> None:
         "circuit",
         title,
         f"Information flows upwards, from the embeddings to the logits. {_nodes_in_words(data)} "
-        "A wider edge has a larger score. Drawn are the edges that ran, without those that a "
+        "A wider edge has a larger score. Drawn are the edges that ran with "
+        f"{escape(data.config['evaluate']['eval_patch'][0])} patches, without those that a "
         "threshold kept and that cannot act because no path leads through them, and of these the "
         f"{MAX_DRAWN_EDGES} strongest at most. Hover over a node for its strongest neighbours."
         f"{left if drawing.n_left_out else ''}",

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.names import FEATURES, method_name, metric_name, varying
-from dashboards.style import DASHES, SYMBOLS, Mark, marks, styled
+from dashboards.style import DASHES, SYMBOLS, Mark, log_ticks, marks, styled
 
 #: what the page shows one value of at a time, with the label of its menu
 CHOSEN = {"metric": "metric", "subset": "inputs", "model": "model", "task": "task"}
@@ -206,6 +206,7 @@ def faithfulness_figure(
     variants = sorted(set(table["variant"]))
     traces = []
     title, kind = axes_of(table)[x]
+    log = kind == "log"
     for line in _lines(table, x, [menu.name for menu in chosen], kind):
         colour, symbol = looks[line.method]
         if len(variants) > 1:
@@ -227,7 +228,7 @@ def faithfulness_figure(
     return styled(
         figure,
         height=430 if x == "n_edges" else 360,
-        xaxis={"title": {"text": title}, "type": kind, "dtick": 1 if kind == "log" else None},
+        xaxis={"title": {"text": title}, "type": kind, **(log_ticks(table[x]) if log else {})},
         yaxis={"title": {"text": "faithfulness φ"}, "range": _range(table), "dtick": 0.2},
         template={"data": {"scatter": [LOOKS]}},
     )
@@ -280,14 +281,14 @@ def smallest_faithful(results: pd.DataFrame, levels: tuple[float, ...]) -> pd.Da
     Returns:
         One row a line and level: the columns that tell lines apart, `level`, and n_edges, n_nodes,
         density and faithfulness of that circuit (NaN where no circuit of the grid reaches the
-        level), `best` (the highest faithfulness measured) and `best_n_edges`.
+        level), `best` (the highest faithfulness of a circuit with an edge) and `best_n_edges`.
     """
     table = with_series(results)
     table = table[table["subset"] == "all"]
     keys = ["metric", "model", "task", *varying(table, VARIANTS), "series", "ablation"]
     rows = []
     for key, group in table.groupby(keys, sort=True):
-        top = group.sort_values(["faithfulness", "n_edges"], ascending=[False, True]).iloc[0]
+        top = _most_faithful(group)
         for level in levels:
             enough = group[group["faithfulness"] >= level].sort_values("n_edges")
             sizes = ("n_edges", "n_nodes", "density", "faithfulness")
@@ -295,3 +296,12 @@ def smallest_faithful(results: pd.DataFrame, levels: tuple[float, ...]) -> pd.Da
             row = {**dict(zip(keys, key, strict=True)), "level": level, **found}
             rows.append({**row, "best": top["faithfulness"], "best_n_edges": top["n_edges"]})
     return pd.DataFrame(rows)
+
+
+def _most_faithful(group: pd.DataFrame) -> Mapping[str, float]:
+    """The best circuit of a line that has an edge; NaN where none was measured."""
+    measured = group[np.isfinite(group["faithfulness"]) & (group["n_edges"] > 0)]
+    if measured.empty:
+        return {"faithfulness": float("nan"), "n_edges": float("nan")}
+    ranked = measured.sort_values(["faithfulness", "n_edges"], ascending=[False, True])
+    return ranked.iloc[0].to_dict()

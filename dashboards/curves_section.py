@@ -71,9 +71,11 @@ def add_curves(page: Page, data: RunData) -> None:
 def _lines(results: pd.DataFrame) -> str:
     """What solid and dashed lines are, by the kinds of nodes."""
     kinds = set(results.get("nodes", ())) or {"heads"}
-    heads = (
-        "Solid lines keep the circuit's edges; dashed lines keep its nodes with every edge out of "
-        "them, which are many more than were selected."
+    heads = "Solid lines keep the circuit's edges" + (
+        "; dashed lines keep its nodes with every edge out of them, which are many more than were "
+        "selected."
+        if "node" in set(results["ablation"])
+        else "."
     )
     return " ".join(
         ([heads] if kinds - {FEATURES} else []) + ([FEATURE_LINES] if FEATURES in kinds else [])
@@ -144,7 +146,8 @@ def add_skill(page: Page, data: RunData) -> None:
     page.section(
         "skill",
         "Can the model do the tasks?",
-        "The full model on the evaluation prompts; accuracy is how often it prefers a good answer "
-        "to a bad one. No circuit explains what the model cannot do.",
+        f"The full model on {data.config['data']['n_eval']:,} evaluation prompts of each task; "
+        "accuracy is how often it prefers a good answer to a bad one, the logit difference by how "
+        "much, in the mean. No circuit explains what the model cannot do.",
         skill_table(data),
     )

@@ -18,8 +18,11 @@ HEADS = {
     "variance_explained": "variance explained",
     "l0": "features on",
     "dead_share": "never on",
-    "loss_recovered": "loss recovered",
 }
+#: of the model's loss, what the mean must cost for a share of that to be read
+LEAST_COST = 0.01
+#: a share beyond this, either way, is no share
+MOST_RECOVERED = 2.0
 ERRORS = {
     "node": "Errors are nodes of the graph, so that the graph of all nodes is the model.",
     "clean": "Errors keep the value that they have in the model, in every circuit.",
@@ -40,8 +43,9 @@ def add_dictionaries(page: Page, data: RunData) -> None:
         f"error. {escape(ERRORS.get(about.get('error', 'node'), ''))} Of dictionaries that the run "
         "trained: the share of the variance that the features explain, how many are on at a "
         "position, the share that is never on, and, of the next-token loss that putting the mean "
-        "in place of the site's value costs, the share that the features recover; all on the "
-        "prompts of training.",
+        "in place of the site's value costs, the share that the features recover (not defined "
+        "where that costs next to nothing; losses are in nats a token); all on the prompts of "
+        "training.",
         _sites(data, about["dictionaries"]),
         _lists(data),
         _distances(data) if about.get("error", "node") != "node" else "",
@@ -62,11 +66,13 @@ def _sites(data: RunData, chosen: Mapping[str, Any]) -> str:
             *map(escape, words(told_of(chosen, site))),
             f"{in_graph.get(site, 0):,}",
             *(_number(name, fit.get(name)) for name in HEADS),
+            _recovered(fit) if fit else "",
         ]
         for site in sites
         for fit in _fits(data, site)
     ]
     head = ["site", "dictionary", "from", "features", "nodes in the graph", *HEADS.values()]
+    head.append("loss recovered")
     return html_table(head, rows, range(3, len(head)))
 
 
@@ -111,6 +117,19 @@ def _number(name: str, value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.1f}" if name == "l0" else share(value)
+
+
+def _recovered(fit: Mapping[str, Any]) -> str:
+    """The share of the loss that the features recover; of next to nothing there is none, and the
+    losses say so."""
+    recovered, clean, mean = fit["loss_recovered"], fit["loss_clean"], fit["loss_mean"]
+    costs = mean - clean >= LEAST_COST * clean
+    if recovered is not None and costs and abs(recovered) <= MOST_RECOVERED:
+        return share(recovered)
+    return (
+        f"<span class='dim'>not defined</span><small>loss {clean:.3f}, with the mean {mean:.3f}, "
+        f"with the features {fit['loss_spliced']:.3f}</small>"
+    )
 
 
 # --- what is lost ------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 
 from dashboards.curves import meta, named, told_to_menus
 from dashboards.data import RunData
-from dashboards.names import varying
+from dashboards.names import share, varying
 from dashboards.pages import Page, choosable, entry, legend, marker
-from dashboards.style import Mark, styled
+from dashboards.style import Mark, log_ticks, styled
 
 #: columns of the table beside the area: measure -> its head
 HEADS = {
@@ -28,6 +28,19 @@ HEADS = {
 CURVE = ("aggregation", "selection", "ablation", "eval_patch", "metric", "subset")
 Meta = dict[str, str]
 FIXED = ("cell", "method_name", "model", "task", "nodes", "build_patch", "build_metric", *CURVE)
+
+
+def _told(table: pd.DataFrame, data: RunData) -> str:
+    """What the columns mean that not every run has."""
+    told = []
+    if table["low"].notna().any():
+        level = share(data.config["measures"]["level"])
+        told.append(f"Bars and ranges are {level} bootstrap intervals over evaluation prompts.")
+    if table["cost"].notna().any():
+        told.append("Cost counts forward passes of one batch, a backward pass as one.")
+    if table["stability"].notna().any():
+        told.append("Stability is how alike the rankings of resampled prompts are (1: the same).")
+    return " ".join(told)
 
 
 def _of_searches(table: pd.DataFrame) -> str:
@@ -47,12 +60,13 @@ def add_methods(page: Page, data: RunData) -> None:
     table = named(table)
     columns = told_to_menus(table, data.results)
     names = [name for name in data.marks if name in set(table["method_name"])]
+    drawn = {"areas": ("Area under faithfulness", area_figure(table, columns, data.marks))}
+    costs = cost_figure(table, columns, data.marks)
+    if costs.data:
+        drawn["costs"] = ("The same against cost", costs)
     places = [
         f"<div><h3>{words}</h3>{page.figure(name, figure, words)}</div>"
-        for name, words, figure in (
-            ("areas", "Area under faithfulness", area_figure(table, columns, data.marks)),
-            ("costs", "The same against cost", cost_figure(table, columns, data.marks)),
-        )
+        for name, (words, figure) in drawn.items()
     ]
     page.section(
         "methods",
@@ -60,11 +74,8 @@ def add_methods(page: Page, data: RunData) -> None:
         "A whole curve in one number. The area under faithfulness against the logarithm of the "
         "size rewards small circuits: higher is better. CPR is the area against the share of edges "
         "kept (higher is better); CMD the area between the curve and the model, |1 − φ| (lower is "
-        "better). Bars and ranges are bootstrap intervals over prompts. Cost counts forward passes "
-        "of one batch, a backward pass as one. Stability is how alike the rankings of resampled "
-        f"prompts are (1: the same).{_of_searches(table)} Metric, inputs and the rest "
-        "are chosen under "
-        "<a href='#curves'>Faithfulness against size</a>.",
+        f"better). {_told(table, data)}{_of_searches(table)} Metric, inputs and the rest are "
+        "chosen under <a href='#curves'>Faithfulness against size</a>.",
         legend(*(entry(data.marks[name], name) for name in names)),
         f"<div class='two'>{''.join(places)}</div>",
         _table(table, columns, data.marks),
@@ -202,8 +213,8 @@ def cost_figure(table: pd.DataFrame, columns: list[str], marks: Mapping[str, Mar
         xaxis={
             "title": {"text": "cost in forwards of one batch"},
             "type": "log",
-            "dtick": 1,
             "exponentformat": "power",
+            **log_ticks(table["cost"]),
         },
         yaxis={"title": {"text": "area"}},
     )

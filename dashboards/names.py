@@ -81,6 +81,11 @@ def share(part: float) -> str:
     return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"
 
 
+def decimal(value: float) -> str:
+    """Two decimals, never `-0.00`."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
 def varying(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     """Columns that hold more than one value; "" is none."""
     return [c for c in columns if c in rows and rows[c].astype(str).replace("", None).nunique() > 1]

@@ -4,6 +4,7 @@ Backgrounds are transparent, and every colour here has enough contrast on white 
 what must differ between the two (text, grid, the low end of a heatmap) the page sets.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -118,6 +119,16 @@ def marks(methods: Mapping[str, str]) -> dict[str, Mark]:
 def colours(names: Iterable[str], palette: tuple[str, ...]) -> dict[str, str]:
     """A colour a name, by the order of the names: the same in every figure of a page."""
     return {n: palette[i % len(palette)] for i, n in enumerate(sorted(set(names)))}
+
+
+def log_ticks(values: Iterable[float]) -> dict[str, Any]:
+    """Ticks of a logarithmic axis: a decade apart, or where the values span few at 1, 2 and 5, or
+    an axis within one decade would have none."""
+    found = [v for v in values if 0 < v < math.inf]
+    if not found or max(found) >= 10**1.5 * min(found):
+        return {"dtick": 1}
+    decades = range(math.floor(math.log10(min(found))), math.ceil(math.log10(max(found))) + 1)
+    return {"tickvals": [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]}
 
 
 def styled(

@@ -4,14 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dashboards.curves import VARIANTS, default_metric, smallest_faithful, with_series
 from dashboards.data import RunData
-from dashboards.names import NODE_METHODS, method_name, metric_name, share, varying
+from dashboards.names import NODE_METHODS, decimal, method_name, metric_name, share, varying
 from dashboards.pages import choosable
 
 LEVELS = (0.8, 0.95)
+#: what decides a circuit beside its method
+CHOOSES = ("build_patch", "build_metric", "aggregation", "selection")
 #: a model that is right less often than this on two-way questions cannot do the task
 POOR_ACCURACY = 0.6
 
@@ -33,14 +36,14 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequ
 
 def leading(data: RunData) -> pd.Series | None:
     """The point that the page leads with: the smallest edge-ablated circuit at φ ≥ 0.8, else the
-    most faithful one; all inputs, default metric."""
+    most faithful one that has an edge; all inputs, default metric."""
     if data.results.empty:
         return None
     table = with_series(data.results)
     table = table[(table["subset"] == "all") & (table["metric"] == default_metric(table))]
     if "edge" in set(table["ablation"]):
         table = table[table["ablation"] == "edge"]
-    table = table[table["faithfulness"].notna()]
+    table = table[np.isfinite(table["faithfulness"]) & (table["n_edges"] > 0)]
     enough = table[table["faithfulness"] >= LEVELS[0]]
     if len(enough):
         return enough.sort_values(["n_edges", "series"]).iloc[0]
@@ -52,23 +55,51 @@ def summary(data: RunData) -> str:
     """One paragraph in plain words."""
     best = leading(data)
     if best is None:
-        shards = data.status["shards"]
-        return (
-            f"This run is not finished: {shards['committed']} of {shards['total']} shards are done."
-        )
+        return _nothing_measured(data)
     method = method_name(best["method"], best["steps"], best.get("nodes", "heads"), long=True)
-    if best["variant"]:
-        method = f"{method} ({best['variant']})"
     chosen = "nodes, and all edges among them," if best["method"] in NODE_METHODS else "edges"
     return (
-        f"<b>{best['n_edges']:,} of {best['n_edges_possible']:,} edges "
-        f"({share(best['density'])})</b> keep <b>{100 * best['faithfulness']:.0f}%</b> of what "
-        f"{escape(best['model'])} does, by {escape(metric_name(best['metric']))} on "
-        f"{best['n_inputs']} prompts that were not used to find them."
-        f"{_by_other_metrics(data, best)} The {chosen} were chosen by {escape(method)}; "
-        f"all others were cut and fed {escape(best['eval_patch'])} values "
-        f"({escape(best['ablation'])} ablation)."
+        f"{_kept(best)}{_by_other_metrics(data, best)} Its {chosen} were chosen by "
+        f"{escape(method)}{escape(_how_chosen(data, best))}; all others were cut and fed "
+        f"{escape(best['eval_patch'])} values ({escape(best['ablation'])} ablation)."
     )
+
+
+def _nothing_measured(data: RunData) -> str:
+    shards = data.status["shards"]
+    if data.results.empty:
+        done = f"{shards['committed']:,} of {shards['total']:,} shards are done"
+        return f"This run is not finished: {done}, and no results are written yet."
+    return (
+        "This run says nothing of how faithful a circuit is: none with an edge was measured whose "
+        "faithfulness is defined, for values are not finite, or the model does no more than the "
+        "empty circuit."
+    )
+
+
+def _kept(best: pd.Series) -> str:
+    """What the leading circuit does, of what the model does, and how that was measured."""
+    phi, model = float(best["faithfulness"]), escape(best["model"])
+    size = f"{best['n_edges']:,} of {best['n_edges_possible']:,} edges ({share(best['density'])})"
+    how = (
+        f"by {escape(metric_name(best['metric']))} on {best['n_inputs']:,} prompts of "
+        f"{escape(best['task'])} that were not used to find them"
+    )
+    if phi <= 0:
+        return (
+            f"<b>No circuit run by {escape(best['ablation'])} ablation keeps any of what {model} "
+            f"does</b>, {how}. The best that was measured, {size}, is no better than the empty "
+            f"circuit (φ = {decimal(phi)})."
+        )
+    verb, more = ("keep", "") if phi <= 1 else ("reach", ", more than the model itself")
+    return f"<b>{size}</b> {verb} <b>{share(phi)}</b> of what {model} does{more}, {how}."
+
+
+def _how_chosen(data: RunData, best: pd.Series) -> str:
+    """What else than the method decided the circuit, where the run has several."""
+    told = [c for c in varying(data.results, CHOOSES) if best[c]]
+    words = "; ".join(f"{VARIANTS[c]}: {best[c]}" for c in told)
+    return f" ({words})" if words else ""
 
 
 def _by_other_metrics(data: RunData, best: pd.Series) -> str:
@@ -79,9 +110,11 @@ def _by_other_metrics(data: RunData, best: pd.Series) -> str:
         table = table[table[column] == best[column]]
     if best["metric"] == "logit_diff" or len(table) != 1 or table["faithfulness"].isna().any():
         return ""
-    kept = table["faithfulness"].iloc[0]
-    verb = "keep" if kept <= 1 else "reach"
-    return f" They {verb} {100 * kept:.0f}% of its logit difference."
+    kept = float(table["faithfulness"].iloc[0])
+    if kept <= 0:
+        return f" Of its logit difference this circuit keeps nothing (φ = {decimal(kept)})."
+    verb = "keeps" if kept <= 1 else "reaches"
+    return f" Of its logit difference this circuit {verb} {share(kept)}."
 
 
 def warnings(data: RunData) -> str:
@@ -90,13 +123,18 @@ def warnings(data: RunData) -> str:
         f"{row['model']} cannot do {row['task']} (accuracy {_number(row['accuracy'])}, logit "
         f"difference {_number(row['logit_diff'])}): its circuits explain little."
         for row in skills(data)
-        if cannot(row)
+        if can(row) == "no"
     ]
     shards = data.status["shards"]
-    if shards["quarantined"]:
+    if n_bad := int(data.commits["n_bad"].fillna(0).sum()):
         found.append(
-            f"{shards['quarantined']} shards failed and were left out; "
-            f"edgesweep resume {data.path} tries them again. They are listed under The run."
+            f"{n_bad:,} values are not finite, and what stands on them is left out of the figures; "
+            "The run says of which cells."
+        )
+    if n := shards["quarantined"]:
+        found.append(
+            f"{n:,} shard{'s' * (n > 1)} failed and {'were' if n > 1 else 'was'} left out; "
+            f"edgesweep resume {data.path} tries again. The run says what is missing for it."
         )
     elif shards["committed"] < shards["total"] and not data.results.empty:
         found.append(
@@ -118,11 +156,13 @@ def skills(data: RunData) -> list[dict[str, Any]]:
     return [{name: event.get(name) for name in fields} for event in rows.values()]
 
 
-def cannot(skill: Mapping[str, Any]) -> bool:
-    """Whether the model cannot do a task: near chance, or the bad answers preferred."""
+def can(skill: Mapping[str, Any]) -> str:
+    """Whether the model can do a task: `no` near chance, or where the bad answers are preferred;
+    `not known` where its values are not finite."""
     accuracy, logit_diff = skill["accuracy"], skill["logit_diff"]
-    poor = accuracy is not None and accuracy < POOR_ACCURACY
-    return bool(poor or (logit_diff is not None and logit_diff <= 0))
+    if pd.isna(accuracy) or pd.isna(logit_diff):
+        return "not known"
+    return "no" if accuracy < POOR_ACCURACY or logit_diff <= 0 else "yes"
 
 
 def skill_table(data: RunData) -> str:
@@ -137,7 +177,7 @@ def skill_table(data: RunData) -> str:
             escape(r["task"]),
             _number(r["accuracy"]),
             _number(r["logit_diff"]),
-            "<span class='bad'>no</span>" if cannot(r) else "yes",
+            can(r) if can(r) == "yes" else f"<span class='bad'>{can(r)}</span>",
         ]
         for r in found
     ]
@@ -147,7 +187,7 @@ def skill_table(data: RunData) -> str:
 
 
 def _number(value: Any) -> str:
-    return "not measured" if value is None or pd.isna(value) else f"{value:.2f}"
+    return "not finite" if pd.isna(value) else decimal(value)
 
 
 # --- the key table -----------------------------------------------------------------------------
@@ -165,8 +205,7 @@ def key_table(data: RunData) -> str:
         told = [escape(str(first[c])) for c in ("series", "ablation", *several)]
         body = "".join(f"<td>{text}</td>" for text in told)
         body += "".join(f"<td class=n>{_size(level)}</td>" for level in levels)
-        body += f"<td class=n>{first['best']:.2f}"
-        body += f"<small>at {int(first['best_n_edges']):,}</small></td>"
+        body += f"<td class=n>{_best(first)}</td>"
         meta = {c: first[c] for c in lines if c != "series"}
         rows.append(f"<tr {choosable(meta)}>{body}</tr>")
     heads = "".join(f"<th>{h}</th>" for h in ("scored by", "ablation", *several))
@@ -175,6 +214,12 @@ def key_table(data: RunData) -> str:
         f"<div class='scroll'><table><tr>{heads}<th class=n>best φ</th></tr>"
         f"{''.join(rows)}</table></div>"
     )
+
+
+def _best(row: Mapping[Any, Any]) -> str:
+    if pd.isna(row["best"]):
+        return "<span class='dim'>not defined</span>"
+    return f"{decimal(row['best'])}<small>at {int(row['best_n_edges']):,}</small>"
 
 
 def _size(row: Mapping[Any, Any]) -> str:

@@ -74,9 +74,13 @@ def known(run: RunDirectory) -> pd.DataFrame:
 def commits(run: RunDirectory) -> pd.DataFrame:
     """One row a committed shard: stage, shard, and what its record says of how it was done."""
     log = CommitLog(run)
-    fields = ("stage", "shard", "rows", "seconds", "attempt", "micro_batch", "device", "epoch")
+    fields = (
+        *("stage", "shard", "rows", "seconds", "attempt", "micro_batch", "device", "epoch"),
+        *("versions", "n_bad", "bad"),  # only some records have the last two
+    )
     records = [record for stage in log.stages() for record in log.committed(stage).values()]
-    return pd.DataFrame([{name: r[name] for name in fields} for r in records], columns=list(fields))
+    rows = [{name: record.get(name) for name in fields} for record in records]
+    return pd.DataFrame(rows, columns=list(fields))
 
 
 def committed_writes(run: RunDirectory, store: str, array: str) -> list[dict[str, Any]]:

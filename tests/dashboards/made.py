@@ -371,7 +371,9 @@ CONFIG: dict[str, Any] = {
         "selection": ["topk_abs"],
         "eval_patch": ["counterfactual"],
     },
+    "data": {"n_eval": 8},
     "blocks": {"fit": "none"},
+    "measures": {"level": 0.95},
     "execution": {"micro_batch": 4},
 }
 

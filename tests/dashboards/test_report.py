@@ -1,14 +1,16 @@
 """The page of a real run, read and opened in a real browser."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from dashboards.circuits_section import draw_circuits
 from dashboards.data import load_run, named_circuits
+from dashboards.faults import MOST_NAMED
 from dashboards.report import render, write_report
-from dashboards.text import leading
+from dashboards.text import leading, summary
 from sweeps.config import load_config
 from sweeps.launch import drive, start
 from sweeps.progress import Silence
@@ -156,10 +158,75 @@ def test_faults_are_listed_with_their_errors(run):
         commits=data.commits.assign(micro_batch=1, rows=4, attempt=2),
     )
     text = render(hurt)
-    assert "1 shards failed and were left out" in text
-    assert "MemoryError: &lt;no room&gt;" in text
-    assert "<dt>shards that halved their micro-batch</dt><dd><code>" in text
-    assert "<dt>shards tried again</dt><dd><code>" in text
+    assert "1 shard failed and was left out" in text
+    assert "<td>given up: MemoryError: &lt;no room&gt;</td>" in text
+    assert "<td>out of memory: 1 prompts at once, not 4</td>" in text
+    assert "<td>failed, and done at attempt 2</td>" in text
+    assert "the cell has no scores of all inputs, and so no circuit and no row" in text
+    assert f"and {len(data.commits) - MOST_NAMED} more of this kind" in text
+    assert "Nothing went wrong" in render(data)
+
+
+def test_values_that_are_not_finite_are_told_by_cell_and_drawn_nowhere(run):
+    data = load_run(run)
+    first = data.commits["shard"].str.startswith("eap-") & (data.commits["stage"] == "evaluate")
+    commits = data.commits.assign(
+        n_bad=first.map({True: 3, False: None}), bad=first.map({True: {"kl": 3}, False: None})
+    )
+    of_eap = data.results["method"] == "eap"
+    nothing = {"value": np.nan, "value_full": np.nan, "faithfulness": np.nan}
+    blank = {c: data.results[c].mask(of_eap, v) for c, v in nothing.items()}
+    skill = {"event": "skill", "model": "tiny-random", "task": "ioi", "accuracy": 0.0}
+    hurt = dataclasses.replace(
+        data,
+        results=data.results.assign(**blank),
+        commits=commits,
+        log=(*data.log, {**skill, "logit_diff": None}),
+    )
+    text = render(hurt)
+    shards = int(first.sum())
+    assert f"<td>not finite: {3 * shards} values of kl</td><td>EAP: tiny-random on ioi+agre" in text
+    assert f"<code>evaluate, in {shards} of its shards</code>" in text
+    assert f"{3 * shards} values are not finite, and what stands on them is left out" in text
+    assert "<span class='dim'>not defined</span>" in text  # the best circuit of such a line
+    assert "<td class=n>not finite</td><td class=n><span class='bad'>not known</span>" in text
+    assert leading(hurt)["method"] == "ig_inputs"
+    words = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r">-?(nan|inf)%?<", words)
+    all_gone = {c: data.results[c] * np.nan for c in nothing}
+    nothing_left = dataclasses.replace(hurt, results=data.results.assign(**all_gone))
+    assert "says nothing of how faithful a circuit is" in render(nothing_left)
+
+
+def test_no_headline_of_nothing(run):
+    data = load_run(run)
+
+    def headline(**changes):
+        return summary(dataclasses.replace(data, results=data.results.assign(**changes)))
+
+    none = headline(faithfulness=np.where(data.results["n_edges"] == 0, 0.0, -0.2))
+    assert "No circuit run by edge ablation keeps any of what tiny-random does" in none
+    assert "(φ = -0.20)" in none
+    assert "<b>0 of" not in none
+    assert "reach <b>130%</b> of what tiny-random does, more than the model" in headline(
+        faithfulness=1.3
+    )
+    assert "prompts of ioi+agreement that were not used" in none
+    assert "says nothing of how faithful a circuit is" in headline(n_edges=0)
+
+
+def test_versions_are_told_by_stage_where_they_differ(run):
+    data = load_run(run)
+    assert "Versions that differ" not in render(data)
+    planned = data.plan["versions"]
+    late = data.commits["stage"] == "evaluate"
+    mixed = [{**planned, "torch": "9.9<"} if new else planned for new in late]
+    text = render(dataclasses.replace(data, commits=data.commits.assign(versions=mixed)))
+    assert f"<td>evaluate</td><td>torch 9.9&lt;</td><td class=n>{late.sum()}</td>" in text
+    assert f"<td>attribute</td><td>torch {planned['torch']}</td>" in text
+    agreed = re.search(r"<dt>versions</dt><dd>(.*?)</dd>", text).group(1)
+    assert "torch" not in agreed
+    assert f"numpy {planned['numpy']}" in agreed
 
 
 def test_what_is_not_there_is_said_to_be_absent(run):
