@@ -57,8 +57,8 @@ def _note(across: str, data: RunData) -> str:
     means = "; values are means over seeds" if len(seeds) > 1 else ""
     told = {
         "method": f"Two methods on the same {drawn}{draws}{means}.",
-        "task": f"One method on two tasks: {drawn}{draws}{means}. Read it beside what two draws of "
-        "one task share, if there are some: more than that no two tasks can be expected to.",
+        "task": f"One method on two tasks: {drawn}{draws}{means}. Where prompts are drawn more "
+        "than once, two draws of one task say how much two tasks could share at the most.",
         "seed": f"One method on one task, {drawn}{draws}; values are means over pairs of draws.",
     }
     return told[across]
@@ -89,9 +89,9 @@ def _told(data: RunData) -> pd.DataFrame:
     """The table with the figure that each row is in, both methods' names, and what is compared."""
     table = data.overlap
     if "across" not in table:  # a run of an older version compares methods alone
-        same = {f"{name}_{end}": "all" for name in ("subset", "task") for end in "ab"}
-        table = table.assign(across="method", **same, seed_a=0, seed_b=0, chance=np.nan)
-        table = table.assign(task_a=table["task"], task_b=table["task"])
+        ends = {"task": table["task"], "subset": "all", "seed": 0}
+        same = {f"{name}_{end}": value for name, value in ends.items() for end in "ab"}
+        table = table.assign(across="method", chance=np.nan, **same)
     table = table[table["measure"].isin(["spearman", "jaccard"])]
     names, several = _names(data), len({*table["task_a"], *table["task_b"]}) > 1
     searches = {key for key, cell in data.cells.items() if is_search(cell)}
@@ -168,5 +168,9 @@ def _text(value: float, chance: float) -> str:
     """A value, and in brackets what chance would give where that is no 0."""
     if np.isnan(value):
         return ""
-    by_chance = "" if np.isnan(chance) or chance == 0 else f"<br>({chance:.2g})"
+    by_chance = "" if np.isnan(chance) or chance == 0 else f"<br>({_small(chance)})"
     return f"{round(value, 2) + 0.0:.2f}{by_chance}"
+
+
+def _small(chance: float) -> str:
+    return f"{chance:.2f}" if chance >= 0.01 else "&lt;0.01"

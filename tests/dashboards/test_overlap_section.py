@@ -9,6 +9,7 @@ import pytest
 from dashboards.data import load_run
 from dashboards.overlap_section import FOUND, RANKS, add_overlap, overlap_figures
 from dashboards.pages import Page
+from dashboards.text import skill_table, skills
 from tests.dashboards import made
 
 
@@ -50,7 +51,7 @@ def test_tasks_and_draws_are_set_against_each_other_method_by_method(data):
     rows = [
         across("task", ("ioi", 0), ("agreement", 0), 0.2),
         across("task", ("ioi", 1), ("agreement", 1), 0.4),
-        across("seed", ("all", 0), ("all", 1), 0.7),
+        {**across("seed", ("all", 0), ("all", 1), 0.7), "chance": 0.001},
         across("seed", ("ioi", 0), ("ioi", 1), 0.8),
     ]
     mixed = dataclasses.replace(data, overlap=pd.DataFrame(rows))
@@ -61,6 +62,7 @@ def test_tasks_and_draws_are_set_against_each_other_method_by_method(data):
     assert (list(heat.x), list(heat.y)) == (["ioi · agreement"], ["EAP"])
     assert np.asarray(heat.z, float) == pytest.approx(0.3)
     assert heat.text[0][0] == "0.30<br>(0.05)"
+    assert draws.data[0].text[0][0] == "0.70<br>(&lt;0.01)"
     assert list(heat.customdata[0][0]) == pytest.approx([0.05, 400, 2])
     assert list(draws.data[0].x) == ["ioi+agreement", "ioi"]
     assert np.asarray(draws.data[0].z, float)[0] == pytest.approx([0.7, 0.8])
@@ -86,3 +88,11 @@ def test_the_circuit_of_a_search_has_a_figure_of_its_own(data):
     assert list(found) == [FOUND]
     assert list(found[FOUND].data[0].y) == ["EAP", "ACDC · τ 0.01"]
     assert np.asarray(found[FOUND].data[0].z, float)[0, 1] == 0.5
+
+
+def test_what_the_model_can_do_is_told_of_every_draw(data):
+    said = {"event": "skill", "model": "toy-lm", "task": "ioi", "logit_diff": 2.0}
+    log = tuple({**said, "seed": seed, "accuracy": 1 - seed / 2} for seed in (0, 1))
+    assert [row["accuracy"] for row in skills(dataclasses.replace(data, log=log))] == [1, 0.5]
+    assert "<th>seed</th>" in skill_table(dataclasses.replace(data, log=log))
+    assert "<th>seed</th>" not in skill_table(dataclasses.replace(data, log=log[:1]))
