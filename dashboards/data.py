@@ -22,7 +22,8 @@ from dashboards.names import (
 from dashboards.style import Mark, marks
 from storage import CommitLog, RunDirectory, readers
 from storage.arrays import has_array, read_static
-from storage.rundir import AGGREGATES
+from storage.manifest import check
+from storage.rundir import AGGREGATES, REPORT
 from storage.status import status
 
 #: how a ranking of edges becomes circuits
@@ -136,20 +137,29 @@ class RunData:
         return np.isin(np.arange(len(scores)), known["edge"])
 
 
-def load_run(path: Path) -> RunData:
-    """Read a run, finished or not. Raises StorageError if there is none."""
+def load_run(path: Path, state: str | None = None) -> RunData:
+    """Read a run, finished or not.
+
+    Args:
+        state: what it is about to be, of a run whose driver writes its page.
+
+    Raises:
+        StorageError: there is none, or a file of it is not what its driver wrote.
+    """
     run = RunDirectory.open(path)
+    check(run, but=(REPORT,))
     cells = [cell["key"] for cell in run.plan["cells"]]
     aggregation = str(run.config["evaluate"]["aggregation"][0])
-    written = readers.committed_arrays(run, AGGREGATES)
+    committed = readers.Committed(run)
+    written = committed.arrays(AGGREGATES)
     reduced = [cell for cell in cells if f"{cell}/{aggregation}" in written]
     graphs = {cell: graph for cell in cells if (graph := _graph(run, cell)) is not None}
-    found = {cell: _scores(run, cell, aggregation, graphs) for cell in reduced}
+    found = {cell: _scores(committed, cell, aggregation, graphs) for cell in reduced}
     return RunData(
         path=Path(path),
         plan=run.plan,
         config=run.config,
-        status=status(run),
+        status=status(run, but=(REPORT,)) | ({"state": state} if state else {}),
         results=_told(readers.results(run), run.plan),
         circuits=_told(readers.circuits(run), run.plan),
         blocks=readers.blocks(run),
@@ -198,11 +208,12 @@ def _quarantined(log: CommitLog) -> dict[str, str]:
 
 
 def _scores(
-    run: RunDirectory, cell: str, aggregation: str, graphs: Mapping[str, GraphTables]
+    committed: readers.Committed, cell: str, aggregation: str, graphs: Mapping[str, GraphTables]
 ) -> np.ndarray | None:
     """Aggregated scores; of lists of edges, those that were found and not the room for more."""
-    scores = readers.aggregate(run, cell, aggregation)
-    listed = any(about["key"] == cell and about.get("keep") for about in run.plan["cells"])
+    scores = committed.aggregate(cell, aggregation)
+    cells = committed.run.plan["cells"]
+    listed = any(about["key"] == cell and about.get("keep") for about in cells)
     if scores is None or not listed:
         return scores
     return scores[: graphs[cell].n_edges] if cell in graphs else None

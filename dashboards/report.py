@@ -23,7 +23,9 @@ from dashboards.roc_section import add_known
 from dashboards.scores_section import add_histograms
 from dashboards.style import IN_THE_DARK
 from dashboards.text import summary, warnings
+from storage import RunDirectory
 from storage.atomic import replace
+from storage.manifest import vouch_for
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SECTIONS = (
@@ -49,17 +51,28 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
     Args:
         run_dir: the run's directory.
-        out: where to; `report.html` in the run's directory if None.
+        out: where to; if None `report.html` in the run's directory, for which the manifest of a
+            finished run then vouches.
 
     Returns:
         Where it was written.
 
     Raises:
-        StorageError: no run there, or the page cannot be written.
+        StorageError: no run there, a file of it is not what its driver wrote, or the page cannot
+            be written.
     """
-    target = out or run_dir / "report.html"
-    replace(target, render(load_run(run_dir)).encode())
-    return target
+    run, data = RunDirectory.open(run_dir), page_bytes(run_dir)
+    if out is not None and out.resolve() != run.report.resolve():
+        replace(out, data)
+        return out
+    replace(run.report, data)
+    vouch_for(run, run.report.name, data)
+    return out or run_dir / run.report.name
+
+
+def page_bytes(run_dir: Path, state: str | None = None) -> bytes:
+    """The page, of a run that is about to be in `state`; in the one that it is in if None."""
+    return render(load_run(run_dir, state)).encode()
 
 
 def render(data: RunData) -> str:

@@ -1,6 +1,7 @@
 """Zarr arrays, written so that a crash cannot pass for data. The only module that imports zarr.
 
-1. The driver creates every array before an actor starts; workers only open them.
+1. The driver creates every array before an actor starts; workers only open them. Metadata follows
+   from the plan, and is mended where it is not as planned.
 2. A block of rows is written whole, by one writer, on chunk borders: two writers in one chunk lose
    half of their rows without a word.
 3. Chunks carry crc32c; unwritten floats read as NaN; empty chunks are written. A chunk that is
@@ -13,23 +14,26 @@ Names are paths inside a store, "cell/scores". Metadata is never consolidated.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.errors import ContainsArrayError, ContainsGroupError
 
-from storage.atomic import fsync_files, fsync_folder
+from storage.atomic import fsync_files, replace, to_json
 from storage.errors import StorageError, storage_errors
 
 Array = zarr.Array
+METADATA = "zarr.json"
+DIGEST = "digest"
 _WRITE_EMPTY: Any = {"write_empty_chunks": True}  # not stored by zarr: to be given at every open
 
 
@@ -43,84 +47,73 @@ def create_array(
     compress: bool = False,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Creates an array with nothing in it: floats NaN, all else 0. Does nothing if the same array
-    is there. Dense scores barely compress; `compress` (zstd) pays for sparse and bool arrays.
-    Raises StorageError if the array there has another shape, chunks or type, or on disk errors."""
-    shape, chunks = tuple(shape), tuple(max(1, c) for c in chunks)
-    if not (store / name / "zarr.json").exists():
-        _create(store / name, shape, chunks, dtype, compress, dict(attributes or {}))
-    _check_same(open_array(store, name), store / name, shape, chunks, dtype)
-    _mend_groups(store, name)
+    """Creates an array with nothing in it: floats NaN, all else 0. Of one that is there the chunks
+    stay, and metadata that is not as given (half written, damaged), its groups' too, is written
+    anew. Dense scores barely compress; `compress` (zstd) pays for sparse and bool arrays. Raises
+    StorageError on disk errors."""
+    told = json.dumps(dict(attributes or {}), sort_keys=True)
+    chunks = tuple(max(1, c) for c in chunks)
+    for parent in reversed(Path(name).parents):
+        _put_metadata(store / parent, _group_metadata())
+    _put_metadata(store / name, _array_metadata(tuple(shape), chunks, dtype, compress, told))
 
 
-def _create(
-    folder: Path,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dtype: str,
-    compress: bool,
-    attributes: dict[str, Any],
-) -> None:
-    """As a store of its own: Zarr makes the groups above an array with hard links, which not every
-    disk has."""
-    codecs = [ZstdCodec(level=3), Crc32cCodec()] if compress else [Crc32cCodec()]
-    with storage_errors(folder):
-        with suppress(ContainsArrayError):  # another driver has just made it
-            zarr.create_array(
-                folder,
-                shape=shape,
-                chunks=chunks,
-                dtype=dtype,
-                fill_value=math.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype).item(),
-                compressors=codecs,
-                attributes=attributes,
-                config=_WRITE_EMPTY,
-            )
-        fsync_files([folder / "zarr.json"], folder)
+def _put_metadata(folder: Path, wanted: bytes) -> None:
+    path = folder / METADATA
+    with storage_errors(path, "read"):
+        if path.is_file() and path.read_bytes() == wanted:
+            return
+    replace(path, wanted)
 
 
-def _open_group(folder: Path) -> zarr.Group:
-    """Makes it if it is not there; of two drivers that make it at once one finds it made."""
-    try:
-        return zarr.open_group(folder, mode="a", use_consolidated=False)
-    except ContainsGroupError:
-        return zarr.open_group(folder, mode="r+", use_consolidated=False)
+@cache
+def _group_metadata() -> bytes:
+    made: Any = {}
+    zarr.open_group(made, mode="w", zarr_format=3)
+    return made[METADATA].to_bytes()
 
 
-def _check_same(
-    array: Array, path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
-) -> None:
-    there = (array.shape, array.chunks, array.dtype)
-    if there != (shape, chunks, np.dtype(dtype)):
-        raise StorageError(
-            f"{path} is an array of shape {there[0]}, chunks {there[1]}, {there[2]}; the plan has "
-            f"{shape}, {chunks}, {dtype}; start the run in another folder"
-        )
-
-
-def _mend_groups(store: Path, name: str) -> None:
-    """The groups above an array; a driver that was killed may have left it without."""
-    parents = [store / parent for parent in reversed(Path(name).parents)]
-    for folder in [f for f in parents if not (f / "zarr.json").exists()]:
-        with storage_errors(folder):
-            _open_group(folder)
-            fsync_files([folder / "zarr.json"], store)
+@lru_cache(maxsize=256)  # a run has few kinds of arrays, and many of each
+def _array_metadata(
+    shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, compress: bool, attributes: str
+) -> bytes:
+    """What zarr writes for such an array."""
+    made: Any = {}
+    zarr.create_array(
+        made,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        fill_value=math.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype).item(),
+        compressors=[ZstdCodec(level=3), Crc32cCodec()] if compress else [Crc32cCodec()],
+        attributes=json.loads(attributes),
+        zarr_format=3,
+    )
+    return made[METADATA].to_bytes()
 
 
 def open_array(store: Path, name: str, mode: str = "r") -> Array:
-    """mode "r", or "r+" for a worker that will write. Raises StorageError if it is not there."""
+    """mode "r", or "r+" for a worker that will write. Raises StorageError if it is not there or its
+    metadata is damaged."""
     if mode not in ("r", "r+"):
         raise ValueError(f"mode is {mode!r}; it is r or r+ (create_array creates)")
     path = store / name
-    if not (path / "zarr.json").is_file():
+    if not (path / METADATA).is_file():
         raise StorageError(f"{path}: no such array; the driver creates it before work starts")
     with storage_errors(path, "read"):
-        array: Any = zarr.open_array(path, mode=mode)
-        return array.with_config(_WRITE_EMPTY)
+        try:
+            array: Any = zarr.open_array(path, mode=mode)
+            return array.with_config(_WRITE_EMPTY)
+        except Exception as error:  # zarr has many kinds for metadata that is none
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise StorageError(
+                f"{path / METADATA} is damaged; resume the run to mend it"
+            ) from error
 
 
 def has_array(store: Path, name: str) -> bool:
-    return (store / name / "zarr.json").is_file()
+    return (store / name / METADATA).is_file()
 
 
 def crc_of(values: np.ndarray) -> int:
@@ -137,7 +130,7 @@ def write_rows(array: Array, start: int, values: np.ndarray) -> int:
     """
     stop = start + len(values)
     _check_block(array, start, stop, values)
-    folder = _folder(array)
+    folder = folder_of(array)
     with storage_errors(folder):
         array[start:stop] = values
         fsync_files((folder / key for key in chunk_keys(array, start, stop)), folder)
@@ -145,7 +138,7 @@ def write_rows(array: Array, start: int, values: np.ndarray) -> int:
 
 
 def _check_block(array: Array, start: int, stop: int, values: np.ndarray) -> None:
-    name, n_rows, per_chunk = _folder(array), array.shape[0], array.chunks[0]
+    name, n_rows, per_chunk = folder_of(array), array.shape[0], array.chunks[0]
     if values.dtype != array.dtype or values.shape[1:] != array.shape[1:]:
         raise ValueError(
             f"{name} holds rows {array.shape[1:]} of {array.dtype}; "
@@ -159,7 +152,8 @@ def _check_block(array: Array, start: int, stop: int, values: np.ndarray) -> Non
         )
 
 
-def _folder(array: Array) -> Path:
+def folder_of(array: Array) -> Path:
+    """Where an array lies."""
     store: Any = array.store
     return Path(store.root) / array.path
 
@@ -178,7 +172,7 @@ def chunk_keys(array: Array, start: int, stop: int) -> list[str]:
 def read_rows(array: Array, start: int, stop: int) -> np.ndarray:
     """Rows [start, stop) as stored. Raises StorageError where a chunk is missing or its checksum is
     wrong; NaN fill never passes for data here."""
-    folder = _folder(array)
+    folder = folder_of(array)
     missing = [key for key in chunk_keys(array, start, stop) if not (folder / key).is_file()]
     if missing:
         raise StorageError(
@@ -187,9 +181,12 @@ def read_rows(array: Array, start: int, stop: int) -> np.ndarray:
     with storage_errors(folder, "read"):
         try:
             return np.asarray(array[start:stop])
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:  # of a chunk, or of metadata that was changed
+            if isinstance(error, OSError) and error.errno:
+                raise
+            cause = " ".join(str(error).split())
             raise StorageError(
-                f"{folder}: rows {start}..{stop} are damaged ({error}); resume the run to redo them"
+                f"{folder}: rows {start}..{stop} are damaged ({cause}); resume the run to redo them"
             ) from error
 
 
@@ -202,23 +199,41 @@ def verify(array: Array, start: int, rows: int, crc: int) -> bool:
 
 
 def write_static(
-    store: Path, name: str, values: np.ndarray, attributes: Mapping[str, Any] | None = None
+    store: Path,
+    name: str,
+    values: np.ndarray,
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    compress: bool = False,
 ) -> None:
-    """Writes a small array that the plan fixes (edge tables), in one chunk. Driver only."""
-    create_array(store, name, values.shape, values.shape, values.dtype.name, attributes=attributes)
-    if values.size:
-        write_rows(open_array(store, name, "r+"), 0, values)
+    """Writes an array that no shard commits (edge tables, masks), in one chunk, with a digest of
+    itself. Done again it mends what is not as given, and else changes nothing. Driver only."""
+    told = dict(attributes or {})
+    told[DIGEST] = _digest(values, told)
+    dtype, shape = values.dtype.name, values.shape
+    create_array(store, name, shape, shape, dtype, compress=compress, attributes=told)
+    array = open_array(store, name, "r+")
+    if values.size and not verify(array, 0, len(values), crc_of(values)):
+        write_rows(array, 0, values)
 
 
 def read_static(store: Path, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """The values and the attributes of what `write_static` wrote."""
+    """The values and the attributes of what `write_static` wrote. Raises StorageError if they are
+    not what was written."""
     array = open_array(store, name)
     values = read_rows(array, 0, array.shape[0]) if array.size else np.asarray(array[...])
-    return values, dict(array.attrs)
+    attributes = dict(array.attrs)
+    if attributes.pop(DIGEST, None) != _digest(values, attributes):
+        raise StorageError(f"{store / name} is not what was written; resume the run to mend it")
+    return values, attributes
+
+
+def _digest(values: np.ndarray, attributes: Mapping[str, Any]) -> str:
+    crc = crc_of(values) if values.size else 0
+    about = to_json([values.dtype.name, list(values.shape), crc, dict(attributes)])
+    return hashlib.sha256(about).hexdigest()
 
 
 def make_store(store: Path) -> None:
     """An empty Zarr store. Driver only."""
-    with storage_errors(store):
-        _open_group(store)
-        fsync_folder(store)
+    _put_metadata(store, _group_metadata())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.arrays import crc_of, open_array, read_rows, write_rows
+from storage.arrays import Array, crc_of, folder_of, open_array, read_rows, write_rows
 from storage.atomic import replace
 from storage.commits import CommitLog
 from storage.errors import StorageError, storage_errors
@@ -35,13 +35,17 @@ def write_file(run: RunDirectory, name: str, data: bytes) -> Write:
 
 def read_block(run: RunDirectory, write: Mapping[str, Any]) -> np.ndarray:
     """The rows of a write, checked against its crc. Raises StorageError if they differ."""
-    array = open_array(run.path / write["store"], write["array"])
+    return checked_rows(open_array(run.path / write["store"], write["array"]), write)
+
+
+def checked_rows(array: Array, write: Mapping[str, Any]) -> np.ndarray:
+    """The same of an array that is open."""
     start, rows = write["start"], write["rows"]
     values = read_rows(array, start, start + rows)
     if crc_of(values) != write["crc"]:
         raise StorageError(
-            f"{run.path / write['store'] / write['array']}: rows {start}..{start + rows} are not "
-            "what was committed; resume the run to redo them"
+            f"{folder_of(array)}: rows {start}..{start + rows} are not what was committed; resume "
+            "the run to redo them"
         )
     return values
 

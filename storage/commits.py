@@ -25,6 +25,7 @@ from typing import Any
 from storage.atomic import fsync_folder, make_folder, put_if_absent, replace, to_json
 from storage.epochs import BAD, Epochs
 from storage.errors import DamagedRecord, Fenced, StorageError, storage_errors
+from storage.manifest import remove_manifest
 from storage.records import Record, read_record, seal
 from storage.rundir import COMMITS, FAILURES, RunDirectory
 
@@ -43,6 +44,7 @@ class CommitLog:
         self.epochs = Epochs(self.root)
         self.epoch: int | None = None
         self.epoch_began = 0.0
+        self._is_sealed = True
 
     def claim_epoch(self, take_over: bool = False, **about: Any) -> int:
         """Becomes the driver of this run; an older driver stops at its next commit. Raises Busy if
@@ -88,6 +90,7 @@ class CommitLog:
         self.check_fence()
         record = {**receipt, "stage": stage, "shard": shard, "epoch": self.epoch}
         record.setdefault("versions", self.versions)
+        self._unseal()
         written = put_if_absent(self._path(stage, shard), seal(record))
         self._clear(stage, shard)
         return written
@@ -157,6 +160,7 @@ class CommitLog:
         """Un-commits a shard: its record goes to commits/bad/, the reason beside it. Returns
         where it is. Raises Fenced, StorageError."""
         self.check_fence()
+        self._unseal()
         source = self._path(stage, shard)
         folder = self.root / COMMITS / BAD / stage
         make_folder(folder)
@@ -171,6 +175,12 @@ class CommitLog:
         note = {"reason": reason, "time": round(time.time(), 3), "epoch": self.epoch}
         replace(folder / f"{shard}.{n}.reason", to_json(note))
         return target
+
+    def _unseal(self) -> None:
+        """What is committed is about to change: the tables are of what was."""
+        if self._is_sealed:
+            remove_manifest(self.root)
+            self._is_sealed = False
 
     def _read(self, path: Path) -> Record:
         """A commit or failure record; its name must be what it says of itself."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from storage.arrays import has_array, open_array, read_rows
-from storage.blocks import read_block
+from storage.arrays import has_array, open_array
+from storage.blocks import checked_rows
 from storage.commits import CommitLog
+from storage.errors import StorageError
+from storage.manifest import vouched
 from storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS, RunDirectory
 from storage.tables import (
     BLOCKS_COLUMNS,
@@ -22,53 +25,62 @@ from storage.tables import (
     OVERLAP_COLUMNS,
     RESULTS_COLUMNS,
     ROC_COLUMNS,
-    read_table,
+    Columns,
+    empty_table,
+    table_of,
 )
 
 
 def results(run: RunDirectory) -> pd.DataFrame:
     """results.parquet; no rows before it is written."""
-    return read_table(run.results, RESULTS_COLUMNS)
+    return _table(run, run.results, RESULTS_COLUMNS)
 
 
 def circuits(run: RunDirectory) -> pd.DataFrame:
     """circuits.parquet; no rows before it is written."""
-    return read_table(run.circuits, CIRCUITS_COLUMNS)
+    return _table(run, run.circuits, CIRCUITS_COLUMNS)
 
 
 def blocks(run: RunDirectory) -> pd.DataFrame:
     """blocks.parquet; no rows before it is written."""
-    return read_table(run.blocks, BLOCKS_COLUMNS)
+    return _table(run, run.blocks, BLOCKS_COLUMNS)
 
 
 def measures(run: RunDirectory) -> pd.DataFrame:
     """measures.parquet, what curves and rankings come to; empty if there is none."""
-    return read_table(run.measures, MEASURES_COLUMNS)
+    return _table(run, run.measures, MEASURES_COLUMNS)
 
 
 def roc(run: RunDirectory) -> pd.DataFrame:
     """roc.parquet, how rankings find a known circuit; empty if there is none."""
-    return read_table(run.roc, ROC_COLUMNS)
+    return _table(run, run.roc, ROC_COLUMNS)
 
 
 def overlap(run: RunDirectory) -> pd.DataFrame:
     """overlap.parquet, how far two cells' scores agree; empty if there is none."""
-    return read_table(run.overlap, OVERLAP_COLUMNS)
+    return _table(run, run.overlap, OVERLAP_COLUMNS)
 
 
 def minimality(run: RunDirectory) -> pd.DataFrame:
     """minimality.parquet, what each edge of a circuit is needed for; empty if there is none."""
-    return read_table(run.minimality, MINIMALITY_COLUMNS)
+    return _table(run, run.minimality, MINIMALITY_COLUMNS)
 
 
 def interpolation(run: RunDirectory) -> pd.DataFrame:
     """interpolation.parquet, single edges moved from clean to patch; empty if there is none."""
-    return read_table(run.interpolation, INTERPOLATION_COLUMNS)
+    return _table(run, run.interpolation, INTERPOLATION_COLUMNS)
 
 
 def known(run: RunDirectory) -> pd.DataFrame:
     """known.parquet, the true edges; empty if there is none."""
-    return read_table(run.known, KNOWN_COLUMNS)
+    return _table(run, run.known, KNOWN_COLUMNS)
+
+
+def _table(run: RunDirectory, path: Path, columns: Columns) -> pd.DataFrame:
+    """A table that the manifest vouches for; no rows before a driver has written it. Raises
+    StorageError if the file is not what was written."""
+    data = vouched(run, path.name)
+    return empty_table(columns) if data is None else table_of(data)
 
 
 def commits(run: RunDirectory) -> pd.DataFrame:
@@ -83,36 +95,59 @@ def commits(run: RunDirectory) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(fields))
 
 
-def committed_writes(run: RunDirectory, store: str, array: str) -> list[dict[str, Any]]:
-    """The committed blocks of rows of an array, by start."""
-    log = CommitLog(run)
-    found = [
-        write
-        for stage in log.stages()
-        for record in log.committed(stage).values()
-        for write in record.get("writes", ())
-        if write.get("store") == store and write.get("array") == array
-    ]
-    return sorted(found, key=lambda write: write["start"])
+class Committed:
+    """The committed blocks of all arrays, by one reading of the log: what is committed later is not
+    seen. Each block that is read must match the crc of its record."""
 
+    def __init__(self, run: RunDirectory, log: CommitLog | None = None) -> None:
+        self.run = run
+        self._writes: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        log = log or CommitLog(run)
+        for stage in log.stages():
+            for record in log.committed(stage).values():
+                for write in record.get("writes", ()):
+                    if "array" in write:
+                        key = write["store"], write["array"]
+                        self._writes.setdefault(key, []).append(write)
 
-def committed_arrays(run: RunDirectory, store: str) -> set[str]:
-    """Arrays of a store with at least one committed block, by one reading of the log."""
-    log = CommitLog(run)
-    return {
-        str(write["array"])
-        for stage in log.stages()
-        for record in log.committed(stage).values()
-        for write in record.get("writes", ())
-        if write.get("store") == store
-    }
+    def arrays(self, store: str) -> set[str]:
+        """Arrays with at least one committed block."""
+        return {array for where, array in self._writes if where == store}
+
+    def blocks(self, store: str, array: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (first row, rows) of each committed block, by row, a block at a time. Raises
+        StorageError for one that is missing or not what was committed."""
+        if writes := self._writes.get((store, array)):
+            opened = open_array(self.run.path / store, array)
+            for write in sorted(writes, key=lambda w: w["start"]):
+                yield write["start"], checked_rows(opened, write)
+
+    def read(self, store: str, array: str, *, partly: bool = False) -> np.ndarray:
+        """All rows. With `partly` those that no shard committed are NaN (of integers 0); else they
+        are a StorageError, as are blocks that are missing or not what was committed."""
+        opened = open_array(self.run.path / store, array)
+        fill = np.nan if opened.dtype.kind == "f" else 0
+        values, missing = np.full(opened.shape, fill, opened.dtype), opened.shape[0]
+        for start, rows in self.blocks(store, array):
+            values[start : start + len(rows)] = rows
+            missing -= len(rows)
+        if missing and not partly:
+            raise StorageError(
+                f"{self.run.path / store / array}: {missing} of {len(values)} rows are not "
+                "committed; resume the run to have them"
+            )
+        return values
+
+    def aggregate(self, group: str, aggregation: str) -> np.ndarray | None:
+        """A folded array [E] of aggregates.zarr (`group` is the cell, or cell/subset); None if it
+        is not committed."""
+        name = f"{group}/{aggregation}"
+        return self.read(AGGREGATES, name) if (AGGREGATES, name) in self._writes else None
 
 
 def committed_rows(run: RunDirectory, store: str, array: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (first row, rows) of each committed block, a block at a time, each checked against its
-    crc. Raises StorageError for one that is damaged."""
-    for write in committed_writes(run, store, array):
-        yield write["start"], read_block(run, write)
+    """Yields (first row, rows) of each committed block of one array (see `Committed.blocks`)."""
+    yield from Committed(run).blocks(store, array)
 
 
 def scores(run: RunDirectory, cell: str) -> tuple[np.ndarray, np.ndarray]:
@@ -140,10 +175,5 @@ def _stacked(run: RunDirectory, store: str, array: str) -> tuple[np.ndarray, np.
 
 
 def aggregate(run: RunDirectory, group: str, aggregation: str) -> np.ndarray | None:
-    """A folded array [E] of aggregates.zarr (`group` is the cell, or cell/subset); None if
-    there is none. Raises StorageError if it is there and not yet written."""
-    name = f"{group}/{aggregation}"
-    if not has_array(run.path / AGGREGATES, name):
-        return None
-    array = open_array(run.path / AGGREGATES, name)
-    return read_rows(array, 0, array.shape[0])
+    """One folded array (see `Committed.aggregate`)."""
+    return Committed(run).aggregate(group, aggregation)

@@ -3,20 +3,26 @@ written, and what decides the state are records that know when they are damaged.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from storage.commits import UNKNOWN, CommitLog
+from storage.manifest import unsound
 from storage.rundir import RunDirectory
 
 
-def status(run: RunDirectory) -> dict[str, Any]:
+def status(run: RunDirectory, but: Collection[str] = ()) -> dict[str, Any]:
     """`run_id`, `state`, `shards` {total, committed, quarantined}, `stages` {name: the same},
     `left_out` {stage: why the newest driver could not do it here}, `damaged` (how many records and
     lines of the log are not as they were written).
 
-    state: "done"; "running" (its driver lives); "quarantined" (what is left was given up; resume
-    tries it again); "stopped" (work is left, or the last tables, and nobody is at it).
+    state: "running" (its driver lives); "done" (nothing is left but what is left out, and all files
+    are as the manifest says); "quarantined" (what is left was given up; resume tries it again);
+    "stopped" (work is left, or the last files, and nobody is at it).
     The totals come from the plan: `plan["stages"]` maps a stage to its shard keys, or their number.
+
+    Args:
+        but: files of the manifest that are not looked at.
     """
     log = CommitLog(run)
     planned = dict(run.plan.get("stages", {}))
@@ -31,7 +37,7 @@ def status(run: RunDirectory) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "path": str(run.path),
-        "state": _state(run, log, stages, left_out),
+        "state": _state(run, log, stages, left_out, but),
         "epoch": newest,
         "shards": _sums(stages),
         "stages": stages,
@@ -67,14 +73,17 @@ def _state(
     log: CommitLog,
     stages: dict[str, dict[str, int]],
     left_out: dict[str, str],
+    but: Collection[str],
 ) -> str:
     """A run that lacks nothing but stages that were left out is done."""
     if log.epochs.driver() is not None:
         return "running"
     left = sum(s["total"] - s["committed"] for name, s in stages.items() if name not in left_out)
-    if left == 0 and run.results.exists():
+    if unsound(run, but):
+        return "stopped"
+    if left == 0:
         return "done"
-    if left and _sums(stages)["quarantined"] and _ran_to_its_end(log):
+    if _sums(stages)["quarantined"] and _ran_to_its_end(log):
         return "quarantined"
     return "stopped"
 

@@ -211,32 +211,41 @@ def write_table(
     columns: Columns,
     sort_by: Sequence[str],
 ) -> None:
-    """Writes `rows`, sorted by `sort_by` (the rest of the columns break ties), over what is there.
+    """Writes `table_bytes` over what is there. Raises ValueError, StorageError on disk errors."""
+    replace(path, table_bytes(path.name, rows, columns, sort_by))
+
+
+def table_bytes(
+    name: str,
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    columns: Columns,
+    sort_by: Sequence[str],
+) -> bytes:
+    """`rows` as Parquet, sorted by `sort_by` (the rest of the columns break ties).
 
     A value may be missing (None) only in float columns, where it becomes NaN. Raises ValueError
-    for a row with a missing, unknown or wrongly typed column, StorageError on disk errors.
+    for a row with a missing, unknown or wrongly typed column.
     """
-    table = _table(rows, columns, sort_by, path)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    replace(path, buffer.getvalue())
+    pq.write_table(_table(rows, columns, sort_by, name), buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def _table(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]],
     columns: Columns,
     sort_by: Sequence[str],
-    path: Path,
+    table: str,
 ) -> pa.Table:
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     if len(frame.columns) == 0:
         frame = pd.DataFrame(columns=list(columns))
     wrong = set(frame.columns) ^ set(columns)
     if wrong:
-        raise ValueError(f"rows of {path.name}: columns missing or unknown: {sorted(wrong)}")
+        raise ValueError(f"rows of {table}: columns missing or unknown: {sorted(wrong)}")
     order = [*sort_by, *(name for name in columns if name not in sort_by)]
     frame = frame.sort_values(order, kind="stable", ignore_index=True)
-    arrays = [_column(frame[name], kind, f"{path.name}: {name}") for name, kind in columns.items()]
+    arrays = [_column(frame[name], kind, f"{table}: {name}") for name, kind in columns.items()]
     return pa.Table.from_arrays(arrays, names=list(columns))
 
 
@@ -255,18 +264,23 @@ def _column(values: pd.Series, kind: str, where: str) -> pa.Array:
         raise ValueError(f"{where} is not all {kind}: {error}") from error
 
 
-def read_table(path: Path, columns: Columns | None = None) -> pd.DataFrame:
-    """The table as written; an empty one with `columns` if it is not there yet. Raises
-    StorageError for a file that is no Parquet."""
-    if columns is not None and not path.exists():
-        return pd.DataFrame(
-            {name: pd.Series(dtype=_pandas_type(columns[name])) for name in columns}
-        )
+def read_table(path: Path) -> pd.DataFrame:
+    """The table as written. Raises StorageError for a file that is no Parquet."""
     with storage_errors(path, "read"):
         try:
-            return pq.read_table(io.BytesIO(path.read_bytes())).to_pandas()
+            return table_of(path.read_bytes())
         except pa.ArrowInvalid as error:
             raise StorageError(f"{path} is damaged ({error}); resume the run to redo it") from error
+
+
+def table_of(data: bytes) -> pd.DataFrame:
+    """What `table_bytes` was given, sorted and typed."""
+    return pq.read_table(io.BytesIO(data)).to_pandas()
+
+
+def empty_table(columns: Columns) -> pd.DataFrame:
+    """No rows."""
+    return pd.DataFrame({name: pd.Series(dtype=_pandas_type(columns[name])) for name in columns})
 
 
 def _pandas_type(kind: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,7 @@ import pandas as pd
 from engine import measures
 from engine.graph.known import KnownCircuit, known_circuit
 from engine.methods import METHODS
-from storage import RunDirectory
-from storage.arrays import open_array
+from storage.readers import Committed
 from sweeps import layout
 from sweeps.cells import Cell, Condition
 from sweeps.plan import Plan
@@ -45,17 +44,18 @@ class Analysis:
     """
 
     def __init__(
-        self, run: RunDirectory, plan: Plan, reduced: list[Cell], results: pd.DataFrame
+        self, committed: Committed, plan: Plan, reduced: list[Cell], results: pd.DataFrame
     ) -> None:
-        self._run, self._plan, self._reduced, self._results = run, plan, reduced, results
+        self._committed, self._plan = committed, plan
+        self._reduced, self._results = reduced, results
         self._known = cache(self._find_known)
-        self._values = cache(lambda name: np.asarray(open_array(run.evaluations, name)[...]))
+        self._values = cache(partial(committed.read, layout.EVALUATIONS, partly=True))
 
     # --- rankings ------------------------------------------------------------------------------
     @cached_property
     def rankings(self) -> list[Ranking]:
         """All rankings of the reduced cells, searches joined over τ."""
-        return list(rankings_of(self._run, self._plan, self._reduced))
+        return list(rankings_of(self._committed, self._plan, self._reduced))
 
     # --- measures ------------------------------------------------------------------------------
     def measures(self) -> Iterator[Row]:
@@ -157,7 +157,7 @@ class Analysis:
 
     def _stability(self, cell: Cell) -> Iterator[Row]:
         name = layout.stability(cell)
-        samples = np.asarray(open_array(self._run.aggregates, name)[...])
+        samples = self._committed.read(layout.AGGREGATES, name, partly=True)
         if np.isfinite(samples).any():
             low, high = measures.interval(samples, self._plan.config.measures.level)
             row = {**self._base(cell, aggregation="mean"), "measure": "stability"}

@@ -11,6 +11,7 @@ import numpy as np
 from engine.blockmodel import BlockModel, BlockModelError, Chain, block_model, find_interpreter
 from storage import CommitLog, RunDirectory
 from storage.blocks import read_file
+from storage.readers import Committed
 from sweeps.cells import BlockShard, Cell, Condition
 from sweeps.circuits import LabelledBlocks, evaluated_mask, simple_graph
 from sweeps.config import ConfigError
@@ -47,17 +48,17 @@ def graph_tool_is_here(plan: Plan) -> bool:
         raise ConfigError(f"execution.graph_tool: {error}") from None
 
 
-def fitted_circuit(run: RunDirectory, plan: Plan, cell: Cell) -> Circuit:
+def fitted_circuit(committed: Committed, plan: Plan, cell: Cell) -> Circuit:
     """The circuit of a cell whose pruned edges are nearest in number to `blocks.n_edges`; the first
     of several."""
-    graph, wanted = graph_of(run, plan, cell), plan.config.blocks.n_edges
+    graph, wanted = graph_of(committed.run, plan, cell), plan.config.blocks.n_edges
     condition = Condition("edge", plan.fitted_patch)
 
     def distance(circuit: Circuit) -> int:
         mask = evaluated_mask(graph, circuit.mask, condition, errors=plan.config.features.error)
         return abs(int(mask.sum()) - wanted)
 
-    return min(circuits_of(run, plan, cell), key=distance)
+    return min(circuits_of(committed, plan, cell), key=distance)
 
 
 def chain_shards(plan: Plan, cell: Cell) -> list[BlockShard]:
@@ -66,19 +67,20 @@ def chain_shards(plan: Plan, cell: Cell) -> list[BlockShard]:
     return [s for s in shards if isinstance(s, BlockShard) and s.cell == cell]
 
 
-def read_fitted(run: RunDirectory, plan: Plan, cell: Cell, log: CommitLog) -> Fitted | None:
+def read_fitted(committed: Committed, plan: Plan, cell: Cell, log: CommitLog) -> Fitted | None:
     """The cell's block model, the shortest of its chains; None until all are committed."""
     shards = chain_shards(plan, cell)
     if not shards or not all(log.is_committed("blocks", s.key) for s in shards):
         return None
+    run = committed.run
     chains = [_chain(run, log, shard) for shard in shards]
-    circuit = fitted_circuit(run, plan, cell)
+    circuit = fitted_circuit(committed, plan, cell)
     graph, members = graph_of(run, plan, cell), plan.dataset(cell).members
     condition = Condition("edge", plan.fitted_patch)
     mask = evaluated_mask(graph, circuit.mask, condition, errors=plan.config.features.error)
     nodes, _ = simple_graph(graph, mask)
     model = block_model([graph.nodes[n] for n in nodes], chains)
-    scores = np.stack([_scores(run, plan, cell, circuit, member) for member in members])
+    scores = np.stack([_scores(committed, plan, cell, circuit, member) for member in members])
     labelled = LabelledBlocks(graph, mask, nodes, model.blocks(0), scores)
     labels = tuple(members[i] for i in labelled.labels)
     return Fitted(circuit, model, labels, labelled)
@@ -89,9 +91,11 @@ def _chain(run: RunDirectory, log: CommitLog, shard: BlockShard) -> Chain:
     return Chain.from_dict(json.loads(read_file(run, write)))
 
 
-def _scores(run: RunDirectory, plan: Plan, cell: Cell, circuit: Circuit, member: str) -> np.ndarray:
+def _scores(
+    committed: Committed, plan: Plan, cell: Cell, circuit: Circuit, member: str
+) -> np.ndarray:
     alone = len(plan.dataset(cell).members) == 1
-    found = scores_of(run, plan, cell, circuit.aggregation, "all" if alone else member)
+    found = scores_of(committed, plan, cell, circuit.aggregation, "all" if alone else member)
     assert found is not None
     return found
 

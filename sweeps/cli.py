@@ -18,7 +18,9 @@ import typer
 from sweeps.config import ConfigError, load_config
 
 if TYPE_CHECKING:
+    from storage import RunDirectory
     from sweeps.driver import Outcome
+    from sweeps.ending import Page
     from sweeps.launch import Factory, Launch
 
 app = typer.Typer(
@@ -123,14 +125,26 @@ def _check_alone(path: Path, take_over: bool) -> None:
         raise ConfigError(str(error)) from None
 
 
+def make_page(run: RunDirectory, state: str) -> bytes:
+    """The page of a run that is about to be in that state."""
+    from dashboards.report import page_bytes
+
+    return page_bytes(run.path, state)
+
+
 def drive_and_tell(
-    launch: Launch, factory: Factory | None = None, *, take_over: bool = False
+    launch: Launch,
+    factory: Factory | None = None,
+    *,
+    take_over: bool = False,
+    page: Page | None = make_page,
 ) -> int:
     """Drive a run to its end and say how it ended; the exit code.
 
     Args:
         factory: makes the workers; None for the real ones.
         take_over: go on where another driver is at work.
+        page: makes the page; None for a run without one.
     """
     from engine.runtime import ExecutorError, NoPlaceError
     from storage import Refused, StorageError
@@ -142,9 +156,8 @@ def drive_and_tell(
     path = launch.run.path
     progress.say(f"run {launch.plan.run_id} in {path}")
     try:
-        outcome = drive(launch, progress, factory or make_worker, take_over=take_over)
-        if not outcome.stopped:
-            _report(path, path / "report.html")
+        factory = factory or make_worker
+        outcome = drive(launch, progress, factory, take_over=take_over, page=page)
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -170,12 +183,6 @@ def _say_how_it_ended(launch: Launch, outcome: Outcome) -> None:
     if outcome.left:
         print(f"{outcome.left} shards are missing; {launch.how_to_resume}")
     print(path / "report.html")
-
-
-def _report(path: Path, out: Path) -> Path:
-    from dashboards.report import write_report
-
-    return write_report(path, out)
 
 
 @app.command()
@@ -207,12 +214,13 @@ def report(
     ] = None,
 ) -> None:
     """Write the report page of a run."""
+    from dashboards.report import write_report
     from storage import StorageError
 
     if not (run_dir / "plan.json").is_file():
         raise ConfigError(f"{run_dir} holds no run: there is no plan.json")
     try:
-        print(_report(run_dir, output or run_dir / "report.html"))
+        print(write_report(run_dir, output))
     except StorageError as error:
         _fail(error, 1)
 

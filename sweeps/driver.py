@@ -4,7 +4,7 @@
 2. Clear what killed writers left, make every array, un-commit what is not what was committed.
 3. Wave by wave: todo = plan − commits, of shards whose needs are met. The driver alone commits.
 4. Between waves: masks of circuits from the folded scores, masks of block ablations from the fits.
-5. Tables, from what is committed.
+5. Tables, from what is committed, then the page and the manifest (ending.py).
 
 The driver's memory grows with shards, not with scores.
 """
@@ -20,6 +20,7 @@ from engine.runtime import Executor, Failure, Work
 from storage import CommitLog, RunDirectory
 from storage.atomic import remove_strays
 from storage.blocks import move_unsound
+from storage.readers import Committed
 from sweeps import layout
 from sweeps.blockmodels import (
     chain_shards,
@@ -42,6 +43,7 @@ from sweeps.cells import (
     ReferenceShard,
     Shard,
 )
+from sweeps.ending import Page, end_run
 from sweeps.mending import mend_records
 from sweeps.notfinite import plain, told
 from sweeps.plan import Plan
@@ -86,6 +88,13 @@ class Outcome:
     def exit_code(self) -> int:
         return 3 if self.stopped or self.left else 0
 
+    @property
+    def state(self) -> str:
+        """What `status` says once the driver is gone."""
+        if not self.left:
+            return "done"
+        return "quarantined" if self.quarantined and not self.stopped else "stopped"
+
 
 class Driver:
     """One driver of one run.
@@ -97,6 +106,7 @@ class Driver:
         left_out: block stages' reason for being left out, if they are.
         should_stop: polled between shards.
         take_over: go on where another driver is at work.
+        page: makes the page at the end; None for a run without one.
     """
 
     def __init__(
@@ -110,9 +120,10 @@ class Driver:
         should_stop: Callable[[], bool] = lambda: False,
         versions: dict[str, str] | None = None,
         take_over: bool = False,
+        page: Page | None = None,
     ) -> None:
         self._plan, self._run, self._executor = plan, run, executor
-        self._progress, self._should_stop = progress, should_stop
+        self._progress, self._should_stop, self._page = progress, should_stop, page
         self._log, self._take_over = CommitLog(run, versions), take_over
         used = [s for s in BLOCK_STAGES if plan.stages[s]] if left_out else []
         self._left_out = dict.fromkeys(used, left_out)
@@ -142,7 +153,8 @@ class Driver:
             self._run_wave(wave)
         outcome = self._outcome()
         if not outcome.stopped:
-            self._write_tables()
+            tables = self._tables().build()
+            end_run(self._run, self._log, tables, outcome.state, self._page)
             for line in told(self._plan, self._log):
                 self._progress.say(line)
         return outcome
@@ -159,16 +171,19 @@ class Driver:
 
     def _before(self, wave: Sequence[str]) -> None:
         """What a wave's workers read that the driver writes."""
+        if not {"refine", "evaluate", "block_evaluate"} & set(wave):
+            return
+        committed = Committed(self._run, self._log)
         if "refine" in wave:
             for cell in self._ranked():
-                write_candidates(self._run, self._plan, cell)
+                write_candidates(committed, self._plan, cell)
         if "evaluate" in wave:
             for cell in self._reduced():
-                write_masks(self._run, self._plan, cell)
-                prepare_probes(self._run, self._plan, cell, self._reduced())
+                write_masks(committed, self._plan, cell)
+                prepare_probes(committed, self._plan, cell, self._reduced())
         if "block_evaluate" in wave and "block_evaluate" not in self._left_out:
             for cell in self._reduced():
-                fitted = read_fitted(self._run, self._plan, cell, self._log)
+                fitted = read_fitted(committed, self._plan, cell, self._log)
                 if fitted is not None:
                     write_block_masks(self._run, self._plan, cell, fitted)
 
@@ -227,7 +242,8 @@ class Driver:
 
     def _fitted_key(self, cell: Cell, known: dict[Cell, str]) -> str:
         if cell not in known:
-            known[cell] = fitted_circuit(self._run, self._plan, cell).key
+            committed = Committed(self._run, self._log)
+            known[cell] = fitted_circuit(committed, self._plan, cell).key
         return known[cell]
 
     def _on_done(self, work: Work, receipt: dict[str, Any]) -> None:
@@ -260,10 +276,6 @@ class Driver:
 
     def _tables(self) -> Tables:
         return Tables(self._run, self._plan, self._log, self._reduced())
-
-    def _write_tables(self) -> None:
-        self._log.check_fence()
-        self._tables().write()
 
     def _report_skill(self) -> None:
         """The full model's own accuracy and metric, and a warning where it cannot do the task."""

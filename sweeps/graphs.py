@@ -14,8 +14,8 @@ import numpy as np
 from engine.graph import FeatureGraph, Graph, circuit_stats, touched_nodes
 from engine.graph.circuits import CircuitStats, EdgeMask
 from storage import RunDirectory
-from storage.arrays import open_array, read_rows
-from storage.readers import aggregate
+from storage.arrays import read_static
+from storage.readers import Committed
 from sweeps import layout
 from sweeps.cells import Cell
 from sweeps.featuresets import FeatureSet
@@ -36,22 +36,23 @@ def feature_graph(run: RunDirectory, cell: Cell, features: FeatureSet) -> Featur
 
 @lru_cache(maxsize=8)
 def _feature_graph(path: Path, cell: Cell, features: FeatureSet) -> FeatureGraph:
-    array = open_array(RunDirectory.open(path).aggregates, layout.edges(cell))
-    ends = read_rows(array, 0, array.shape[0])
+    run, name = RunDirectory.open(path), layout.edges(cell)
     if cell.is_sparse:
+        ends = Committed(run).read(layout.AGGREGATES, name)
         ends = ends[ends[:, 0] >= 0]
         return features.graph(ends[:, 0], ends[:, 1])
-    return features.complete_graph(ends)
+    return features.complete_graph(read_static(run.aggregates, name)[0])
 
 
 def scores_of(
-    run: RunDirectory, plan: Plan, cell: Cell, aggregation: str, member: str = "all"
+    committed: Committed, plan: Plan, cell: Cell, aggregation: str, member: str = "all"
 ) -> np.ndarray | None:
     """Aggregated scores of all inputs or of a member's, in the order of the cell's scores: edges,
     or nodes that write (over features, all of the dictionaries'). None where not committed."""
-    found = aggregate(run, cell.key if member == "all" else f"{cell.key}/{member}", aggregation)
+    group = cell.key if member == "all" else f"{cell.key}/{member}"
+    found = committed.aggregate(group, aggregation)
     if found is not None and cell.is_sparse:
-        return found[: graph_of(run, plan, cell).n_edges]
+        return found[: graph_of(committed.run, plan, cell).n_edges]
     return found
 
 

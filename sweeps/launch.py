@@ -19,6 +19,7 @@ from sweeps.cells import MeanShard
 from sweeps.config import Config, ConfigError, apply_override, parse_config
 from sweeps.context import WorkerSettings
 from sweeps.driver import Driver, Outcome
+from sweeps.ending import Page
 from sweeps.machine import check_machine
 from sweeps.mending import other_versions
 from sweeps.plan import Plan, make_plan
@@ -88,9 +89,10 @@ def drive(
     factory: Factory = make_worker,
     stopper: Stopper | None = None,
     take_over: bool = False,
+    page: Page | None = None,
 ) -> Outcome:
-    """Do what is left of a run. Raises Refused, Fenced, StorageError, ExecutorError,
-    KeyboardInterrupt."""
+    """Do what is left of a run, and end it with its tables and its page. Raises Refused, Fenced,
+    StorageError, ExecutorError, KeyboardInterrupt."""
     plan, run = launch.plan, launch.run
     check_disk(run.path)
     for line in other_versions(run, CommitLog(run), versions()):
@@ -113,6 +115,7 @@ def drive(
         should_stop=stopper,
         versions=versions(),
         take_over=take_over,
+        page=page,
     )
     with stopper.listening():
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from storage import CommitLog, RunDirectory
 from storage.commits import UNKNOWN
+from storage.manifest import MANIFEST, unsound
 from storage.rundir import CONFIG, LOG
 
 #: packages of which another version may give other bits
@@ -15,9 +16,13 @@ Say = Callable[[str], None]
 
 
 def mend_records(run: RunDirectory, log: CommitLog, say: Say) -> None:
-    """Heals the small files of a run that no shard writes, and says so. Commit records are looked
-    at with their data (storage.blocks). Raises Fenced, StorageError."""
+    """Heals the small files of a run that no shard writes, and says so; tables and page are written
+    anew at the end. Commit records are looked at with their data (storage.blocks). Raises Fenced,
+    StorageError."""
     log.check_fence()
+    if (run.path / MANIFEST).exists():
+        for name in unsound(run, but=(CONFIG,)):
+            say(f"{name} is not as it was written; it is mended")
     for path in log.epochs.move_damaged():
         say(f"{path.relative_to(run.path)} is damaged; it is put aside")
     for stage in log.stages():

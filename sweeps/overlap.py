@@ -28,7 +28,7 @@ import numpy as np
 
 from engine import measures
 from engine.graph import select
-from storage import RunDirectory
+from storage.readers import Committed
 from sweeps.cells import Cell
 from sweeps.graphs import scores_of
 from sweeps.plan import Plan
@@ -82,8 +82,8 @@ class Overlap:
         reduced: cells whose aggregates are committed.
     """
 
-    def __init__(self, run: RunDirectory, plan: Plan, reduced: Iterable[Cell]) -> None:
-        self._run, self._plan = run, plan
+    def __init__(self, committed: Committed, plan: Plan, reduced: Iterable[Cell]) -> None:
+        self._committed, self._plan = committed, plan
         self._selection = plan.config.evaluate.selection[0]
         grids = plan.config.evaluate.thresholds()
         ranks = self._selection.startswith("topk")
@@ -128,7 +128,7 @@ class Overlap:
         """None of a search under another aggregation than its own."""
         if cell.tau is not None and aggregation != "mean":
             return None
-        scores = scores_of(self._run, self._plan, cell, aggregation, subset)
+        scores = scores_of(self._committed, self._plan, cell, aggregation, subset)
         assert scores is not None
         scores = np.where(np.isfinite(scores), scores, np.nan)
         found = None if cell.tau is None else select(scores, "value", cell.tau)

@@ -5,26 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from engine.graph import Graph, induced_edges, select
 from engine.patches import mean_groups
-from storage import RunDirectory, StorageError
-from storage.arrays import (
-    create_array,
-    has_array,
-    make_store,
-    open_array,
-    read_rows,
-    read_static,
-    write_static,
-)
+from storage import RunDirectory
+from storage.arrays import create_array, make_store, read_static, write_static
 from storage.atomic import replace, to_json
-from storage.blocks import write_block
 from storage.fold import AGGREGATIONS, STATS
-from storage.readers import aggregate
+from storage.readers import Committed
 from sweeps import layout
 from sweeps.canonical import digest
 from sweeps.cells import (
@@ -77,19 +67,7 @@ def write_graph(run: RunDirectory, cell: Cell, graph: Graph) -> None:
         "ends": (graph.ends.pairs, {"nodes": list(graph.nodes)}),
     }
     for name, (values, attributes) in tables.items():
-        _write_fixed(run.attributions, layout.graph(cell, name), values, attributes)
-
-
-def _write_fixed(
-    store: Path, name: str, values: np.ndarray, attributes: dict[str, list[str]] | None = None
-) -> None:
-    """An array that no shard commits; written again where it is half written or damaged."""
-    try:
-        if has_array(store, name) and np.array_equal(read_static(store, name)[0], values):
-            return
-    except StorageError:
-        pass
-    write_static(store, name, values, attributes)
+        write_static(run.attributions, layout.graph(cell, name), values, attributes)
 
 
 def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
@@ -182,23 +160,22 @@ def _make_value_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
 # --- candidates -------------------------------------------------------------------------------
 
 
-def write_candidates(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+def write_candidates(committed: Committed, plan: Plan, cell: Cell) -> None:
     """The edges that a refined cell looks at: those that EAP ranks first by |mean score|, and some
     drawn, with a seed of the cell's own, from the others."""
-    scores = aggregate(run, ranking_of(cell).key, "mean")
+    scores = committed.aggregate(ranking_of(cell).key, "mean")
     assert scores is not None
     assert cell.n_top is not None
     mask = select(scores, "topk_abs", cell.n_top)
     others = np.flatnonzero(~mask)
     draw = np.random.default_rng([plan.config.seed, int(digest(cell.as_dict())[:8], 16)])
     mask[draw.choice(others, min(cell.n_random, len(others)), replace=False)] = True
-    _write_bools(run, layout.candidates(cell), mask)
+    write_static(committed.run.evaluations, layout.candidates(cell), mask, compress=True)
 
 
 def read_candidates(run: RunDirectory, cell: Cell) -> np.ndarray:
     """Bool `[edge]`: the edges that a refined cell looks at."""
-    array = open_array(run.evaluations, layout.candidates(cell))
-    return read_rows(array, 0, array.shape[0])
+    return read_static(run.evaluations, layout.candidates(cell))[0]
 
 
 # --- circuits ---------------------------------------------------------------------------------
@@ -217,11 +194,11 @@ class Circuit:
     weights: np.ndarray
 
 
-def circuits_of(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Circuit]:
+def circuits_of(committed: Committed, plan: Plan, cell: Cell) -> Iterator[Circuit]:
     """The circuits of a cell whose scores are reduced, from its aggregates over all inputs. Of a
     cell that scores nodes, a circuit is all edges among the nodes that are kept."""
-    graph = graph_of(run, plan, cell)
-    for spec, weights, mask in _selected(run, plan, cell):
+    graph = graph_of(committed.run, plan, cell)
+    for spec, weights, mask in _selected(committed, plan, cell):
         if plan.is_nodes(cell):
             numbers = node_numbers(plan, cell, graph)
             mask, weights = induced_edges(graph, mask[numbers]), weights[numbers[graph.edge_source]]
@@ -229,65 +206,47 @@ def circuits_of(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Circuit]:
 
 
 def _selected(
-    run: RunDirectory, plan: Plan, cell: Cell
+    committed: Committed, plan: Plan, cell: Cell
 ) -> Iterator[tuple[CircuitSpec, np.ndarray, np.ndarray]]:
     """Each circuit with the scores that decide it and which of them are kept."""
     aggregates: dict[str, np.ndarray] = {}
     for spec in plan.circuits(cell):
         if spec.aggregation not in aggregates:
-            found = scores_of(run, plan, cell, spec.aggregation)
+            found = scores_of(committed, plan, cell, spec.aggregation)
             assert found is not None
             aggregates[spec.aggregation] = found
         weights = aggregates[spec.aggregation]
         yield spec, weights, select(weights, spec.selection, spec.threshold)
 
 
-def _write_nodes(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+def _write_nodes(committed: Committed, plan: Plan, cell: Cell) -> None:
     """Over features: the nodes of all circuits of a cell that scores nodes; its graph is over
     them."""
     kept = np.zeros(plan.n_scores(cell), dtype=bool)
-    for _, _, mask in _selected(run, plan, cell):
+    for _, _, mask in _selected(committed, plan, cell):
         kept |= mask
-    _write_fixed(run.aggregates, layout.edges(cell), np.flatnonzero(kept))
+    write_static(committed.run.aggregates, layout.edges(cell), np.flatnonzero(kept))
 
 
-def write_masks(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+def write_masks(committed: Committed, plan: Plan, cell: Cell) -> None:
     """The masks of a cell's circuits, where actors find them; of features also their graph."""
+    run = committed.run
     if cell.features:
         if plan.is_nodes(cell):
-            _write_nodes(run, plan, cell)
+            _write_nodes(committed, plan, cell)
         write_graph(run, cell, graph_of(run, plan, cell))
-    for circuit in circuits_of(run, plan, cell):
+    for circuit in circuits_of(committed, plan, cell):
         write_mask(run, circuit.key, "all", circuit.mask)
 
 
 def write_mask(run: RunDirectory, circuit: str, blocks: str, mask: np.ndarray) -> None:
     """The edges of a circuit, or what a block ablation leaves of them."""
-    _write_bools(run, layout.mask(circuit, blocks), mask)
-
-
-def _write_bools(run: RunDirectory, name: str, mask: np.ndarray) -> None:
-    """A bool `[edge]` array; not written if it is there as it should be."""
-    shape = mask.shape
-    if has_array(run.evaluations, name) and _holds(run, name, mask):
-        return
-    create_array(run.evaluations, name, shape, shape, "bool", compress=True)
-    if mask.size:  # a graph over features may have no edges
-        write_block(run, layout.EVALUATIONS, name, 0, mask)
+    write_static(run.evaluations, layout.mask(circuit, blocks), mask, compress=True)
 
 
 def read_mask(run: RunDirectory, circuit: str, blocks: str = "all") -> np.ndarray:
     """A circuit's edges, or what a block ablation leaves of them."""
-    array = open_array(run.evaluations, layout.mask(circuit, blocks))
-    return read_rows(array, 0, array.shape[0])
-
-
-def _holds(run: RunDirectory, name: str, mask: np.ndarray) -> bool:
-    try:
-        array = open_array(run.evaluations, name)
-        return bool(np.array_equal(read_rows(array, 0, len(mask)), mask))
-    except Exception:  # damaged or half written: it is written again
-        return False
+    return read_static(run.evaluations, layout.mask(circuit, blocks))[0]
 
 
 def make_block_arrays(run: RunDirectory, plan: Plan, cell: Cell, circuit: str) -> None:

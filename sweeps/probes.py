@@ -24,9 +24,9 @@ from engine.metrics import ORIENTATION, measure
 from engine.model import PromptBatch
 from engine.variants import drop_edges
 from storage import RunDirectory
-from storage.arrays import create_array, has_array, open_array, read_static, write_static
+from storage.arrays import create_array, read_static, write_static
 from storage.blocks import write_block
-from storage.readers import aggregate
+from storage.readers import Committed
 from sweeps import layout
 from sweeps.cells import Cell, Condition, ProbeShard
 from sweeps.circuits import evaluated_mask
@@ -42,14 +42,14 @@ Row = dict[str, Any]
 # --- what the driver prepares ----------------------------------------------------------------
 
 
-def minimal_circuit(run: RunDirectory, plan: Plan, cell: Cell) -> Circuit:
+def minimal_circuit(committed: Committed, plan: Plan, cell: Cell) -> Circuit:
     """The circuit of a cell whose pruned edges are nearest in number to what was asked for."""
     wanted = plan.config.measures.minimality
 
     def distance(circuit: Circuit) -> int:
         return abs(len(kept_edges(plan, cell, circuit)) - wanted)
 
-    return min(circuits_of(run, plan, cell), key=distance)
+    return min(circuits_of(committed, plan, cell), key=distance)
 
 
 def kept_edges(plan: Plan, cell: Cell, circuit: Circuit) -> np.ndarray:
@@ -58,13 +58,13 @@ def kept_edges(plan: Plan, cell: Cell, circuit: Circuit) -> np.ndarray:
     return np.flatnonzero(evaluated_mask(plan.model(cell).graph, circuit.mask, condition))
 
 
-def prepare_probes(run: RunDirectory, plan: Plan, cell: Cell, reduced: Sequence[Cell]) -> None:
+def prepare_probes(committed: Committed, plan: Plan, cell: Cell, reduced: Sequence[Cell]) -> None:
     """Which edges are looked at, and the arrays for what is found."""
     shards = [s for s in plan.stages["probe"] if isinstance(s, ProbeShard) and s.cell == cell]
-    kinds = {s.kind: s.patch for s in shards}
+    run, kinds = committed.run, {s.kind: s.patch for s in shards}
     dataset, measures = plan.dataset(cell), plan.config.measures
     if "minimality" in kinds:
-        circuit = minimal_circuit(run, plan, cell)
+        circuit = minimal_circuit(committed, plan, cell)
         edges = kept_edges(plan, cell, circuit)
         _note_edges(run, layout.probed(cell, "minimality"), edges, circuit.key)
         n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval")
@@ -73,7 +73,7 @@ def prepare_probes(run: RunDirectory, plan: Plan, cell: Cell, reduced: Sequence[
             name = layout.minimality(circuit.key, kinds["minimality"], metric)
             create_array(run.evaluations, name, (n, width), (step, width), "float64")
     if "interpolation" in kinds and truth_of(plan, cell) in (None, *reduced):
-        edges = _interpolated_edges(run, plan, cell)
+        edges = _interpolated_edges(committed, plan, cell)
         _note_edges(run, layout.probed(cell, "interpolation"), edges, "")
         n, step = len(dataset.data.build), plan.chunk_rows(dataset, "build")
         shape = (len(edges), measures.fractions + 1)
@@ -83,20 +83,19 @@ def prepare_probes(run: RunDirectory, plan: Plan, cell: Cell, reduced: Sequence[
 
 
 def _note_edges(run: RunDirectory, name: str, edges: np.ndarray, circuit: str) -> None:
-    if not has_array(run.evaluations, name):
-        write_static(run.evaluations, name, edges.astype(np.int64), {"circuit": circuit})
+    write_static(run.evaluations, name, edges.astype(np.int64), {"circuit": circuit})
 
 
-def _interpolated_edges(run: RunDirectory, plan: Plan, cell: Cell) -> np.ndarray:
+def _interpolated_edges(committed: Committed, plan: Plan, cell: Cell) -> np.ndarray:
     """Half of them where the estimate is furthest off, if the run measures that; the others EAP's
     first."""
-    n, scores = plan.config.measures.interpolate, aggregate(run, cell.key, "mean")
+    n, scores = plan.config.measures.interpolate, committed.aggregate(cell.key, "mean")
     assert scores is not None
     by_size = np.argsort(-np.abs(np.nan_to_num(scores)), kind="stable")
     exact = truth_of(plan, cell)
     if exact is None:
         return by_size[:n]
-    truth = aggregate(run, exact.key, "mean")
+    truth = committed.aggregate(exact.key, "mean")
     assert truth is not None
     off = np.argsort(-np.nan_to_num(np.abs(scores - truth)), kind="stable")
     return np.array(list(dict.fromkeys([*off[: n // 2], *by_size]))[:n])
@@ -192,14 +191,16 @@ def _moved(
 # --- what the tables say of it -----------------------------------------------------------------
 
 
-def minimality_rows(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Row]:
+def minimality_rows(committed: Committed, plan: Plan, cell: Cell) -> Iterator[Row]:
     """Rows of minimality.parquet: what the oriented metric loses without each edge."""
-    graph, (edges, circuit) = plan.model(cell).graph, _noted(run, cell, "minimality")
+    graph, (edges, circuit) = plan.model(cell).graph, _noted(committed.run, cell, "minimality")
     condition, measures = Condition("edge", plan.fitted_patch), plan.config.measures
     groups = np.arange(len(plan.dataset(cell).data.evaluation)) // plan.config.data.n_eval
     for metric in plan.metrics() if len(edges) else ():
-        whole = _values(run, layout.value(circuit, condition, metric))
-        without = _values(run, layout.minimality(circuit, plan.fitted_patch, metric))
+        of_circuit = layout.value(circuit, condition, metric)
+        whole = committed.read(layout.EVALUATIONS, of_circuit, partly=True)
+        of_edges = layout.minimality(circuit, plan.fitted_patch, metric)
+        without = committed.read(layout.EVALUATIONS, of_edges)
         drops = ORIENTATION.get(metric, 1.0) * (whole[:, None] - without[:, : len(edges)])
         low, high = np.full((2, len(edges)), np.nan)
         if measures.bootstrap:
@@ -211,15 +212,16 @@ def minimality_rows(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Row]:
             yield {**named, **_ends(graph, edge), "drop": float(drops[:, i].mean()), **ends}
 
 
-def interpolation_rows(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Row]:
+def interpolation_rows(committed: Committed, plan: Plan, cell: Cell) -> Iterator[Row]:
     """Rows of interpolation.parquet: the change of the oriented metric on the way from clean to
     patch, and EAP's straight line where the metric is the one that it was built on."""
-    graph, (edges, _) = plan.model(cell).graph, _noted(run, cell, "interpolation")
-    scores, n = aggregate(run, cell.key, "mean"), plan.config.measures.fractions
+    graph, (edges, _) = plan.model(cell).graph, _noted(committed.run, cell, "interpolation")
+    scores, n = committed.aggregate(cell.key, "mean"), plan.config.measures.fractions
     assert scores is not None
     named = {"cell": cell.key, "model": cell.model, "task": cell.task}
     for metric in plan.metrics():
-        values = ORIENTATION.get(metric, 1.0) * _values(run, layout.interpolation(cell, metric))
+        found = committed.read(layout.EVALUATIONS, layout.interpolation(cell, metric))
+        values = ORIENTATION.get(metric, 1.0) * found
         changes = (values - values[..., :1]).mean(0)
         for i, edge in enumerate(edges.tolist()):
             slope = -float(scores[edge]) if metric == cell.build_metric else np.nan
@@ -239,10 +241,6 @@ def _noted(run: RunDirectory, cell: Cell, kind: str) -> tuple[np.ndarray, str]:
     """The edges looked at, and the circuit that they are of."""
     edges, about = read_static(run.evaluations, layout.probed(cell, kind))
     return edges, str(about["circuit"])
-
-
-def _values(run: RunDirectory, name: str) -> np.ndarray:
-    return np.asarray(open_array(run.evaluations, name)[...])
 
 
 def _ends(graph: EdgeGraph, edge: int) -> Row:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.graph import select
-from storage import RunDirectory
-from storage.readers import aggregate
+from storage.readers import Committed
 from sweeps.cells import Cell
 from sweeps.graphs import scores_of
 from sweeps.plan import Plan
@@ -31,13 +30,13 @@ class Ranking:
         return self.cells[0]
 
 
-def rankings_of(run: RunDirectory, plan: Plan, cells: list[Cell]) -> Iterator[Ranking]:
+def rankings_of(committed: Committed, plan: Plan, cells: list[Cell]) -> Iterator[Ranking]:
     """All rankings of some reduced cells, searches joined over τ."""
     for family in families(cells):
         if family[0].tau is not None:
-            yield _search(run, plan, family)
+            yield _search(committed, plan, family)
         else:
-            yield from _scored(run, plan, family[0])
+            yield from _scored(committed, plan, family[0])
 
 
 def families(cells: list[Cell]) -> list[list[Cell]]:
@@ -54,20 +53,20 @@ def ranked(scores: np.ndarray, selection: str) -> np.ndarray:
     return np.abs(scores) if selection.endswith("abs") else scores
 
 
-def _scored(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Ranking]:
+def _scored(committed: Committed, plan: Plan, cell: Cell) -> Iterator[Ranking]:
     evaluate = plan.config.evaluate
     for aggregation in evaluate.aggregation:
-        scores = scores_of(run, plan, cell, aggregation)
+        scores = scores_of(committed, plan, cell, aggregation)
         assert scores is not None
         for selection in evaluate.selection:
             yield Ranking((cell,), aggregation, selection, ranked(scores, selection))
 
 
-def _search(run: RunDirectory, plan: Plan, cells: list[Cell]) -> Ranking:
+def _search(committed: Committed, plan: Plan, cells: list[Cell]) -> Ranking:
     """Its edges by the largest τ that keeps them; -inf where none does."""
     scores = np.full(plan.n_scores(cells[0]), np.nan)
     for cell in sorted(cells, key=lambda c: c.tau or 0.0):
-        mean = aggregate(run, cell.key, "mean")
+        mean = committed.aggregate(cell.key, "mean")
         assert mean is not None
         assert cell.tau is not None
         scores[np.isfinite(mean) & np.isnan(scores)] = -np.inf

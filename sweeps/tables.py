@@ -16,9 +16,8 @@ import pandas as pd
 from engine.evaluation import faithfulness
 from engine.graph import Graph
 from engine.graph.circuits import EdgeMask
-from storage import CommitLog, RunDirectory
-from storage.arrays import open_array
-from storage.readers import results as read_results
+from storage import CommitLog, RunDirectory, rundir
+from storage.readers import Committed
 from storage.tables import (
     BLOCKS_COLUMNS,
     BLOCKS_KEY,
@@ -38,7 +37,9 @@ from storage.tables import (
     RESULTS_KEY,
     ROC_COLUMNS,
     ROC_KEY,
-    write_table,
+    Columns,
+    table_bytes,
+    table_of,
 )
 from sweeps import layout
 from sweeps.analysis import Analysis
@@ -53,10 +54,12 @@ from sweeps.probes import interpolation_rows, minimality_rows
 from sweeps.resolve import Dataset
 
 Row = dict[str, Any]
+#: rows, columns, and what the rows are sorted by
+Table = tuple[pd.DataFrame | list[Row], Columns, tuple[str, ...]]
 
 
 class Tables:
-    """Writes the tables of a run.
+    """The tables of a run.
 
     Args:
         reduced: the cells whose aggregates are committed.
@@ -65,42 +68,48 @@ class Tables:
     def __init__(self, run: RunDirectory, plan: Plan, log: CommitLog, reduced: list[Cell]) -> None:
         self._run, self._plan, self._log, self._reduced = run, plan, log, reduced
         self._done = {s: set(log.keys(s)) for s in ("evaluate", "block_evaluate")}
+        self._committed = Committed(run, log)
         self._values = cache(self._read_values)
         self._missing_references = cache(self._find_missing_references)
 
-    def write(self) -> None:
-        """circuits, results and blocks, each whole or not at all."""
+    def build(self) -> dict[str, bytes]:
+        """The bytes of every table by file name."""
         edges: list[pd.DataFrame] = []
         members: list[Row] = []
         results: list[Row] = []
         for cell in self._reduced:
-            circuits = list(circuits_of(self._run, self._plan, cell))
-            fitted = read_fitted(self._run, self._plan, cell, self._log)
+            circuits = list(circuits_of(self._committed, self._plan, cell))
+            fitted = read_fitted(self._committed, self._plan, cell, self._log)
             edges += [self._circuit_edges(cell, circuit) for circuit in circuits]
             members += self._block_rows(cell, fitted)
             results += self._result_rows(cell, circuits, fitted)
         table = pd.concat(edges) if edges else pd.DataFrame()
-        write_table(self._run.circuits, table, CIRCUITS_COLUMNS, CIRCUITS_KEY)
-        write_table(self._run.blocks, members, BLOCKS_COLUMNS, BLOCKS_KEY)
-        write_table(self._run.results, results, RESULTS_COLUMNS, RESULTS_KEY)
-        self._write_derived()
+        found = _as_bytes(
+            {
+                rundir.CIRCUITS: (table, CIRCUITS_COLUMNS, CIRCUITS_KEY),
+                rundir.BLOCKS: (members, BLOCKS_COLUMNS, BLOCKS_KEY),
+                rundir.RESULTS: (results, RESULTS_COLUMNS, RESULTS_KEY),
+            }
+        )
+        return found | _as_bytes(self._derived(table_of(found[rundir.RESULTS])))
 
-    def _write_derived(self) -> None:
+    def _derived(self, results: pd.DataFrame) -> dict[str, Table]:
         """What follows from the results and the scores: measures, rankings, single edges."""
-        run, plan = self._run, self._plan
-        analysis = Analysis(run, plan, self._reduced, read_results(run))
-        overlap = Overlap(run, plan, self._reduced).rows()
-        write_table(run.measures, list(analysis.measures()), MEASURES_COLUMNS, MEASURES_KEY)
-        write_table(run.roc, list(analysis.roc()), ROC_COLUMNS, ROC_KEY)
-        write_table(run.overlap, list(overlap), OVERLAP_COLUMNS, OVERLAP_KEY)
-        write_table(run.known, list(analysis.known()), KNOWN_COLUMNS, KNOWN_KEY)
-        rows = self._probed("minimality", minimality_rows)
-        write_table(run.minimality, rows, MINIMALITY_COLUMNS, MINIMALITY_KEY)
-        rows = self._probed("interpolation", interpolation_rows)
-        write_table(run.interpolation, rows, INTERPOLATION_COLUMNS, INTERPOLATION_KEY)
+        analysis = Analysis(self._committed, self._plan, self._reduced, results)
+        overlap = Overlap(self._committed, self._plan, self._reduced).rows()
+        minimality = self._probed("minimality", minimality_rows)
+        interpolation = self._probed("interpolation", interpolation_rows)
+        return {
+            rundir.MEASURES: (list(analysis.measures()), MEASURES_COLUMNS, MEASURES_KEY),
+            rundir.ROC: (list(analysis.roc()), ROC_COLUMNS, ROC_KEY),
+            rundir.OVERLAP: (list(overlap), OVERLAP_COLUMNS, OVERLAP_KEY),
+            rundir.KNOWN: (list(analysis.known()), KNOWN_COLUMNS, KNOWN_KEY),
+            rundir.MINIMALITY: (minimality, MINIMALITY_COLUMNS, MINIMALITY_KEY),
+            rundir.INTERPOLATION: (interpolation, INTERPOLATION_COLUMNS, INTERPOLATION_KEY),
+        }
 
     def _probed(
-        self, kind: str, rows_of: Callable[[RunDirectory, Plan, Cell], Iterator[Row]]
+        self, kind: str, rows_of: Callable[[Committed, Plan, Cell], Iterator[Row]]
     ) -> list[Row]:
         """Rows of the cells whose probes of that kind are all committed."""
         done = set(self._log.keys("probe"))
@@ -108,7 +117,7 @@ class Tables:
         mine = [s for s in shards if s.kind == kind]
         missing = {s.cell for s in mine if s.key not in done}
         cells = [c for c in dict.fromkeys(s.cell for s in mine) if c not in missing]
-        return [row for cell in cells for row in rows_of(self._run, self._plan, cell)]
+        return [row for cell in cells for row in rows_of(self._committed, self._plan, cell)]
 
     # --- circuits and blocks -------------------------------------------------------------------
     def _circuit_edges(self, cell: Cell, circuit: Circuit) -> pd.DataFrame:
@@ -270,7 +279,7 @@ class Tables:
 
     def _read_values(self, name: str) -> np.ndarray:
         """All inputs of an array; those that are not committed are NaN, and never used."""
-        return np.asarray(open_array(self._run.evaluations, name)[...])
+        return self._committed.read(layout.EVALUATIONS, name, partly=True)
 
     # --- the model itself ----------------------------------------------------------------------
     def skills(self) -> list[Row]:
@@ -290,6 +299,10 @@ class Tables:
                     row[metric] = float(np.mean(self._values(name)[rows]))
                 found.append(row)
         return found
+
+
+def _as_bytes(tables: dict[str, Table]) -> dict[str, bytes]:
+    return {name: table_bytes(name, *table) for name, table in tables.items()}
 
 
 def _subsets(

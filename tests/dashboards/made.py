@@ -12,6 +12,7 @@ from engine.graph import EdgeGraph, GraphSpec
 from storage import CommitLog, RunDirectory, tables
 from storage.arrays import create_array, make_store, write_static
 from storage.blocks import write_block
+from storage.manifest import entry, write_manifest
 from storage.rundir import AGGREGATES
 from storage.tables import write_table
 
@@ -397,6 +398,8 @@ def make_run(path: Path, *, without: tuple[str, ...] = (), unreduced: str = "") 
             )
             write_table(getattr(run, name), frame, columns, key)
     _write_arrays(run, unreduced)
+    files = sorted(path.glob("*.parquet"))
+    write_manifest(run, {file.name: entry(file.read_bytes()) for file in files})
     return run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,13 +169,40 @@ def test_partials_are_chunked_over_edges_and_written_by_shard(tmp_path: Path) ->
     assert not verify(array, 1, 1, crc)
 
 
-def test_creating_again_keeps_the_data_and_another_shape_is_refused(store: Path) -> None:
-    array = open_array(store, "cell/scores", "r+")
-    crc = write_rows(array, 0, block(4))
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "no JSON": lambda data: b"[" * 9999,
+    "a list": lambda data: b"[]",
+    "nothing in it": lambda data: b"{}",
+    "another shape": lambda data: data.replace(b"10,", b"90,"),
+    "another kind": lambda data: data.replace(b'"array"', b'"group"'),
+    "another type": lambda data: data.replace(b"float32", b"float64"),
+    "no type": lambda data: data.replace(b"float32", b"float31"),
+    "no codec": lambda data: data.replace(b"crc32c", b"crc33c"),
+    "no version": lambda data: data.replace(b'"zarr_format": 3', b'"zarr_format": 7'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_metadata_is_one_line_and_creating_again_mends_it(store: Path, damage: str) -> None:
+    """The chunks stay, and what they hold is what counts."""
+    crc = write_rows(open_array(store, "cell/scores", "r+"), 0, block(4))
+    metadata = store / "cell/scores/zarr.json"
+    sound = metadata.read_bytes()
+    metadata.write_bytes(DAMAGE[damage](sound))
+    assert metadata.read_bytes() != sound
+    if damage == "another shape":  # which the rows that are there do not show
+        assert verify(open_array(store, "cell/scores"), 0, 4, crc)
+    else:
+        with pytest.raises(StorageError, match=r"^[^\n]*resume the run[^\n]*$"):
+            read_rows(open_array(store, "cell/scores"), 0, 4)
+    for name in ("", "cell"):
+        (store / name / "zarr.json").write_bytes(b"{")
     create_array(store, "cell/scores", (10, 6), (4, 6))
-    assert verify(array, 0, 4, crc)
-    with pytest.raises(StorageError, match=r"shape \(10, 6\), .* the plan has \(10, 7\)"):
-        create_array(store, "cell/scores", (10, 7), (4, 7))
+    assert metadata.read_bytes() == sound
+    assert verify(open_array(store, "cell/scores"), 0, 4, crc)
+    assert np.asarray(zarr.open_group(store, mode="r")["cell/scores"]).shape == (10, 6)
 
 
 def test_workers_open_what_the_driver_made(store: Path) -> None:
@@ -225,3 +253,28 @@ def test_static_tables(tmp_path: Path) -> None:
     values, attributes = read_static(tmp_path, "cell/graph/source")
     assert values.tolist() == edges.tolist()
     assert attributes == {"sources": ["embed", "a0.h0"]}
+
+
+def test_a_static_table_with_another_name_or_value_is_told_and_mended(tmp_path: Path) -> None:
+    def write() -> dict[str, bytes]:
+        write_static(tmp_path, "t", np.arange(5), {"sources": ["embed", "a0.h0"]})
+        return {str(p): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    whole = write()
+    renamed = (tmp_path / "t/zarr.json").read_bytes().replace(b"a0.h0", b"a0.h1")
+    (tmp_path / "t/zarr.json").write_bytes(renamed)
+    with pytest.raises(StorageError, match="t is not what was written; resume the run to mend it"):
+        read_static(tmp_path, "t")
+    assert write() == whole
+    write_rows(open_array(tmp_path, "t", "r+"), 0, np.arange(1, 6))  # sound by its own checksum
+    with pytest.raises(StorageError, match="t is not what was written"):
+        read_static(tmp_path, "t")
+    assert write() == whole
+    (tmp_path / "t/c/0").unlink()  # killed between the array and its chunk
+    assert write() == whole
+
+
+def test_static_tables_without_rows(tmp_path: Path) -> None:
+    write_static(tmp_path, "t", np.zeros((0, 2), np.int64), {"names": []})
+    values, attributes = read_static(tmp_path, "t")
+    assert (values.shape, attributes) == ((0, 2), {"names": []})

@@ -19,7 +19,7 @@ from storage.arrays import create_array
 from storage.atomic import put_if_absent, remove_strays, to_json
 from storage.blocks import is_sound, make_receipt, move_unsound, write_block, write_file
 from storage.commits import UNKNOWN
-from storage.readers import commits, committed_rows, scores
+from storage.readers import Committed, commits, committed_rows, scores
 from storage.records import seal
 
 RECEIPT = {"attempt": 1, "crc": 7, "rows": 4, "micro_batch": 4, "device": "cpu", "seconds": 0.1}
@@ -289,6 +289,24 @@ def test_readers_see_committed_rows_only(run: RunDirectory) -> None:
     assert not (values == 1).any()
     assert [start for start, _ in committed_rows(run, "attributions.zarr", "c/scores")] == [0, 8]
     assert commits(run)["shard"].tolist() == ["s000", "s002"]
+
+
+def test_what_is_read_is_what_was_committed(run: RunDirectory) -> None:
+    """Missing rows are NaN only where that is asked for; a deleted or exchanged chunk, never."""
+    log = driver(run)
+    write_shards(run, log, 0, 2)
+    committed = Committed(run)
+    with pytest.raises(StorageError, match=r"scores: \d+ of \d+ rows are not committed; resume"):
+        committed.read("attributions.zarr", "c/scores")
+    partly = committed.read("attributions.zarr", "c/scores", partly=True)
+    assert np.isfinite(partly).all(1).nonzero()[0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    chunks = run.attributions / "c/scores/c"
+    os.replace(chunks / "2/0", chunks / "0/0")  # sound by its own checksum
+    with pytest.raises(StorageError, match=r"scores: rows 0\.\.4 are not what was committed"):
+        committed.read("attributions.zarr", "c/scores", partly=True)
+    (chunks / "0/0").unlink()
+    with pytest.raises(StorageError, match="c/0/0: the chunk is missing; resume the run"):
+        committed.read("attributions.zarr", "c/scores", partly=True)
 
 
 def _write_for_ever(path: Path) -> None:

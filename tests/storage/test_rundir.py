@@ -19,6 +19,7 @@ from storage import CommitLog, OtherRunError, RunDirectory, StorageError, differ
 from storage.arrays import create_array, open_array, write_rows
 from storage.atomic import put_if_absent, replace
 from storage.errors import Fenced, storage_errors
+from storage.manifest import remove_manifest, write_manifest
 from tests.storage.conftest import CONFIG, PLAN, Disk
 from tests.storage.test_commits import HURTS, RECEIPT, driver
 
@@ -162,11 +163,15 @@ def test_status_from_new_to_done(run: RunDirectory) -> None:
     log = driver(run)
     with log.epochs.leased(log.epochs.newest()) as end:
         end["stopped"] = False
+    assert status(run)["state"] == "stopped"
+    write_manifest(run, {})
     assert status(run)["state"] == "quarantined"
     log.commit("attribute", "s003", RECEIPT)
     assert status(run)["state"] == "stopped"
-    run.results.touch()
+    write_manifest(run, {})
     assert status(run)["state"] == "done"
+    remove_manifest(run.path)
+    assert status(run)["state"] == "stopped"
 
 
 def test_a_damaged_log_changes_no_state(run: RunDirectory) -> None:
@@ -174,7 +179,7 @@ def test_a_damaged_log_changes_no_state(run: RunDirectory) -> None:
     with log.driving(left_out={"evaluate": "no graph-tool"}) as end:
         for i in range(4):
             log.commit("attribute", f"s{i:03d}", RECEIPT)
-        run.results.touch()
+        write_manifest(run, {})
         run.log("driver_started", left_out={})
         end["stopped"] = False
     assert status(run)["state"] == "done"

@@ -54,7 +54,7 @@ def slow_worker(settings: WorkerSettings, seconds_a_shard: float = SECONDS_A_SHA
 
 
 if __name__ == "__main__":
-    cli._report = lambda path, out: out  # the page is no part of these tests
     launch = start(parse_config(chaos_config("ray")), Path(sys.argv[1]))
     pause = float(sys.argv[2]) if len(sys.argv) > 2 else SECONDS_A_SHARD
-    sys.exit(cli.drive_and_tell(launch, partial(slow_worker, seconds_a_shard=pause)))
+    factory = partial(slow_worker, seconds_a_shard=pause)
+    sys.exit(cli.drive_and_tell(launch, factory, page=None))

@@ -2,6 +2,7 @@
 of an undisturbed run, or says in one line what is missing."""
 
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,11 @@ from tests.sweeps.helpers import (
 
 MEANS = {"evaluate": {"eval_patch": ["counterfactual", "mean", "zero"]}}
 HAS_GRAPH_TOOL = find_interpreter() is not None
+
+
+def exchange(chunk: Path) -> None:
+    """Another block of the same array in its place, sound by its own checksum."""
+    chunk.write_bytes(chunk.with_name("1").read_bytes())
 
 
 # --- faults -------------------------------------------------------------------------------------
@@ -86,6 +92,27 @@ def test_a_flipped_byte_is_found_and_the_shard_redone(calm, tmp_path, where):
     assert len(worker.asked) == 1
     assert contents(out, *DATA) == contents(calm, *DATA)
     assert list((out / "commits" / "bad").rglob("*.json"))
+
+
+@pytest.mark.parametrize("hurt", [Path.unlink, flip_a_bit, exchange])
+def test_tables_are_made_of_what_was_committed(calm, tmp_path, capsys, hurt):
+    """Committed data that is hurt while the run goes on: no row of it, and one line."""
+    out = tmp_path / "run"
+    launch = start(parse_config(tiny()), out)
+    last = launch.plan.stages["evaluate"][-1].key
+
+    def damage(shard):
+        if shard.key == last:
+            hurt(sorted(out.glob("evaluations.zarr/*/edge.counterfactual/kl/c/0"))[0])
+
+    assert cli.drive_and_tell(launch, Faulty(before=damage), page=None) == 1
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert "kl" in error
+    assert "resume the run to redo" in error
+    assert len(results(launch.run)) == 0
+    assert run_tiny(out).exit_code == 0
+    assert contents(out, *DATA) == contents(calm, *DATA)
 
 
 def test_two_drivers_on_one_directory(calm, tmp_path):

@@ -279,9 +279,8 @@ def test_blocks_are_fitted_and_ablated(tmp_path):
 
 def test_without_graph_tool_the_rest_completes_and_says_so(calm, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(launch_module, "graph_tool_is_here", lambda plan: False)
-    monkeypatch.setattr(cli, "_report", lambda path, out: out)
     out = tmp_path / "run"
-    assert cli.drive_and_tell(start(parse_config(tiny(blocks=BLOCKS)), out)) == 0
+    assert cli.drive_and_tell(start(parse_config(tiny(blocks=BLOCKS)), out), page=None) == 0
     printed = capsys.readouterr().out
     assert "block models are left out: no interpreter here can import graph_tool" in printed
     assert "left out: block_evaluate" in printed

@@ -1,0 +1,59 @@
+"""How a run ends: its tables, the page that shows them, and the manifest that vouches for both.
+
+The fence is looked at before each file is replaced, so that a driver that was taken over never
+writes its old tables over new ones. A kill at any point leaves a run that is not done: the manifest
+is not there, or still waits for the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from storage import CommitLog, RunDirectory
+from storage.atomic import replace
+from storage.manifest import PENDING, entry, remove_manifest, write_manifest
+from storage.rundir import CONFIG, REPORT
+
+#: the page of a run in a given state
+Page = Callable[[RunDirectory, str], bytes]
+
+
+def end_run(
+    run: RunDirectory, log: CommitLog, tables: Mapping[str, bytes], state: str, page: Page | None
+) -> None:
+    """Writes what a person reads; files that are as they should be are left alone.
+
+    Args:
+        log: of the driver whose run it is.
+        state: what the page says of the run.
+        page: None for a run without one.
+
+    Raises:
+        Fenced, StorageError.
+    """
+    files = {CONFIG: entry(run.config_yaml)}
+    files |= {name: entry(data) for name, data in tables.items()}
+    stale = {name: data for name, data in tables.items() if not _holds(run, name, data)}
+    if stale:
+        log.check_fence()
+        remove_manifest(run.path)
+    for name, data in stale.items():
+        log.check_fence()
+        replace(run.path / name, data)
+    if page is not None:
+        _vouch(run, log, {**files, REPORT: PENDING})
+        data = page(run, state)
+        files[REPORT] = entry(data)
+        log.check_fence()
+        replace(run.report, data)
+    _vouch(run, log, files)
+
+
+def _holds(run: RunDirectory, name: str, data: bytes) -> bool:
+    path = run.path / name
+    return path.exists() and path.read_bytes() == data
+
+
+def _vouch(run: RunDirectory, log: CommitLog, files: Mapping[str, Mapping[str, object]]) -> None:
+    log.check_fence()
+    write_manifest(run, files)
