@@ -89,7 +89,7 @@ def _told(data: RunData) -> pd.DataFrame:
     """The table with the figure that each row is in, both methods' names, and what is compared."""
     table = data.overlap
     if "across" not in table:  # a run of an older version compares methods alone
-        ends = {"task": table["task"], "subset": "all", "seed": 0}
+        ends: dict[str, Any] = {"task": table["task"], "subset": "all", "seed": 0}
         same = {f"{name}_{end}": value for name, value in ends.items() for end in "ab"}
         table = table.assign(across="method", chance=np.nan, **same)
     table = table[table["measure"].isin(["spearman", "jaccard"])]
