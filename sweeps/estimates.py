@@ -13,6 +13,7 @@ import torch
 from engine.memory import PROCESS_BYTES, VARIANT_METHODS, Footprint
 from engine.methods import METHODS
 from storage.fold import AGGREGATIONS, STATS
+from sweeps import layout
 from sweeps.cells import (
     AttributeShard,
     Cell,
@@ -32,7 +33,6 @@ from sweeps.feature_estimates import (
 )
 from sweeps.plan import Plan
 from sweeps.points import settings_of
-from sweeps.prepare import COUNTS
 from sweeps.resolve import Dataset
 
 RECORD_BYTES = 1500
@@ -175,7 +175,7 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
             yield 4 * n_build * n_scores
             yield 8 * len(STATS) * n_scores * len(plan.build_rows(cell))
         yield n_edges * (len(plan.circuits(cell)) + cell.is_refined)
-        yield 8 * n_scores * len(dataset.subsets) * (len(AGGREGATIONS) + len(COUNTS))
+        yield 8 * n_scores * len(dataset.subsets) * (len(AGGREGATIONS) + len(layout.COUNTS))
         n_conditions = len(plan.conditions())
         yield 8 * n_eval * n_metrics * n_conditions * len(plan.circuits(cell))
         yield 8 * n_eval * n_metrics * len(plan.block_conditions(cell))

@@ -24,12 +24,22 @@ blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
 
 from __future__ import annotations
 
+from storage.fold import AGGREGATIONS
 from storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
 from sweeps.cells import Cell, Condition, DictionaryShard
 
 __all__ = ["AGGREGATES", "ATTRIBUTIONS", "EVALUATIONS", "MEANS"]
 
 MEANS = "means.zarr"
+#: of a cell, in aggregates.zarr
+PARTIALS, EDGES, INTERVAL, STABILITY = "partials", "edges", "interval", "stability"
+#: folded beside the aggregations
+COUNTS = ("n", "n_bad")
+#: what lies beside the members' groups in the group of a cell, and the subset of all of them: no
+#: member can be called so
+NO_MEMBERS = frozenset(
+    {"all", "zarr.json", PARTIALS, EDGES, INTERVAL, STABILITY, *AGGREGATIONS, *COUNTS}
+)
 #: per input, beside the scores; float64
 PER_INPUT = ("residual", "metric_clean", "metric_baseline")
 #: of a cell over features: its largest edges (numbers of nodes), and the weight in the target's
@@ -55,7 +65,7 @@ def graph(cell: Cell, name: str) -> str:
 
 
 def partials(cell: Cell) -> str:
-    return f"{cell.key}/partials"
+    return f"{cell.key}/{PARTIALS}"
 
 
 def folded(group: str, statistic: str) -> str:
@@ -63,11 +73,11 @@ def folded(group: str, statistic: str) -> str:
 
 
 def interval(cell: Cell) -> str:
-    return f"{cell.key}/interval"
+    return f"{cell.key}/{INTERVAL}"
 
 
 def stability(cell: Cell) -> str:
-    return f"{cell.key}/stability"
+    return f"{cell.key}/{STABILITY}"
 
 
 def mean(source: str, index: int) -> str:
@@ -112,7 +122,7 @@ def listed(cell: Cell, name: str) -> str:
 
 
 def edges(cell: Cell) -> str:
-    return f"{cell.key}/edges"
+    return f"{cell.key}/{EDGES}"
 
 
 def dictionary(shard: DictionaryShard) -> str:

@@ -30,8 +30,6 @@ from sweeps.plan import Plan
 from sweeps.points import ranking_of
 from sweeps.resolve import Dataset, prompts_to_json
 
-COUNTS = ("n", "n_bad")
-
 
 def prepare(run: RunDirectory, plan: Plan) -> None:
     """Prompts, graphs and arrays of the whole plan."""
@@ -104,8 +102,8 @@ def _make_folded_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     if cell.is_sparse:  # one shard folds the members too
         groups = {ReduceShard(cell, subset, ()).group for subset in plan.dataset(cell).subsets}
     for group in sorted(groups):
-        for name in (*AGGREGATIONS, *COUNTS):
-            dtype = "int64" if name in COUNTS else "float64"
+        for name in (*AGGREGATIONS, *layout.COUNTS):
+            dtype = "int64" if name in layout.COUNTS else "float64"
             create_array(
                 run.aggregates, layout.folded(group, name), (n_scores,), (n_scores,), dtype
             )

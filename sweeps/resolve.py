@@ -21,15 +21,12 @@ from engine.patches import PatchError, mean_groups, resample_partners
 from sweeps.canonical import digest, slug
 from sweeps.config import Config, ConfigError
 from sweeps.featuresets import FeatureSet, check_features, feature_set
+from sweeps.layout import NO_MEMBERS
 from tasks import Prompt, TaskData, TaskError, build_task, check_task_name
 
 T = TypeVar("T")
 
 MEMBER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-#: names beside the members' groups in a run directory
-RESERVED = frozenset(
-    {"all", "partials", "graph", "n", "n_bad", "mean", "max", "rms", "mean_abs", "max_abs"}
-)
 
 
 @dataclass(frozen=True)
@@ -112,17 +109,14 @@ def resolve(config: Config) -> Resolved:
     check_features(config)
     for name in config.sweep.task:
         _refuse("sweep.task", TaskError, partial(check_task_name, name))
-    models = {m.label: m for m in map(_model, config.sweep.model)}
-    if len(models) < len(config.sweep.model):
-        raise ConfigError(
-            "sweep.model: two models have the same folder name; rename one, for it is their label"
-        )
-    datasets: dict[tuple[str, str, int], Dataset] = {}
-    for model, task, seed in product(models.values(), config.sweep.task, config.seeds):
-        dataset = _dataset(config, model, task, seed)
-        datasets[model.label, dataset.task, seed] = dataset
-    if len(datasets) < len(models) * len(config.sweep.task) * len(config.seeds):
-        raise ConfigError("sweep.task: two tasks have the same name; rename one of the files")
+    found = [_model(name) for name in config.sweep.model]
+    _check_apart("sweep.model", [m.label for m in found])
+    _check_different(found)
+    models = {m.label: m for m in found}
+    made = [_dataset(config, *of) for of in product(found, config.sweep.task, config.seeds)]
+    of_one = [d for d in made if (d.model, d.seed) == (made[0].model, made[0].seed)]
+    _check_apart("sweep.task", [d.task for d in of_one])
+    datasets = {(d.model, d.task, d.seed): d for d in made}
     features: dict[str, FeatureSet] = {}
     if "features" in config.sweep.nodes:
         for label, model in models.items():
@@ -167,6 +161,31 @@ def _model(name: str) -> ResolvedModel:
     return ResolvedModel(label, source)
 
 
+def _check_apart(key: str, labels: Sequence[str]) -> None:
+    """Labels of models and tasks name rows and files, also on disks that do not know case."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        if label.lower() in seen:
+            other = seen[label.lower()]
+            how = "is there twice" if other == label else f"and {other!r} differ in case only"
+            raise ConfigError(
+                f"{key}: the name {label!r} {how}; rename one of the files or folders"
+            )
+        seen[label.lower()] = label
+
+
+def _check_different(models: Sequence[ResolvedModel]) -> None:
+    """What is measured of a model is kept by its weights' digest, once."""
+    seen: dict[str, str] = {}
+    for model in models:
+        other = seen.setdefault(model.source.digest, model.label)
+        if other != model.label:
+            raise ConfigError(
+                f"sweep.model: {other!r} and {model.label!r} are the same model, weight by weight; "
+                "name one of them"
+            )
+
+
 def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Dataset:
     n_build, n_eval = config.data.n_build, config.data.n_eval
     data = _refuse(
@@ -183,10 +202,16 @@ def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Data
         ),
     )
     for member in data.members:
-        if not MEMBER_PATTERN.fullmatch(member) or member in RESERVED:
+        if member.lower() in NO_MEMBERS:
+            raise ConfigError(
+                f"sweep.task: {member!r} cannot name a task: in the run directory something else "
+                f"has this name (as have {', '.join(sorted(NO_MEMBERS - {member.lower()}))}); "
+                "rename the file"
+            )
+        if not MEMBER_PATTERN.fullmatch(member):
             raise ConfigError(
                 f"sweep.task: {member!r} cannot name a task (it becomes a folder); rename the file "
-                "with letters, digits, '.', '_', '-'"
+                "with 1 to 64 letters, digits, '.', '_', '-', the first a letter or digit"
             )
     fingerprint = digest([[_prompt_value(p) for p in s] for s in (data.build, data.evaluation)])
     known = [model.source.digest, fingerprint, *([seed] if seed != config.seed else [])]

@@ -67,7 +67,8 @@ def check_task_name(name: str, base: Path | None = None) -> None:
 
     Raises:
         TaskError: an unknown name (with the nearest known one), a member named twice, a JSONL file
-            that is not there or has a line that no tokenizer could make right.
+            that is not there, is named as a built-in task or has a line that no tokenizer could
+            make right.
     """
     for member in _members(name, base):
         if isinstance(member, _File) and member.path is not None:
@@ -140,13 +141,21 @@ def _members(name: str, base: Path | None, own: Path | None = None) -> list[Gene
     """The members of a task name. A file whose own name holds a + is one member."""
     whole = _path(name, base)
     if whole is not None and whole.is_file():
-        return [_File(whole.stem, whole)]
+        return [_file(whole)]
     members = [_member(part.strip(), base, own) for part in name.split("+")]
-    names = [_name(member) for member in members]
-    for twice in names:
-        if names.count(twice) > 1:
-            raise TaskError(f"task {name!r} has the member {twice!r} twice; name each once")
+    _check_apart(name, [_name(member) for member in members])
     return members
+
+
+def _check_apart(name: str, members: list[str]) -> None:
+    """Members are folders, also on disks that know no case."""
+    seen: dict[str, str] = {}
+    for member in members:
+        if member.lower() in seen:
+            other = seen[member.lower()]
+            how = "twice" if other == member else f"beside {other!r}, which differs in case only"
+            raise TaskError(f"task {name!r} has the member {member!r} {how}; name each once")
+        seen[member.lower()] = member
 
 
 def _member(name: str, base: Path | None, own: Path | None) -> Generator | _File:
@@ -156,7 +165,7 @@ def _member(name: str, base: Path | None, own: Path | None) -> Generator | _File
     if path is not None:
         if not path.is_file():
             raise TaskError(f"task file {path} is not there; give the path of a JSONL file")
-        return _File(path.stem, path)
+        return _file(path)
     if name not in GENERATORS:
         known = (*GENERATORS, OWN_TASK)
         near = difflib.get_close_matches(name.lower(), known, n=1)
@@ -166,6 +175,18 @@ def _member(name: str, base: Path | None, own: Path | None) -> Generator | _File
             "or a path ending in .jsonl"
         )
     return GENERATORS[name]
+
+
+def _file(path: Path) -> _File:
+    """A user's file. Its name is all that tables, folders and known circuits know it by."""
+    taken = {name: f"the built-in task {name!r}" for name in GENERATORS}
+    taken[OWN_TASK] = f"the task {OWN_TASK!r} of a model's own prompts"
+    if path.stem.lower() in taken:
+        raise TaskError(
+            f"task file {path} has the name of {taken[path.stem.lower()]} and would be taken for "
+            f"it in tables and known circuits; rename the file, as my-{path.name}"
+        )
+    return _File(path.stem, path)
 
 
 def _own_prompts(path: Path | None) -> Path:

@@ -5,8 +5,8 @@
    leaves the evaluation prompts as they are.
 2. A random stream of its own for each (task, seed, split) goes round the task's variants and draws
    from each in turn.
-3. A draft becomes a prompt only if the tokenizer keeps it aligned: equally many tokens, key words
-   at the same positions in clean and patch, every answer one token, nothing unknown. Others are
+3. A draft becomes a prompt only if the tokenizer keeps it aligned: equally many tokens, not all of
+   them alike, key words at the same positions in clean and patch, every answer one token, nothing unknown. Others are
    skipped. A variant that yields nothing new in a long row of draws is given up.
 """
 
@@ -63,7 +63,7 @@ def to_prompt(
     clean, patch = encoder.encode(draft.clean.text), encoder.encode(draft.patch.text)
     labels = {key: clean.position(draft.clean.slots[slot]) for key, slot in draft.labels.items()}
     moved = {key: patch.position(draft.patch.slots[slot]) for key, slot in draft.labels.items()}
-    aligned = len(clean.ids) == len(patch.ids) and labels == moved
+    aligned = len(clean.ids) == len(patch.ids) and clean.ids != patch.ids and labels == moved
     if not aligned or not encoder.knows(clean.ids + patch.ids) or not is_wanted(clean.ids):
         return None
     good = encoder.answers(draft.clean.text, draft.good)

@@ -7,6 +7,7 @@ Keys: ``clean`` and ``patch``, text or a list of token ids; ``good`` and ``bad``
 list, each a text that continues ``clean`` (with its leading space) or a token id; optional
 ``labels``, token positions (a BOS counts); optional ``template``, a name that groups aligned lines.
 Texts get the tokenizer's BOS, where it has one; ids are taken as they are. Blank lines are skipped.
+Where clean and patch are the same tokens there is nothing to explain, under any ablation: refused.
 
 A file is read in two steps, since the first needs no tokenizer: ``read`` checks JSON, keys and
 types, ``load`` tokenizes and checks lengths and answers.
@@ -169,6 +170,11 @@ def _prompt(line: Line, task: str, encoder: Encoder | None, n_vocab: int | None)
     patch = _ids(line, "patch", line.patch, encoder, n_vocab)
     good = tuple(_answer_id(line, "good", answer, encoder, n_vocab) for answer in line.good)
     bad = tuple(_answer_id(line, "bad", answer, encoder, n_vocab) for answer in line.bad)
+    if clean == patch:
+        raise TaskError(
+            f"{line.where}: clean and patch are the same {len(clean)} tokens, so nothing would be "
+            "patched and every effect be 0 of 0; give patch another prompt, or drop the line"
+        )
     clean_text = line.clean if isinstance(line.clean, str) else ""
     patch_text = line.patch if isinstance(line.patch, str) else ""
     labels = {"end": len(clean) - 1} | line.labels

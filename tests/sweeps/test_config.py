@@ -1,6 +1,7 @@
 """Configs: every bad input is one clear line, exit code 2, and nothing is written."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from engine.patches import PATCHES as ENGINE_PATCHES
 from storage.fold import AGGREGATIONS as FOLDED
 from sweeps import cli, sections
 from sweeps.config import ConfigError, load_config, parse_config, preset_names
+from sweeps.layout import NO_MEMBERS
 from tests.sweeps.helpers import run_tiny, tiny
 
 
@@ -92,7 +94,9 @@ def test_a_bad_setting_is_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+LINE = {"clean": [1, 2, 3], "patch": [1, 2, 4], "good": [4], "bad": [5]}
 BAD_LINES = [
+    ({"clean": [1, 2], "patch": [1, 2], "good": [4], "bad": [5]}, "are the same 2 tokens"),
     (
         {"clean": [1, 2, 3], "patch": [1, 2], "good": [4], "bad": [5]},
         "clean has 3 tokens and patch has 2",
@@ -105,13 +109,74 @@ BAD_LINES = [
 @pytest.mark.parametrize(("prompt", "message"), BAD_LINES)
 def test_a_bad_prompt_file_names_its_line(prompt, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    good = {"clean": [1, 2, 3], "patch": [1, 2, 4], "good": [4], "bad": [5]}
     file = tmp_path / "mine.jsonl"
-    file.write_text("\n".join(map(json.dumps, [good, prompt])))
+    file.write_text("\n".join(map(json.dumps, [LINE, prompt])))
     line = refused(monkeypatch, capsys, "run", "smoke", "--set", "sweep.task=mine.jsonl")
     assert message in line
     assert "line 2" in line or ":2" in line
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("member", sorted(NO_MEMBERS - {"zarr.json"}) + ["Interval"])
+def test_a_task_may_not_have_the_name_of_what_lies_beside_it(member, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / f"{member}.jsonl"
+    file.write_text("\n".join(json.dumps(LINE | {"clean": [i, 2, 3]}) for i in (6, 7, 8, 9)))
+    settings = [f"sweep.task=ioi+{file.name}", "data.n_build=2", "data.n_eval=2"]
+    line = refused(monkeypatch, capsys, *_run_smoke(settings))
+    assert f"sweep.task: {member!r} cannot name a task: in the run directory something" in line
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def _run_smoke(settings: list[str]) -> list[str]:
+    return ["run", "smoke", *(part for s in settings for part in ("--set", s))]
+
+
+def test_nothing_else_lies_beside_the_members(tmp_path):
+    """What a cell's group holds that is no member's; over features too."""
+    raw = tiny(
+        sweep={"method": "eap", "nodes": ["heads", "features"]},
+        features={"dictionaries": {"resid0": "identity"}, "keep": 100, "edges": 50},
+        evaluate={"threshold": 5, "ablation": "edge", "metric": "logit_diff"},
+    )
+    run_tiny(tmp_path / "run", raw)
+    inside = (tmp_path / "run" / "aggregates.zarr").glob("*/*")
+    assert {path.name for path in inside} - {"ioi", "agreement"} == NO_MEMBERS - {"all"}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ("[a/mine.jsonl, b/mine.jsonl]", "sweep.task: the name 'mine' is there twice; rename one"),
+        ("[a/mine.jsonl, b/Mine.jsonl]", "the name 'Mine' and 'mine' differ in case only; rename"),
+        (
+            "a/mine.jsonl+b/Mine.jsonl",
+            "has the member 'Mine' beside 'mine', which differs in case only",
+        ),
+        ("[ioi, a/ioi.jsonl]", "ioi.jsonl has the name of the built-in task 'ioi' and would be"),
+    ],
+)
+def test_names_are_apart_on_every_disk(tasks, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/mine", "b/mine", "b/Mine", "a/ioi"):
+        file = tmp_path / f"{name}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(json.dumps(LINE | {"clean": [i, 2, 3]}) for i in (6, 7, 8, 9)))
+    settings = [f"sweep.task={tasks}", "data.n_build=2", "data.n_eval=2"]
+    assert message in refused(monkeypatch, capsys, *_run_smoke(settings))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_one_model_under_two_names(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_tiny_random(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    shutil.copytree(tmp_path / "first", tmp_path / "more" / "First")
+    capsys.readouterr()  # the loader's own progress bar
+    line = refused(monkeypatch, capsys, *_run_smoke(["sweep.model=[./first, ./second]"]))
+    assert "sweep.model: 'first' and 'second' are the same model, weight by weight" in line
+    line = refused(monkeypatch, capsys, *_run_smoke(["sweep.model=[./first, ./more/First]"]))
+    assert "sweep.model: the name 'First' and 'first' differ in case only" in line
 
 
 def test_a_model_folder_without_weights(monkeypatch, capsys, tmp_path):
@@ -128,8 +193,7 @@ def test_a_model_folder_without_weights(monkeypatch, capsys, tmp_path):
 def test_means_that_no_build_prompt_stands_for(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     settings = ["evaluate.eval_patch=mean", "data.n_build=1", "data.n_eval=40"]
-    arguments = [part for s in settings for part in ("--set", s)]
-    line = refused(monkeypatch, capsys, "run", "smoke", *arguments)
+    line = refused(monkeypatch, capsys, *_run_smoke(settings))
     assert "raise data.n_build (now 1) or set data.mean_positions to pooled" in line
     assert list(tmp_path.iterdir()) == []
 

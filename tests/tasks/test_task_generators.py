@@ -36,6 +36,7 @@ def test_prompts_are_what_the_model_would_be_given(task, tokenizer):
         assert list(prompt.clean) == tokenizer(prompt.clean_text)["input_ids"]
         assert list(prompt.patch) == tokenizer(prompt.patch_text)["input_ids"]
         assert len(prompt.clean) == len(prompt.patch)
+        assert prompt.clean != prompt.patch
         assert tokenizer.unk_token_id is None or tokenizer.unk_token_id not in prompt.clean
         for answer in prompt.good + prompt.bad:
             text = tokenizer.decode([answer])
@@ -139,6 +140,22 @@ def test_a_variant_that_the_tokenizer_breaks_is_left_out(make_word_level):
     data = build_task("ioi", make_word_level(without=("While",)), 24, 0, seed=0)
     counts = Counter(prompt.template for prompt in data.build)
     assert counts == {"when": 8, "then": 8, "after": 8}
+
+
+def test_a_patch_that_the_tokenizer_cannot_tell_apart_is_not_drawn(words):
+    """A tokenizer that writes singular and plural of a noun with the same id."""
+    ids = [words.convert_tokens_to_ids(list(pair)) for pair in zip(*_nouns(), strict=True)]
+    singular = dict(zip(ids[1], ids[0], strict=True))
+
+    class Stemming:
+        is_fast, unk_token_id, bos_token_id = True, words.unk_token_id, None
+
+        def __call__(self, text, **options):
+            found = words(text, **options)
+            return found | {"input_ids": [singular.get(i, i) for i in found["input_ids"]]}
+
+    with pytest.raises(TaskError, match="only 0 of 4 build prompts could be had"):
+        build_task("agreement", Stemming(), 4, 4, seed=0)
 
 
 def test_the_content_decides_the_split(words):

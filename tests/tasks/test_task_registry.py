@@ -86,10 +86,19 @@ def test_own_of_a_model_that_brings_none_is_one_clear_line(words, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_file_may_not_take_a_members_name(tmp_path):
-    (tmp_path / "ioi.jsonl").write_text(LINE)
-    with pytest.raises(TaskError, match="member 'ioi' twice"):
-        check_task_name("ioi+ioi.jsonl", tmp_path)
+@pytest.mark.parametrize("stem", ["ioi", "own", "IOI"])
+def test_a_file_may_not_take_a_built_in_name(stem, words, tmp_path):
+    """Alone it would be compared with the circuits that are known of the built-in task."""
+    (tmp_path / f"{stem}.jsonl").write_text(LINE)
+    for name in (f"{stem}.jsonl", f"agreement+{stem}.jsonl"):
+        with pytest.raises(TaskError) as caught:
+            check_task_name(name, tmp_path)
+        assert str(caught.value).startswith(
+            f"task file {tmp_path / stem}.jsonl has the name of the "
+        )
+        assert str(caught.value).endswith(f"rename the file, as my-{stem}.jsonl")
+        with pytest.raises(TaskError, match="rename the file"):
+            build_task(name, words, 1, 0, seed=0, base=tmp_path)
 
 
 def test_a_model_without_tokenizer_cannot_have_built_in_tasks():

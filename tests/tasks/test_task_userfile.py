@@ -113,6 +113,15 @@ BAD_LINES = {
         GOOD_LINE | {"patch": "The war is"},
         "clean has 2 tokens and patch has 3; they must have equally many",
     ),
+    "nothing to patch": (
+        GOOD_LINE | {"patch": "The war"},
+        "clean and patch are the same 2 tokens, so nothing would be patched and every effect be "
+        "0 of 0; give patch another prompt, or drop the line",
+    ),
+    "nothing to patch in ids": (
+        GOOD_LINE | {"clean": [1, 2, 3], "patch": [1, 2, 3], "good": 4, "bad": 5},
+        "clean and patch are the same 3 tokens",
+    ),
     "answer of two tokens": (
         GOOD_LINE | {"good": " is the"},
         "good ' is the' is 2 tokens: [' is', ' the']; an answer is one token: give one token",
@@ -154,6 +163,12 @@ def test_a_bad_line_is_named_with_what_is_allowed(fault, load, words, tmp_path):
     text = str(caught.value)
     assert text.startswith(f"{tmp_path / 'mine.jsonl'}, line 3: {message}")
     assert "\n" not in text
+
+
+def test_texts_that_differ_and_tokens_that_do_not(load, make_word_level):
+    line = GOOD_LINE | {"patch": "<s>The war"}
+    with pytest.raises(TaskError, match=r"mine\.jsonl, line 1: clean and patch are the same 3 tok"):
+        load([line], make_word_level(bos=True))
 
 
 def test_text_for_a_model_without_tokenizer(load):
