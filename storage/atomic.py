@@ -135,12 +135,17 @@ def fsync_files(paths: Iterable[Path], root: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line in one write, so that lines of two processes do not mix. Raises StorageError."""
+    """Adds a line in one write, so that lines of two processes do not mix; to the file itself, for
+    a link in a directory from elsewhere may lead to any file of ours. Raises StorageError."""
     data = line.encode() + b"\n"
-    with storage_errors(path), open(path, "ab", buffering=0) as file:
+    with storage_errors(path), open(path, "ab", buffering=0, opener=_no_link) as file:
         written = file.write(data)
         if written < len(data):  # a disk that is just now full takes a part, and then says why
             file.write(data[written:])
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def to_json(value: Any, indent: int | None = None) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def write_file(run: RunDirectory, name: str, data: bytes) -> Write:
 
 def read_block(run: RunDirectory, write: Mapping[str, Any]) -> np.ndarray:
     """The rows of a write, checked against its crc. Raises StorageError if they differ."""
+    _check_inside(run, write["store"], write["array"])
     return checked_rows(open_array(run.path / write["store"], write["array"]), write)
 
 
@@ -52,12 +54,20 @@ def checked_rows(array: Array, write: Mapping[str, Any]) -> np.ndarray:
 
 def read_file(run: RunDirectory, write: Mapping[str, Any]) -> bytes:
     """The bytes of a write, checked against its crc. Raises StorageError if they differ."""
+    _check_inside(run, write["file"])
     path = run.path / write["file"]
     with storage_errors(path, "read"):
         data = path.read_bytes()
     if zlib.crc32(data) != write["crc"]:
         raise StorageError(f"{path} is not what was committed; resume the run to redo it")
     return data
+
+
+def _check_inside(run: RunDirectory, *names: str) -> None:
+    """A record may come from somebody else: it names nothing outside of the run's folder."""
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise StorageError(f"a commit record names {name!r}, which is not in {run.path}")
 
 
 def make_receipt(

@@ -200,7 +200,9 @@ def _check_free(path: Path) -> None:
 
 def _read_plan(path: Path) -> dict[str, Any]:
     try:
-        return read_record(path / PLAN)
+        plan = read_record(path / PLAN)
+        if "run_id" in plan and isinstance(plan.get("config"), dict):
+            return plan
     except DamagedRecord:
         pass
     if made := _made_without_checksums(path / PLAN):

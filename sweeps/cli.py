@@ -8,6 +8,7 @@ or stopped with work left; 1 anything else.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +34,23 @@ app = typer.Typer(
 train_app = typer.Typer(help="Train what runs take models apart with.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 
-RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]
+
+def local_path(text: str) -> Path:
+    """A path on this machine's disks; an address would become a folder named `s3:`."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise ConfigError(f"{text!r} is an address; give a path on a disk: nothing else is known")
+    if not text.strip() or "\0" in text:
+        raise ConfigError(f"{text!r} is no path; give a folder or file")
+    try:
+        Path(text).exists()
+    except OSError as error:  # a name that is too long; a folder that is closed to us
+        raise ConfigError(f"{text[:200]!r} cannot be used: {error.strerror}") from None
+    return Path(text)
+
+
+RunDir = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", parser=local_path, help="A run directory.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")
 ]
@@ -63,7 +80,7 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():  # none where help was shown instead
-            _fail(f"{message} Try: edgesweep --help", 2)
+            _fail(f"{' '.join(message.split())} Try: edgesweep --help", 2)
         sys.exit(2)
 
 
@@ -76,7 +93,8 @@ def _fail(error: object, code: int) -> NoReturn:
 def run(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a preset.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory (default runs/<name>).")
+        Path | None,
+        typer.Option("--out", parser=local_path, help="Run directory (default runs/<name>)."),
     ] = None,
     overrides: Overrides = None,
     dry_run: Annotated[
@@ -210,7 +228,10 @@ def status(
 def report(
     run_dir: RunDir,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File (default RUN_DIR/report.html).")
+        Path | None,
+        typer.Option(
+            "-o", "--output", parser=local_path, help="File (default RUN_DIR/report.html)."
+        ),
     ] = None,
 ) -> None:
     """Write the report page of a run."""
@@ -228,7 +249,7 @@ def report(
 @train_app.command()
 def dictionary(
     site: Annotated[str, typer.Option(help="embed, resid3, attn3 or mlp3.")],
-    out: Annotated[Path, typer.Option(help="The file, ending in .safetensors.")],
+    out: Annotated[Path, typer.Option(parser=local_path, help="The file, ending in .safetensors.")],
     model: Annotated[str, typer.Option(help="As in sweep.model.")] = "smollm2-135m",
     kind: Annotated[str, typer.Option(help="topk, relu or pca.")] = "topk",
     features: Annotated[int, typer.Option(min=1)] = 4096,

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, field_validator
 
 from sweeps.fields import Name, did_you_mean
+from sweeps.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from sweeps.sections import (
     Blocks,
     Data,
@@ -86,7 +86,13 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     raw = _read_yaml(path)
     for override in overrides:
         apply_override(raw, override)
-    return _with_absolute_paths(parse_config(raw), base)
+    config = parse_config(raw)
+    try:
+        return _with_absolute_paths(config, base)
+    except (OSError, RuntimeError, ValueError) as error:  # too long; ~nobody; a NUL
+        raise ConfigError(
+            f"a path in the config cannot be used: {_one_line(error)[:300]}"
+        ) from None
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -121,7 +127,8 @@ def _absolute_model(name: str, base: Path) -> str:
     """A folder that is there, or what can only be a path; aliases and hub names stay."""
     is_path = name.startswith((".", "/", "~")) or name.endswith(".gguf")
     path = base / Path(name).expanduser()
-    return str(path.resolve()) if is_path or (path.is_dir() and "/" in name) else name
+    is_folder = path.is_dir()
+    return str(path.resolve()) if is_path or (is_folder and "/" in name) else name
 
 
 def _absolute_task(name: str, base: Path) -> str:
@@ -133,8 +140,11 @@ def _absolute_task(name: str, base: Path) -> str:
 
 def _find(name: str) -> tuple[Path, Path]:
     path = Path(name)
-    if path.is_file():
-        return path, path.resolve().parent
+    try:
+        if path.is_file():
+            return path, path.resolve().parent
+    except (OSError, ValueError) as error:  # too long; a NUL; a folder that is closed to us
+        raise ConfigError(f"config {_short(name)} cannot be read: {error}"[:400]) from None
     known = preset_names()
     if name in known:
         return PRESETS / f"{name}.yaml", Path.cwd()
@@ -146,11 +156,12 @@ def _find(name: str) -> tuple[Path, Path]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            raw = read_plain(file.read(MAX_CHARACTERS + 1))
+    except PlainYamlError as error:
+        raise ConfigError(f"config {path} {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"config {path} is no YAML: {_one_line(error)}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"config {path} holds {_kind(raw)}; a mapping of keys is wanted")
     return raw
@@ -160,12 +171,14 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     """`--set a.b=value`, the value read as YAML."""
     key, found, text = override.partition("=")
     parts = key.strip().split(".")
-    if not found or not all(parts):
-        raise ConfigError(f"--set {override!r} is not of the form key=value, as in sweep.steps=10")
+    if not found or not all(parts) or len(parts) > MAX_DEPTH:
+        raise ConfigError(
+            f"--set {_short(override)} is not of the form key=value, as in sweep.steps=10"
+        )
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: {text!r} is no YAML: {_one_line(error)}") from None
+        value = read_plain(text)
+    except PlainYamlError as error:
+        raise ConfigError(f"--set {key}: {_short(text)} {error}") from None
     section: Any = raw
     for part in parts[:-1]:
         if not isinstance(section.get(part), dict):

@@ -50,6 +50,7 @@ def _ray() -> str:
 
 def _graph_tool() -> str:
     from engine.blockmodel import HOW_TO_INSTALL, BlockModelError, find_interpreter
+    from engine.blockmodel_process import ENVIRONMENT_KEY
 
     try:
         found = find_interpreter()
@@ -57,7 +58,11 @@ def _graph_tool() -> str:
         return f"graph-tool   unusable: {error}; runs leave block models out"
     if found is None:
         return f"graph-tool   missing: runs leave block models out; {HOW_TO_INSTALL}"
-    return f"graph-tool   {found.version} in {found.path}"
+    asked = f"by {ENVIRONMENT_KEY}" if os.environ.get(ENVIRONMENT_KEY) else "by searching"
+    return (
+        f"graph-tool   {found.version} in {found.path}, found {asked}; another for a run: "
+        "--set execution.graph_tool=PYTHON (a run directory does not keep it)"
+    )
 
 
 def _embedded_model() -> str:

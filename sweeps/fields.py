@@ -79,6 +79,17 @@ def _not_negative(value: float) -> float:
     return value
 
 
+def at_most(high: float) -> AfterValidator:
+    """A number that is not above a bound which no machine reaches."""
+
+    def check(value: float) -> float:
+        if value > high:
+            raise ValueError(f"is out of range; allowed: at most {high:g}")
+        return value
+
+    return AfterValidator(check)
+
+
 Positive = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_positive)]
 NotNegative = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_not_negative)]
 
@@ -97,6 +108,8 @@ Name = Annotated[str, AfterValidator(_check_name)]
 def _check_text(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty; give a name")
+    if "\0" in value or re.search("[\ud800-\udfff]", value):
+        raise ValueError("has a character that no name can have (NUL, or half of a pair)")
     return value
 
 

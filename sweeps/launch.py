@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,8 @@ from sweeps.stopping import Stopper
 from sweeps.work import make_worker
 
 Factory = Callable[[WorkerSettings], Worker]
+#: addresses that name the cluster of this machine, whatever it is
+OWN_ADDRESSES = ("auto", "local")
 PACKAGES = ("edgesweep", "torch", "transformers", "ray", "zarr", "numpy", "pandas", "pyarrow")
 
 
@@ -41,7 +44,15 @@ class Launch:
 
     @property
     def how_to_resume(self) -> str:
-        return f"resume with: edgesweep resume {self.run.path}"
+        """The command. What a directory does not keep for the next, it says again."""
+        execution = self.plan.config.execution
+        again = {"graph_tool": execution.graph_tool, "address": execution.address}
+        told = [
+            f" --set execution.{key}={shlex.quote(value)}"
+            for key, value in again.items()
+            if value is not None and value not in OWN_ADDRESSES
+        ]
+        return f"resume with: edgesweep resume {self.run.path}{''.join(told)}"
 
 
 def start(config: Config, out: Path) -> Launch:
@@ -54,7 +65,8 @@ def start(config: Config, out: Path) -> Launch:
     plan = make_plan(resolve(config))
     graph_tool_is_here(plan)
     document = {**plan.document(), "versions": versions()}
-    resolved = {**config.model_dump(mode="json"), "versions": versions()}
+    stored = config.model_dump(mode="json", exclude={"execution": {"graph_tool"}})
+    resolved = {**stored, "versions": versions()}
     try:
         return Launch(plan, RunDirectory.create(out, resolved, document))
     except (OtherRunError, StorageError) as error:
@@ -73,7 +85,7 @@ def reopen(path: Path, execution: dict[str, Any] | None = None) -> Launch:
     try:
         run = RunDirectory.open(path)
         raw = dict(run.config)
-        raw["execution"] = {**raw.get("execution", {}), **(execution or {})}
+        raw["execution"] = _execution(raw.get("execution"), execution or {})
         config = parse_config(raw)
         check_machine(config)
         plan = make_plan(resolve(config))
@@ -81,6 +93,22 @@ def reopen(path: Path, execution: dict[str, Any] | None = None) -> Launch:
         return Launch(plan, RunDirectory.create(path, run.config, document))
     except (OtherRunError, StorageError) as error:
         raise ConfigError(str(error)) from None
+
+
+def _execution(stored: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """How a directory and the command say to run. A directory may come from somebody else: it
+    starts no program here, and joins no cluster but that of this machine."""
+    if not isinstance(stored, dict):
+        return given
+    kept = {key: value for key, value in stored.items() if key != "graph_tool"} | given
+    address = kept.get("address")
+    if "address" not in given and address is not None and address not in OWN_ADDRESSES:
+        raise ConfigError(
+            f"execution.address: {str(address)!r} stands in the run directory, and whoever runs "
+            f"that cluster runs code here; if it is yours: --set execution.address={address}; "
+            "else --set execution.address=null to run on this machine"
+        )
+    return kept
 
 
 def drive(

@@ -21,6 +21,7 @@ from sweeps.fields import (
     NotNegative,
     Positive,
     Text,
+    at_most,
     for_selection,
     grid_values,
     one_of,
@@ -258,7 +259,8 @@ class Measures(Section):
 
 class Execution(Section):
     """How it runs. `threads`, `dtype`, `micro_batch`, `circuits_per_batch`, `shard_inputs` change
-    bits and belong to the run's identity; the others do not.
+    bits and belong to the run's identity; the others do not. `graph_tool`, a program, is not kept
+    in the run directory.
 
     `shard_inputs` None: some 4 MB of scores a shard. `micro_batch`, `circuits_per_batch`: prompts
     and circuits in one forward. `num_gpus`: of each actor; above 0 the model goes to the GPU.
@@ -270,8 +272,8 @@ class Execution(Section):
     executor: Annotated[str, one_of("ray", "serial")] = "ray"
     address: Text | None = None
     actors: Annotated[int, within(1, 10000)] = 2
-    num_gpus: NotNegative = 0.0
-    memory_gb: Positive | None = None
+    num_gpus: Annotated[NotNegative, at_most(1000)] = 0.0
+    memory_gb: Annotated[Positive, at_most(10**6)] | None = None
     threads: Annotated[int, within(1, 1024)] = 1
     dtype: Annotated[str, one_of("float32", "float64", "bfloat16", "float16")] = "float32"
     micro_batch: Annotated[int, within(1, 4096)] = 16

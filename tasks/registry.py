@@ -140,7 +140,7 @@ def _member_splits(
 def _members(name: str, base: Path | None, own: Path | None = None) -> list[Generator | _File]:
     """The members of a task name. A file whose own name holds a + is one member."""
     whole = _path(name, base)
-    if whole is not None and whole.is_file():
+    if whole is not None and _is_file(whole):
         return [_file(whole)]
     members = [_member(part.strip(), base, own) for part in name.split("+")]
     _check_apart(name, [_name(member) for member in members])
@@ -163,7 +163,7 @@ def _member(name: str, base: Path | None, own: Path | None) -> Generator | _File
         return _File(OWN_TASK, None if own is None else own / OWN_PROMPTS)
     path = _path(name, base)
     if path is not None:
-        if not path.is_file():
+        if not _is_file(path):
             raise TaskError(f"task file {path} is not there; give the path of a JSONL file")
         return _file(path)
     if name not in GENERATORS:
@@ -196,6 +196,13 @@ def _own_prompts(path: Path | None) -> Path:
             f"{OWN_PROMPTS}; use one that has (wired-induction, a tracr folder) or another task"
         )
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long; a folder closed to us
+        raise TaskError(f"task file {str(path)[:200]!r} cannot be read: {error}"[:400]) from None
 
 
 def _path(name: str, base: Path | None) -> Path | None:

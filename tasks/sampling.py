@@ -6,8 +6,9 @@
 2. A random stream of its own for each (task, seed, split) goes round the task's variants and draws
    from each in turn.
 3. A draft becomes a prompt only if the tokenizer keeps it aligned: equally many tokens, not all of
-   them alike, key words at the same positions in clean and patch, every answer one token, nothing unknown. Others are
-   skipped. A variant that yields nothing new in a long row of draws is given up.
+   them alike, key words at the same positions in clean and patch, every answer one token, nothing
+   unknown. Others are skipped. A variant that yields nothing new in a long row of draws is given
+   up.
 """
 
 from __future__ import annotations

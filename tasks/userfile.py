@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import json
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,8 @@ def _line(where: str, raw: str) -> Line:
         entry = json.loads(raw)
     except json.JSONDecodeError as error:
         raise TaskError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 200,000 brackets
+        raise TaskError(f"{where}: no prompt: {error}") from error
     if not isinstance(entry, dict):
         raise TaskError(f"{where}: {_short(entry)} is no JSON object; write {{...}} with {_keys()}")
     _check_keys(where, entry)
@@ -131,7 +134,7 @@ def _check_keys(where: str, entry: dict[str, Any]) -> None:
 
 
 def _tokens(where: str, key: str, value: Any) -> Tokens:
-    if isinstance(value, str) and value:
+    if _is_text(value):
         return value
     if isinstance(value, list) and value and all(_is_id(item) for item in value):
         return value
@@ -143,7 +146,7 @@ def _answers(where: str, key: str, value: Any) -> list[Answer]:
     if not answers:
         raise TaskError(f"{where}: {key} is empty; give at least one answer")
     for answer in answers:
-        if not (_is_id(answer) or (isinstance(answer, str) and answer)):
+        if not (_is_id(answer) or _is_text(answer)):
             raise TaskError(
                 f"{where}: {key} has {_short(answer)}; "
                 "allowed: a text, a token id, or a list of them"
@@ -242,6 +245,11 @@ def _encoder(line: Line, key: str, value: str, encoder: Encoder | None) -> Encod
 def _check_id(line: Line, key: str, token: int, n_vocab: int | None) -> None:
     if n_vocab is not None and token >= n_vocab:
         raise TaskError(f"{line.where}: {key} has token id {token}; allowed: 0 to {n_vocab - 1}")
+
+
+def _is_text(value: Any) -> bool:
+    """Also no half of a surrogate pair, which JSON can spell and no tokenizer reads."""
+    return isinstance(value, str) and value != "" and not re.search("[\ud800-\udfff]", value)
 
 
 def _is_id(value: Any) -> bool:

@@ -132,7 +132,7 @@ def _read(file: Path) -> KnownCircuit:
     try:
         entry = json.loads(file.read_text(encoding="utf-8"))
         strings = [entry["name"], entry["source"], *entry["edges"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise KnownCircuitError(
             f"{file}: not a known circuit ({type(error).__name__}: {error}); it needs name, "
             "source and edges"

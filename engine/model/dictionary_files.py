@@ -188,7 +188,7 @@ def _config_beside(path: Path) -> Config:
         if file.is_file():
             try:
                 found = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 raise DictionaryError(f"{name} cannot be read: {_first_line(error)}") from None
             if not isinstance(found, dict):
                 raise DictionaryError(f"{name} is no mapping")

@@ -117,7 +117,7 @@ def test_a_bad_prompt_file_names_its_line(prompt, message, monkeypatch, capsys, 
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("member", sorted(NO_MEMBERS - {"zarr.json"}) + ["Interval"])
+@pytest.mark.parametrize("member", [*sorted(NO_MEMBERS - {"zarr.json"}), "Interval"])
 def test_a_task_may_not_have_the_name_of_what_lies_beside_it(member, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / f"{member}.jsonl"

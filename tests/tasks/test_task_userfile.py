@@ -85,6 +85,9 @@ def test_a_clean_prompt_that_is_there_twice_enters_one_split(load):
 
 BAD_LINES = {
     "bad JSON": ('{"clean": ', "not JSON: Expecting value at column 11"),
+    "brackets without end": (200_000 * "[", "no prompt: maximum recursion depth"),
+    "a number without end": ('{"clean": [' + 5000 * "9" + "]}", "no prompt: Exceeds the limit"),
+    "half of a pair": ('{"clean": "\\ud800", "patch": "a", "good": 1, "bad": 2}', "clean is "),
     "no object": ("[1, 2]", "[1, 2] is no JSON object; write {...} with clean, patch, good, bad"),
     "unknown key": (
         GOOD_LINE | {"lables": {}},
