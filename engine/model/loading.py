@@ -230,10 +230,12 @@ def _check_folder(folder: Path) -> None:
     if not sorted(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no *.safetensors weights (pickled weights are not read)")
     with refusing("its config cannot be read"):
-        kind = AutoConfig.from_pretrained(folder, **LOCAL).model_type
-    if kind not in ARCHITECTURES:
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
+    if config.model_type not in ARCHITECTURES:
         allowed = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(f"model_type {kind!r} is not supported; one of {allowed}")
+        raise ModelError(f"model_type {config.model_type!r} is not supported; one of {allowed}")
+    if getattr(config, "quantization_config", None):
+        raise ModelError("its config has a quantization_config; quantized weights are not read")
     check_weights(folder)
 
 

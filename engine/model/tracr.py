@@ -60,7 +60,7 @@ def is_tracr(folder: Path) -> bool:
     """Whether a folder's config is tracr's and not Hugging Face's."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and {"config", "vocab"} <= config.keys()
 

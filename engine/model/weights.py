@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.model.architectures import ARCHITECTURES
@@ -65,6 +66,8 @@ def check_weights(folder: Path) -> None:
         ModelError: as `load_all`; or the index names files that are not there.
     """
     _check_index(folder)
+    with refusing("its weights cannot be read"):
+        _check_layers(folder)
     open_weights(folder, device_map="meta")
 
 
@@ -94,10 +97,23 @@ def _check_index(folder: Path) -> None:
     """The digest is of the folder's own files, so the index may name no others."""
     if (folder / "model.safetensors").exists() or not (folder / INDEX).exists():
         return
-    named = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    with refusing(f"{INDEX} cannot be read"):
+        places = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        named = set(map(str, places.values()))
     foreign = sorted(named - {file.name for file in folder.glob("*.safetensors")})
     if foreign:
         raise ModelError(f"{INDEX} names files that the folder does not have: {_some(foreign)}")
+
+
+def _check_layers(folder: Path) -> None:
+    """A config may ask for more layers than could be built in a lifetime."""
+    n_layers = AutoConfig.from_pretrained(folder, **LOCAL).num_hidden_layers
+    n_tensors = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            n_tensors += len(weights.keys())
+    if n_layers > n_tensors:
+        raise ModelError(f"num_hidden_layers is {n_layers}, of {n_tensors} tensors in all")
 
 
 def folder_digest(folder: Path) -> str:

@@ -1,0 +1,150 @@
+"""Folders of nonsense, and of ill will: one line, no code of theirs run, nothing asked."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.model import ModelError, resolve_model
+from engine.model.tiny import write_tiny_random
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("good")
+    write_tiny_random(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(good, tmp_path):
+    """A model with a tokenizer, to be spoiled."""
+    return Path(shutil.copytree(good, tmp_path / "mine"))
+
+
+def _refused(folder, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        resolve_model(str(folder))
+    assert str(caught.value).startswith(f"model {str(folder)!r}: ")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 700
+
+
+CONFIG = "its config cannot be"
+TOKENIZER = "its tokenizer cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_size": "wide"}, f"{CONFIG} read: .*hidden_size"),
+        ({"num_hidden_layers": [3]}, f"{CONFIG} read: .*num_hidden_layers"),
+        ({"num_hidden_layers": 10**30}, "tensors in all"),
+        ({"num_attention_heads": 0}, "."),
+        ({"num_key_value_heads": 3}, "."),
+        ({"vocab_size": -1}, "."),
+        ({"hidden_size": 10**30}, "."),
+        ({"hidden_act": "nonsense"}, "nonsense"),
+        ({"dtype": 0}, f"{CONFIG} used: "),
+        ({"rope_parameters": 3}, "."),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized weights are not"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantized weights are not"),
+        ({"model_type": ["llama"]}, f"{CONFIG} read: "),
+        ({"model_type": 3}, f"{CONFIG} read: "),
+    ],
+    ids=str,
+)
+def test_fields_of_the_wrong_type(folder, fields, message):
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    _refused(folder, message)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", "[" * 200_000, "\0\xff"])
+def test_a_config_that_is_none(folder, text):
+    (folder / "config.json").write_text(text, encoding="latin1")
+    _refused(folder, f"{CONFIG} read")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 200_000, "\0\xff"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_tokenizer_that_is_none(folder, name, text):
+    (folder / name).write_text(text, encoding="latin1")
+    _refused(folder, TOKENIZER)
+
+
+def test_a_tokenizer_without_its_words(folder):
+    """The library would make one that knows no word."""
+    (folder / "tokenizer.json").unlink()
+    _refused(folder, TOKENIZER)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_in_place_of_a_file(folder, name):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    _refused(folder, "cannot be read")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'])
+def test_an_index_that_is_none(folder, text):
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    (folder / "model.safetensors.index.json").write_text(text)
+    _refused(folder, "index.json")
+
+
+def test_weights_of_another_name(folder):
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    _refused(folder, "its weights cannot be read: .*model.safetensors")
+
+
+# --- ill will ----------------------------------------------------------------------------------
+
+
+TRAP = "from pathlib import Path\nPath({proof!r}).write_text('executed')\nclass Evil: ...\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "code"),
+    [
+        ("config.json", {"auto_map": {"AutoConfig": "evil.Evil"}}, 0),
+        ("config.json", {"auto_map": {"AutoModelForCausalLM": "evil.Evil"}}, 0),
+        ("config.json", {"auto_map": {"AutoConfig": "evil.Evil"}, "model_type": "evil"}, 1),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}, None),
+        (
+            "tokenizer_config.json",
+            {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"},
+            None,
+        ),
+    ],
+    ids=["config", "model", "another type", "tokenizer", "another tokenizer"],
+)
+def test_code_in_a_folder_is_not_run(folder, tmp_path, file, change, code):
+    """Whatever is answered to a question that nobody asks."""
+    proof = tmp_path / "proof"
+    (folder / "evil.py").write_text(TRAP.format(proof=str(proof)))
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**config, **change}))
+    script = (
+        "import sys\n"
+        "from engine.model import ModelError, load_model, resolve_model\n"
+        "try: load_model(resolve_model(sys.argv[1]))\n"
+        "except ModelError as error: sys.exit(str(error))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        cwd=ROOT,
+        input="y\n" * 9,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert not proof.exists()
+    assert "[y/N]" not in done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) <= 1
+    assert code is None or done.returncode == code, done.stderr
