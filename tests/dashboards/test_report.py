@@ -2,15 +2,17 @@
 
 import dataclasses
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from dashboards.circuits_section import draw_circuits
 from dashboards.data import load_run, named_circuits
-from dashboards.faults import MOST_NAMED
+from dashboards.faults import LACKS, MOST_NAMED
 from dashboards.report import render, write_report
 from dashboards.text import leading, summary
+from storage import CommitLog, RunDirectory
 from sweeps.config import load_config
 from sweeps.launch import drive, start
 from sweeps.progress import Silence
@@ -244,3 +246,42 @@ def test_what_is_not_there_is_said_to_be_absent(run):
         assert absent in text
     assert "There are none: no graph-tool &lt;here&gt;" in text
     assert "This run is not finished" in text
+
+
+def no_longer_done(run, tmp_path, share_left):
+    """A copy of a run as it was when only that share of each stage's shards was done."""
+    out = shutil.copytree(run, tmp_path / "run")
+    (out / "manifest.json").unlink(missing_ok=True)
+    for table in out.glob("*.parquet"):
+        table.unlink()
+    for stage in (out / "commits").iterdir():
+        records = sorted(stage.glob("*.json"))
+        for record in records[round(share_left * len(records)) :]:
+            record.unlink()
+    return out
+
+
+@pytest.mark.parametrize("share_left", [0, 0.5])
+def test_the_page_of_a_run_with_work_left_says_what_is_missing(run, tmp_path, share_left):
+    out = no_longer_done(run, tmp_path, share_left)
+    data = load_run(out)
+    text = render(data)
+    done, total = data.status["shards"]["committed"], data.status["shards"]["total"]
+    assert f"This run is not finished: {done} of {total} shards are done" in text
+    assert "No circuit has been evaluated yet" in text
+    assert ("No cell has been reduced yet" in text) == (share_left == 0)
+
+
+def test_the_page_of_a_run_with_shards_given_up_says_what_is_missing_for_them(run, tmp_path):
+    out = no_longer_done(run, tmp_path, 0.5)
+    log = CommitLog(RunDirectory.open(out))
+    log.claim_epoch()
+    shards = {s: log.keys(s)[0] for s in ("attribute", "evaluate")}
+    for stage, shard in shards.items():
+        (out / "commits" / stage / f"{shard}.json").unlink()
+        log.quarantine(stage, shard, {"error": "ValueError: <boom>"})
+    text = render(load_run(out))
+    assert "2 shards failed and were left out" in text
+    for stage, shard in shards.items():
+        assert f"<td><code>{stage}/{shard}</code></td><td>{LACKS[stage]}</td>" in text
+    assert "given up: ValueError: &lt;boom&gt;" in text
