@@ -7,7 +7,6 @@ directory, which every worker must be able to reach.
 from __future__ import annotations
 
 import gc
-import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from engine.patches import Patch, make_patch, resample_partners
 from engine.runtime import parent_alive
 from storage import CommitLog, RunDirectory
 from storage.blocks import read_block, read_file
+from storage.records import read_record
 from sweeps import layout
 from sweeps.cells import Cell, DictionaryShard
 from sweeps.featuresets import FeatureSet, SiteDictionary
@@ -221,8 +221,8 @@ def _graph(source: ModelSource) -> EdgeGraph:
 
 @cache
 def _prompts(path: Path) -> dict[str, tuple[Prompt, ...]]:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return {split: prompts_from_json(rows) for split, rows in values.items()}
+    """Raises StorageError for a file that is not as it was written."""
+    return {split: prompts_from_json(rows) for split, rows in read_record(path).items()}
 
 
 def with_halving(micro_batch: int, compute: Callable[[int], T]) -> tuple[T, int]:

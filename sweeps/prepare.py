@@ -12,9 +12,10 @@ from engine.graph import Graph, induced_edges, select
 from engine.patches import mean_groups
 from storage import RunDirectory
 from storage.arrays import create_array, make_store, read_static, write_static
-from storage.atomic import replace, to_json
+from storage.atomic import replace
 from storage.fold import AGGREGATIONS, STATS
 from storage.readers import Committed
+from storage.records import seal
 from sweeps import layout
 from sweeps.canonical import digest
 from sweeps.cells import (
@@ -52,7 +53,7 @@ def prepare(run: RunDirectory, plan: Plan) -> None:
 def _write_prompts(run: RunDirectory, dataset: Dataset) -> None:
     path = run.path / layout.prompts(dataset.key)
     splits = {"build": dataset.data.build, "eval": dataset.data.evaluation}
-    data = to_json({split: prompts_to_json(prompts) for split, prompts in splits.items()})
+    data = seal({split: prompts_to_json(prompts) for split, prompts in splits.items()})
     if not path.exists() or path.read_bytes() != data:
         replace(path, data)
 

@@ -115,6 +115,24 @@ def test_tables_are_made_of_what_was_committed(calm, tmp_path, capsys, hurt):
     assert contents(out, *DATA) == contents(calm, *DATA)
 
 
+def test_prompts_that_are_not_as_written_are_not_read(calm, tmp_path, capsys):
+    out = tmp_path / "run"
+    launch = start(parse_config(tiny()), out)
+
+    def damage(shard):
+        if len(worker.asked) == 1:
+            path = sorted(out.glob("prompts/*.json"))[0]
+            path.write_bytes(path.read_bytes().replace(b'"clean":[', b'"clean":[1,', 1))
+
+    worker = Faulty(before=damage)
+    assert cli.drive_and_tell(launch, worker, page=None) == 1
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert "is damaged: its checksum does not match" in error
+    assert run_tiny(out).exit_code == 0
+    assert contents(out, *DATA) == contents(calm, *DATA)
+
+
 def test_two_drivers_on_one_directory(calm, tmp_path):
     """A second driver is refused in the middle of the first; told to take over, it goes on, and the
     first commits nothing more."""
