@@ -91,3 +91,4 @@ def test_killed_before_any_operation_and_resumed_the_bytes_are_the_same(
         assert committed(out) == records, told
         assert run_status(out)["state"] == "done", told
         shutil.rmtree(out)
+        print(f"{number + 1} of {n_kills}: {kills}", flush=True)
