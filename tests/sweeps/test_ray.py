@@ -18,7 +18,7 @@ from storage import RunDirectory
 from sweeps.watching import run_status
 from tests.sweeps.helpers import BLOCKS, DATA, contents, run_tiny, tiny
 
-PATIENCE_S = 150.0
+PATIENCE_S = 240.0
 FIT = BLOCKS if find_interpreter() else {}
 
 
@@ -133,6 +133,7 @@ ASKED = [
 ]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("number", "times", "seconds_a_shard"), ASKED)
 def test_a_driver_that_is_asked_to_stop(drivers, number, times, seconds_a_shard):
     """Once, what is in flight is committed; twice, it is not waited for. No actor outlives it."""
@@ -148,6 +149,7 @@ def test_a_driver_that_is_asked_to_stop(drivers, number, times, seconds_a_shard)
     assert_stopped_well(driver.out)
 
 
+@pytest.mark.timeout(600)
 def test_a_closed_terminal_drains(drivers):
     driver = drivers(0.25, terminal=True)
     driver.wait_for("commits/attribute/*.json")
