@@ -78,7 +78,9 @@ def test_a_circuit_of_another_graph_is_one_clear_line():
         KnownCircuit.of_edges("odd", "", ["m1->m0"]).mask(GPT2)
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"name": "x", "edges": []}', '{"name": 1}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "{", 200_000 * "[", '{"name": "x", "edges": []}', '{"name": 1}']
+)
 def test_a_file_that_is_no_circuit_is_one_clear_line(tmp_path, text):
     (tmp_path / "circuit.json").write_text(text)
     with pytest.raises(KnownCircuitError, match=r"circuit\.json: .*name") as caught:
