@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+import dashboards.report  # noqa: F401  (imported late by the command line)
 from engine.blockmodel import find_interpreter
 from sweeps import cli
 from sweeps.config import parse_config
