@@ -23,7 +23,7 @@ from dashboards.style import Mark, marks
 from storage import CommitLog, RunDirectory, readers
 from storage.arrays import has_array, read_static
 from storage.manifest import check
-from storage.rundir import AGGREGATES, REPORT
+from storage.rundir import AGGREGATES, EVALUATIONS, REPORT
 from storage.status import status
 
 #: how a ranking of edges becomes circuits
@@ -153,7 +153,8 @@ def load_run(path: Path, state: str | None = None) -> RunData:
     committed = readers.Committed(run)
     written = committed.arrays(AGGREGATES)
     reduced = [cell for cell in cells if f"{cell}/{aggregation}" in written]
-    graphs = {cell: graph for cell in cells if (graph := _graph(run, cell)) is not None}
+    ran = tuple(committed.arrays(EVALUATIONS))
+    graphs = {cell: graph for cell in cells if (graph := _graph(run, cell, ran)) is not None}
     found = {cell: _scores(committed, cell, aggregation, graphs) for cell in reduced}
     return RunData(
         path=Path(path),
@@ -219,8 +220,11 @@ def _scores(
     return scores[: graphs[cell].n_edges] if cell in graphs else None
 
 
-def _graph(run: RunDirectory, cell: str) -> GraphTables | None:
-    if not has_array(run.attributions, f"{cell}/graph/ends"):
+def _graph(run: RunDirectory, cell: str, ran: tuple[str, ...]) -> GraphTables | None:
+    """None before there is one: over features that is known once scores are reduced. It is there
+    before a circuit of the cell has run (`ran`: arrays of values)."""
+    has_run = any(array.startswith(f"{cell}-") for array in ran)
+    if not has_run and not has_array(run.attributions, f"{cell}/graph/ends"):
         return None
     table, about = read_static(run.attributions, f"{cell}/graph/ends")
     into, targets = read_static(run.attributions, f"{cell}/graph/edge_target")

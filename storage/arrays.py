@@ -99,7 +99,7 @@ def open_array(store: Path, name: str, mode: str = "r") -> Array:
         raise ValueError(f"mode is {mode!r}; it is r or r+ (create_array creates)")
     path = store / name
     if not (path / METADATA).is_file():
-        raise StorageError(f"{path}: no such array; the driver creates it before work starts")
+        raise StorageError(f"{path}: no such array; resume the run to make it")
     with storage_errors(path, "read"):
         try:
             array: Any = zarr.open_array(path, mode=mode)

@@ -206,7 +206,7 @@ def test_damaged_metadata_is_one_line_and_creating_again_mends_it(store: Path, d
 
 
 def test_workers_open_what_the_driver_made(store: Path) -> None:
-    with pytest.raises(StorageError, match="no such array; the driver creates it"):
+    with pytest.raises(StorageError, match="no such array; resume the run"):
         open_array(store, "cell/other", "r+")
     with pytest.raises(ValueError, match="mode is 'w'"):
         open_array(store, "cell/scores", "w")
