@@ -1,3 +1,6 @@
+# A process a core, of one thread each; more than four would want more memory than most machines have.
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
 .PHONY: setup demo smoke test test-all lint bench constraints clean
 
 setup:            ## all that sweeps need, into .venv
@@ -12,11 +15,11 @@ smoke: setup      ## a tiny random model through Ray, under 30 s
 test:             ## lint, types, import contracts, the quick tests: under 15 minutes on two cores
 	./setup.sh dev
 	$(MAKE) lint
-	.venv/bin/python -m pytest -q
+	$(PYTEST)
 
 test-all:         ## the tests that `make test` leaves out
 	./setup.sh dev
-	.venv/bin/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 lint:
 	.venv/bin/ruff check .

@@ -69,14 +69,18 @@ def undisturbed(forker, tmp_path_factory) -> tuple[Path, int]:
     return out, int(said)
 
 
-@pytest.mark.parametrize("n_kills", [6, pytest.param(100, marks=pytest.mark.slow)])
+#: of the slow proof's hundred kills, in parts that may run side by side
+PARTS = [pytest.param(25, part, marks=pytest.mark.slow) for part in range(1, 5)]
+
+
+@pytest.mark.parametrize(("n_kills", "part"), [(6, 0), *PARTS])
 @pytest.mark.timeout(3600)
 def test_killed_before_any_operation_and_resumed_the_bytes_are_the_same(
-    forker, undisturbed, tmp_path, n_kills
+    forker, undisturbed, tmp_path, n_kills, part
 ):
     calm, n_operations = undisturbed
     expected, records = contents(calm, *ALL_DATA), committed(calm)
-    draw = random.Random(SEED)
+    draw = random.Random(SEED + part)
     print(f"EDGESWEEP_KILL_SEED={SEED}, {n_operations} operations")
     for number in range(n_kills):
         out, kills = tmp_path / str(number), [draw.randint(1, n_operations)]
