@@ -39,8 +39,8 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
             "execution.num_gpus: 77 for each actor, and this machine has ",
         ),
         (
-            ["run", "smoke", "--set", "execution.memory_gb=1e9"],
-            "execution.memory_gb: 1e+09 for each actor, and this machine has ",
+            ["run", "smoke", "--set", "execution.memory_gb=1e5"],
+            "execution.memory_gb: 100000 for each actor, and this machine has ",
         ),
         (
             ["run", "smoke", "--set", "execution.work_timeout_s=soon"],
