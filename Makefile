@@ -1,7 +1,7 @@
 # A process a core, of one thread each; more than four would want more memory than most machines have.
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo smoke test test-all lint bench constraints clean
+.PHONY: setup demo smoke test test-all proof lint bench constraints clean
 
 setup:            ## all that sweeps need, into .venv
 	./setup.sh
@@ -20,6 +20,10 @@ test:             ## lint, types, import contracts, the quick tests: under 15 mi
 test-all:         ## the tests that `make test` leaves out
 	./setup.sh dev
 	$(PYTEST) -m slow
+
+proof:            ## a hundred drivers killed before any operation: half an hour, by hand
+	./setup.sh dev
+	$(PYTEST) -s -m proof
 
 lint:
 	.venv/bin/ruff check .

@@ -69,8 +69,8 @@ def undisturbed(forker, tmp_path_factory) -> tuple[Path, int]:
     return out, int(said)
 
 
-#: of the slow proof's hundred kills, in parts that may run side by side
-PARTS = [pytest.param(25, part, marks=pytest.mark.slow) for part in range(1, 5)]
+#: of the proof's hundred kills, in parts that may run side by side
+PARTS = [pytest.param(25, part, marks=pytest.mark.proof) for part in range(1, 5)]
 
 
 @pytest.mark.parametrize(("n_kills", "part"), [(6, 0), *PARTS])
