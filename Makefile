@@ -21,7 +21,7 @@ test-all:         ## the tests that `make test` leaves out
 	./setup.sh dev
 	$(PYTEST) -m slow
 
-proof:            ## a hundred drivers killed before any operation: half an hour, by hand
+proof:            ## a hundred drivers killed before any operation; every file hurt in every way: by hand
 	./setup.sh dev
 	$(PYTEST) -s -m proof
 

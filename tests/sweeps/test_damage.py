@@ -288,6 +288,7 @@ def test_kinds_are_read_off_the_directory(wholes):
 
 
 @both
+@pytest.mark.timeout(900)
 def test_every_kind(bench, wholes, name):
     """Each looked at in one way, and hurt together with some others in another."""
     found = only_of(wholes, name)
@@ -299,7 +300,7 @@ def test_every_kind(bench, wholes, name):
         bench.resume({f: list(HURTS)[i % len(HURTS)] for i, f in enumerate(group, first)})
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("how", HURTS)
 @both
