@@ -21,7 +21,8 @@ def add_blocks(page: Page, data: RunData) -> None:
         return
     circuits = sorted(set(data.blocks["circuit"]))
     for number, circuit in enumerate(circuits[:MAX_BLOCK_MODELS]):
-        _add_one(page, data, circuit, number)
+        which = f" {number + 1}" if len(circuits) > 1 else ""
+        _add_one(page, data, circuit, number, which)
     if len(circuits) > MAX_BLOCK_MODELS:
         rest = len(circuits) - MAX_BLOCK_MODELS
         note = f"{rest} more are in blocks.parquet; the page shows the first {MAX_BLOCK_MODELS}."
@@ -41,7 +42,8 @@ def _why_absent(data: RunData) -> str:
     return "none has been fitted yet"
 
 
-def _add_one(page: Page, data: RunData, circuit: str, number: int) -> None:
+def _add_one(page: Page, data: RunData, circuit: str, number: int, which: str) -> None:
+    """`which` tells the links of several block models apart."""
     blocks = data.blocks[data.blocks["circuit"] == circuit]
     edges = data.ran[data.ran["circuit"] == circuit]
     graph = data.graphs[str(blocks["cell"].iloc[0])]
@@ -60,12 +62,14 @@ def _add_one(page: Page, data: RunData, circuit: str, number: int) -> None:
         page.figure(f"blocks{number}", block_matrix_figure(counts, names), "Block matrix"),
         f"<details open><summary>{len(names)} blocks and their nodes</summary>"
         f"{block_list(blocks, strengths(node_pairs(edges, graph)))}</details>",
-        link="Blocks",
+        link=f"Blocks{which}",
     )
-    _add_ablation(page, data, circuit, title, number)
+    _add_ablation(page, data, circuit, title, number, which)
 
 
-def _add_ablation(page: Page, data: RunData, circuit: str, title: str, number: int) -> None:
+def _add_ablation(
+    page: Page, data: RunData, circuit: str, title: str, number: int, which: str
+) -> None:
     rows = _comparable(data.results[data.results["circuit"] == circuit])
     anchor, heading = f"ablation{number}", f"Removing a task's blocks from {title}"
     if rows.empty:
@@ -90,7 +94,7 @@ def _add_ablation(page: Page, data: RunData, circuit: str, title: str, number: i
         f"Patches: {escape(', '.join(patches))}; the metric, and of several patches which one, are "
         "chosen under <a href='#curves'>Faithfulness against size</a>.",
         f"<div class='two'>{''.join(places)}</div>",
-        link="Removing blocks",
+        link=f"Removing blocks{which}",
     )
 
 
