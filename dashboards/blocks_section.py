@@ -30,13 +30,8 @@ def add_blocks(page: Page, data: RunData) -> None:
 
 
 def _why_absent(data: RunData) -> str:
-    reasons = [
-        escape(str(reason))
-        for event in data.log
-        for reason in (event.get("left_out") or {}).values()
-    ]
-    if reasons:
-        return reasons[-1]
+    if left_out := data.status["left_out"]:
+        return escape(str(left_out["blocks"]))
     if data.config["blocks"]["fit"] == "none":
         return "the config asks for none (blocks.fit: none)"
     return "none has been fitted yet"

@@ -67,8 +67,7 @@ def _model(cell: Mapping[str, Any]) -> str:
 
 def _left_out(data: RunData) -> Iterator[Row]:
     """Stages that the newest driver could not do."""
-    started = [e for e in data.log if e.get("event") == "driver_started"]
-    for stage, reason in ((started[-1].get("left_out") or {}) if started else {}).items():
+    for stage, reason in data.status["left_out"].items():
         yield f"stage left out: {reason}", stage, "", LACKS.get(stage, "it is not on this page")
 
 

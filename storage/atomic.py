@@ -172,13 +172,6 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON: {value!r}")
 
 
-def read_json(path: Path) -> Any:
-    """Raises StorageError for a file that cannot be read and ValueError for one that is no JSON."""
-    with storage_errors(path, "read"):
-        data = path.read_bytes()
-    return json.loads(data)
-
-
 def remove_strays(root: Path, before: float) -> int:
     """Removes temporary files (ours and Zarr's `*.partial`) last changed before `before` (seconds
     since 1970): those of killed writers. A living writer's are younger. Returns how many."""

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from storage.atomic import replace
-from storage.errors import StorageError, storage_errors
 
 Columns = Mapping[str, str]  # name -> str | int | float | bool
 
@@ -205,16 +201,6 @@ KNOWN_COLUMNS: Columns = {
 KNOWN_KEY = ("model", "task", "edge")
 
 
-def write_table(
-    path: Path,
-    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
-    columns: Columns,
-    sort_by: Sequence[str],
-) -> None:
-    """Writes `table_bytes` over what is there. Raises ValueError, StorageError on disk errors."""
-    replace(path, table_bytes(path.name, rows, columns, sort_by))
-
-
 def table_bytes(
     name: str,
     rows: pd.DataFrame | Sequence[Mapping[str, Any]],
@@ -262,15 +248,6 @@ def _column(values: pd.Series, kind: str, where: str) -> pa.Array:
         return pa.array(values.tolist(), type=_TYPES[kind])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"{where} is not all {kind}: {error}") from error
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """The table as written. Raises StorageError for a file that is no Parquet."""
-    with storage_errors(path, "read"):
-        try:
-            return table_of(path.read_bytes())
-        except pa.ArrowInvalid as error:
-            raise StorageError(f"{path} is damaged ({error}); resume the run to redo it") from error
 
 
 def table_of(data: bytes) -> pd.DataFrame:

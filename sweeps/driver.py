@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from engine.runtime import Executor, Failure, Work
@@ -226,25 +227,12 @@ class Driver:
         done = {stage: set(self._log.keys(stage)) for stage in STAGES}
         reduced = set(self._reduced())
         needs = _Needs(self._plan, done, reduced)
-        circuits: dict[Cell, str] = {}
+        committed = cache(lambda: Committed(self._run, self._log))
+        fitted = cache(lambda cell: fitted_circuit(committed(), self._plan, cell).key)
         for stage in stages:
             for shard in self._plan.stages[stage]:
                 if shard.key not in done[stage] and needs.met(shard):
-                    yield self._with_circuit(shard, circuits)
-
-    def _with_circuit(self, shard: Shard, known: dict[Cell, str]) -> Shard:
-        """Block shards are told which circuit is fitted, now that the scores have decided it."""
-        if isinstance(shard, BlockShard):
-            return dataclasses.replace(shard, circuit=self._fitted_key(shard.cell, known))
-        if isinstance(shard, EvaluateShard) and not shard.circuits:
-            return dataclasses.replace(shard, circuits=(self._fitted_key(shard.cell, known),))
-        return shard
-
-    def _fitted_key(self, cell: Cell, known: dict[Cell, str]) -> str:
-        if cell not in known:
-            committed = Committed(self._run, self._log)
-            known[cell] = fitted_circuit(committed, self._plan, cell).key
-        return known[cell]
+                    yield _with_circuit(shard, fitted)
 
     def _on_done(self, work: Work, receipt: dict[str, Any]) -> None:
         shard: Any = work.payload
@@ -292,6 +280,15 @@ class Driver:
                     f"warning: {skill['model']} cannot do {skill['task']}; its circuits explain "
                     "little"
                 )
+
+
+def _with_circuit(shard: Shard, fitted: Callable[[Cell], str]) -> Shard:
+    """Block shards are told which circuit is fitted, now that the scores have decided it."""
+    if isinstance(shard, BlockShard):
+        return dataclasses.replace(shard, circuit=fitted(shard.cell))
+    if isinstance(shard, EvaluateShard) and not shard.circuits:
+        return dataclasses.replace(shard, circuits=(fitted(shard.cell),))
+    return shard
 
 
 def _kind(shard: Shard) -> str:

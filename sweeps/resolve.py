@@ -22,7 +22,7 @@ from sweeps.canonical import digest, slug
 from sweeps.config import Config, ConfigError
 from sweeps.featuresets import FeatureSet, check_features, feature_set
 from sweeps.layout import NO_MEMBERS
-from tasks import Prompt, TaskData, TaskError, build_task, check_task_name
+from tasks import Prompt, TaskData, TaskError, alike, build_task, check_task_name
 
 T = TypeVar("T")
 
@@ -162,16 +162,11 @@ def _model(name: str) -> ResolvedModel:
 
 
 def _check_apart(key: str, labels: Sequence[str]) -> None:
-    """Labels of models and tasks name rows and files, also on disks that do not know case."""
-    seen: dict[str, str] = {}
-    for label in labels:
-        if label.lower() in seen:
-            other = seen[label.lower()]
-            how = "is there twice" if other == label else f"and {other!r} differ in case only"
-            raise ConfigError(
-                f"{key}: the name {label!r} {how}; rename one of the files or folders"
-            )
-        seen[label.lower()] = label
+    """Labels of models and tasks name rows and files."""
+    if found := alike(labels):
+        one, other = found
+        how = "is there twice" if one == other else f"and {one!r} differ in case only"
+        raise ConfigError(f"{key}: the name {other!r} {how}; rename one of the files or folders")
 
 
 def _check_different(models: Sequence[ResolvedModel]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -143,19 +144,21 @@ def _members(name: str, base: Path | None, own: Path | None = None) -> list[Gene
     if whole is not None and _is_file(whole):
         return [_file(whole)]
     members = [_member(part.strip(), base, own) for part in name.split("+")]
-    _check_apart(name, [_name(member) for member in members])
+    if found := alike([_name(member) for member in members]):
+        one, other = found
+        how = "twice" if one == other else f"beside {one!r}, which differs in case only"
+        raise TaskError(f"task {name!r} has the member {other!r} {how}; name each once")
     return members
 
 
-def _check_apart(name: str, members: list[str]) -> None:
-    """Members are folders, also on disks that know no case."""
+def alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first two names that are one on a disk that knows no case: names become folders."""
     seen: dict[str, str] = {}
-    for member in members:
-        if member.lower() in seen:
-            other = seen[member.lower()]
-            how = "twice" if other == member else f"beside {other!r}, which differs in case only"
-            raise TaskError(f"task {name!r} has the member {member!r} {how}; name each once")
-        seen[member.lower()] = member
+    for name in names:
+        if name.lower() in seen:
+            return seen[name.lower()], name
+        seen[name.lower()] = name
+    return None
 
 
 def _member(name: str, base: Path | None, own: Path | None) -> Generator | _File:

@@ -14,7 +14,6 @@ from storage.arrays import create_array, make_store, write_static
 from storage.blocks import write_block
 from storage.manifest import entry, write_manifest
 from storage.rundir import AGGREGATES
-from storage.tables import write_table
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=4, n_heads=4, n_kv_heads=2))
 N, NODES = GRAPH.n_edges, len(GRAPH.sources)
@@ -396,7 +395,8 @@ def make_run(path: Path, *, without: tuple[str, ...] = (), unreduced: str = "") 
             columns, key = (
                 getattr(tables, f"{name.upper()}_{part}") for part in ("COLUMNS", "KEY")
             )
-            write_table(getattr(run, name), frame, columns, key)
+            file = getattr(run, name)
+            file.write_bytes(tables.table_bytes(file.name, frame, columns, key))
     _write_arrays(run, unreduced)
     files = sorted(path.glob("*.parquet"))
     write_manifest(run, {file.name: entry(file.read_bytes()) for file in files})

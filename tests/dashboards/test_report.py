@@ -239,7 +239,7 @@ def test_what_is_not_there_is_said_to_be_absent(run):
         circuits=data.circuits.iloc[:0],
         blocks=data.blocks.iloc[:0],
         histograms={},
-        log=({"event": "driver_started", "left_out": {"blocks": "no graph-tool <here>"}},),
+        status={**data.status, "left_out": {"blocks": "no graph-tool <here>"}},
     )
     text = render(bare)
     for absent in ("No circuit has been evaluated yet", "No cell has been reduced yet"):

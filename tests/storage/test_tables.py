@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,15 @@ import pandas as pd
 import pytest
 
 from storage import RunDirectory, StorageError
+from storage.manifest import entry, write_manifest
 from storage.readers import blocks, circuits, results
 from storage.tables import (
     CIRCUITS_COLUMNS,
     CIRCUITS_KEY,
     RESULTS_COLUMNS,
     RESULTS_KEY,
-    read_table,
-    write_table,
+    table_bytes,
+    table_of,
 )
 
 COLUMNS = {"name": "str", "n": "int", "value": "float", "kept": "bool"}
@@ -27,31 +27,26 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def test_same_rows_same_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "t.parquet"
-    write_table(path, ROWS, COLUMNS, ["name"])
-    before = path.read_bytes()
+def test_same_rows_same_bytes() -> None:
+    before = table_bytes("t", ROWS, COLUMNS, ["name"])
     for seed in range(5):
         shuffled = random.Random(seed).sample(ROWS, len(ROWS))
-        write_table(path, shuffled, COLUMNS, ["name"])
-        assert path.read_bytes() == before
-    write_table(path, pd.DataFrame(ROWS)[["kept", "value", "n", "name"]], COLUMNS, ["name"])
-    assert path.read_bytes() == before
+        assert table_bytes("t", shuffled, COLUMNS, ["name"]) == before
+    columns = pd.DataFrame(ROWS)[["kept", "value", "n", "name"]]
+    assert table_bytes("t", columns, COLUMNS, ["name"]) == before
 
 
-def test_rows_come_back_sorted_and_typed(tmp_path: Path) -> None:
-    write_table(tmp_path / "t", ROWS, COLUMNS, ["name", "n"])
-    found = read_table(tmp_path / "t")
+def test_rows_come_back_sorted_and_typed() -> None:
+    found = table_of(table_bytes("t", ROWS, COLUMNS, ["name", "n"]))
     expected = sorted(ROWS, key=lambda row: (row["name"], row["n"]))
     assert found.to_dict("records") == expected
     assert list(found.columns) == list(COLUMNS)
     assert found["n"].dtype == np.int64
 
 
-def test_floats_may_be_nan(tmp_path: Path) -> None:
+def test_floats_may_be_nan() -> None:
     rows = [{**ROWS[0], "value": float("nan")}, {**ROWS[1], "value": None}]
-    write_table(tmp_path / "t", rows, COLUMNS, ["name"])
-    assert read_table(tmp_path / "t")["value"].isna().all()
+    assert table_of(table_bytes("t", rows, COLUMNS, ["name"]))["value"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -65,22 +60,22 @@ def test_floats_may_be_nan(tmp_path: Path) -> None:
         ({"extra": 1}, r"columns missing or unknown: \['extra'\]"),
     ],
 )
-def test_wrong_rows_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_wrong_rows_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        write_table(tmp_path / "t", [{**ROWS[0], **change}], COLUMNS, ["name"])
-    assert list(tmp_path.iterdir()) == []
+        table_bytes("t", [{**ROWS[0], **change}], COLUMNS, ["name"])
 
 
-def test_no_rows(tmp_path: Path) -> None:
-    write_table(tmp_path / "t", [], COLUMNS, ["name"])
-    found = read_table(tmp_path / "t")
+def test_no_rows() -> None:
+    found = table_of(table_bytes("t", [], COLUMNS, ["name"]))
     assert (len(found), list(found.columns)) == (0, list(COLUMNS))
 
 
-def test_a_damaged_table_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "t").write_bytes(b"PAR1 and nothing more")
-    with pytest.raises(StorageError, match="t is damaged"):
-        read_table(tmp_path / "t")
+def test_a_damaged_table_is_one_line(run: RunDirectory) -> None:
+    run.log("driver_started")
+    write_manifest(run, {run.results.name: entry(b"as it was written")})
+    run.results.write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(StorageError, match=r"results.parquet is not as it was written; .*resume"):
+        results(run)
 
 
 def test_before_there_are_results(run: RunDirectory) -> None:
