@@ -16,13 +16,13 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from benchmarks.timing import median_s, report
-from engine.ablation import ablated_logits
-from engine.graph import select
-from engine.methods import METHODS, Settings
-from engine.metrics import logit_diff
-from engine.model import Model, PromptBatch, load_model, resolve_model
-from engine.patches import make_patch
-from tasks import Prompt
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.graph import select
+from edgesweep.engine.methods import METHODS, Settings
+from edgesweep.engine.metrics import logit_diff
+from edgesweep.engine.model import Model, PromptBatch, load_model, resolve_model
+from edgesweep.engine.patches import make_patch
+from edgesweep.tasks import Prompt
 
 LENGTH, STEPS, N_CIRCUITS = 15, 5, 16
 

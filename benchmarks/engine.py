@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import report
-from engine.runtime import Failure, PoolOptions, Work, make_executor
-from storage import fold
-from storage.arrays import create_array, make_store
-from storage.blocks import make_receipt, write_block
-from storage.commits import CommitLog
-from storage.rundir import RunDirectory
+from edgesweep.engine.runtime import Failure, PoolOptions, Work, make_executor
+from edgesweep.storage import fold
+from edgesweep.storage.arrays import create_array, make_store
+from edgesweep.storage.blocks import make_receipt, write_block
+from edgesweep.storage.commits import CommitLog
+from edgesweep.storage.rundir import RunDirectory
 
 N_INPUTS, N_EDGES, COMPUTE_S, ACTORS = 16, 70_651, 2.0, 2
 

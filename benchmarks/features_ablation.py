@@ -19,15 +19,15 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 from benchmarks.attribution import random_batch
 from benchmarks.timing import median_s, report
-from engine.features.ablation import run_circuits
-from engine.features.evaluation import FeatureBatch
-from engine.features.segments import FeatureModel
-from engine.features.setting import MICRO_BYTES, row_bytes, site_parents
-from engine.features.values import active_features, make_feature_patch
-from engine.graph import ERROR, FeatureGraph
-from engine.model import Model, PromptBatch
-from engine.model.architectures import ARCHITECTURES
-from engine.model.dictionaries import Dictionary, Relu
+from edgesweep.engine.features.ablation import run_circuits
+from edgesweep.engine.features.evaluation import FeatureBatch
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.setting import MICRO_BYTES, row_bytes, site_parents
+from edgesweep.engine.features.values import active_features, make_feature_patch
+from edgesweep.engine.graph import ERROR, FeatureGraph
+from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.model.architectures import ARCHITECTURES
+from edgesweep.engine.model.dictionaries import Dictionary, Relu
 
 N_FEATURES, N_ACTIVE, FAN_IN, N_VOCAB = 32_768, 50, 30, 40
 SHARES = (0.25, 0.5)

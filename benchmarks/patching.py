@@ -18,12 +18,12 @@ import torch
 
 from benchmarks.attribution import random_batch
 from benchmarks.timing import median_s, report
-from engine.ablation import ablated_logits
-from engine.graph import select
-from engine.methods import METHODS, Settings
-from engine.model import Model, PromptBatch, load_model, resolve_model
-from engine.model.layers import Layer
-from engine.patches import make_patch
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.graph import select
+from edgesweep.engine.methods import METHODS, Settings
+from edgesweep.engine.model import Model, PromptBatch, load_model, resolve_model
+from edgesweep.engine.model.layers import Layer
+from edgesweep.engine.patches import make_patch
 
 N_EDGES, N_CANDIDATES, N_ALONE, PATCH = 1000, 200, 20, make_patch("counterfactual")
 

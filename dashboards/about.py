@@ -7,12 +7,12 @@ from html import escape
 import pandas as pd
 import yaml
 
-from dashboards.data import RunData
-from dashboards.faults import faults
-from dashboards.pages import patch
-from dashboards.sites import forward_key, over_features
-from dashboards.structure import memberships
-from dashboards.text import html_table
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.faults import faults
+from edgesweep.dashboards.pages import patch
+from edgesweep.dashboards.sites import forward_key, over_features
+from edgesweep.dashboards.structure import memberships
+from edgesweep.dashboards.text import html_table
 
 #: features of a block that are named, the strongest
 MOST_FEATURES = 16

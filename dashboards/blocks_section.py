@@ -4,11 +4,11 @@ from html import escape
 
 import pandas as pd
 
-from dashboards.about import block_list
-from dashboards.circuit import node_pairs, strengths
-from dashboards.data import RunData, named_circuits
-from dashboards.pages import Page
-from dashboards.structure import block_ablation_figure, block_matrix, block_matrix_figure
+from edgesweep.dashboards.about import block_list
+from edgesweep.dashboards.circuit import node_pairs, strengths
+from edgesweep.dashboards.data import RunData, named_circuits
+from edgesweep.dashboards.pages import Page
+from edgesweep.dashboards.structure import block_ablation_figure, block_matrix, block_matrix_figure
 
 #: block models shown; a run of many cells fits one each
 MAX_BLOCK_MODELS = 6

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.data import GraphTables
-from dashboards.sites import (
+from edgesweep.dashboards.data import GraphTables
+from edgesweep.dashboards.sites import (
     WIDTH,
     is_error,
     named_nodes,
@@ -16,7 +16,7 @@ from dashboards.sites import (
     site_places,
     sites_of,
 )
-from dashboards.style import NEGATIVE, POSITIVE, styled
+from edgesweep.dashboards.style import NEGATIVE, POSITIVE, styled
 
 #: edges of one circuit that are drawn, the strongest first; more would be a carpet
 MAX_DRAWN_EDGES = 300

@@ -6,12 +6,12 @@ from html import escape
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure
-from dashboards.data import RunData, named_circuits
-from dashboards.pages import Page, legend, swatch
-from dashboards.sites import over_features
-from dashboards.style import NEGATIVE, POSITIVE
-from dashboards.text import leading
+from edgesweep.dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure
+from edgesweep.dashboards.data import RunData, named_circuits
+from edgesweep.dashboards.pages import Page, legend, swatch
+from edgesweep.dashboards.sites import over_features
+from edgesweep.dashboards.style import NEGATIVE, POSITIVE
+from edgesweep.dashboards.text import leading
 
 #: circuits offered in the drawing, beyond which the page would grow by megabytes
 MAX_DRAWN_CIRCUITS = 20

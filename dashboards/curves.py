@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.names import FEATURES, method_name, metric_name, varying
-from dashboards.style import DASHES, SYMBOLS, Mark, log_ticks, marks, styled
+from edgesweep.dashboards.names import FEATURES, method_name, metric_name, varying
+from edgesweep.dashboards.style import DASHES, SYMBOLS, Mark, log_ticks, marks, styled
 
 #: what the page shows one value of at a time, with the label of its menu
 CHOSEN = {"metric": "metric", "subset": "inputs", "model": "model", "task": "task"}

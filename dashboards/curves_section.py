@@ -5,7 +5,7 @@ from html import escape
 
 import pandas as pd
 
-from dashboards.curves import (
+from edgesweep.dashboards.curves import (
     axes_of,
     complements,
     faithfulness_figure,
@@ -14,11 +14,11 @@ from dashboards.curves import (
     thinned,
     with_series,
 )
-from dashboards.data import RunData
-from dashboards.names import FEATURES
-from dashboards.pages import Page, entry, glyph, legend, select, stroke
-from dashboards.style import DASHES, GLYPHS
-from dashboards.text import key_table, leading, skill_table
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import FEATURES
+from edgesweep.dashboards.pages import Page, entry, glyph, legend, select, stroke
+from edgesweep.dashboards.style import DASHES, GLYPHS
+from edgesweep.dashboards.text import key_table, leading, skill_table
 
 #: the same of nodes that are features
 FEATURE_LINES = (

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dashboards.feature_data import FeatureFacts, feature_facts
-from dashboards.names import (
+from edgesweep.dashboards.feature_data import FeatureFacts, feature_facts
+from edgesweep.dashboards.names import (
     FEATURES,
     NODE_METHODS,
     cell_names,
@@ -19,12 +19,12 @@ from dashboards.names import (
     method_names,
     node_cells,
 )
-from dashboards.style import Mark, marks
-from storage import CommitLog, RunDirectory, readers
-from storage.arrays import has_array, read_static
-from storage.manifest import check
-from storage.rundir import AGGREGATES, EVALUATIONS, REPORT
-from storage.status import status
+from edgesweep.dashboards.style import Mark, marks
+from edgesweep.storage import CommitLog, RunDirectory, readers
+from edgesweep.storage.arrays import has_array, read_static
+from edgesweep.storage.manifest import check
+from edgesweep.storage.rundir import AGGREGATES, EVALUATIONS, REPORT
+from edgesweep.storage.status import status
 
 #: how a ranking of edges becomes circuits
 RANKED_BY = ("aggregation", "selection")

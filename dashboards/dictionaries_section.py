@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dashboards.data import RunData
-from dashboards.names import cell_names, share
-from dashboards.pages import Page
-from dashboards.sites import forward_key, site_of, sites_of
-from dashboards.text import html_table
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import cell_names, share
+from edgesweep.dashboards.pages import Page
+from edgesweep.dashboards.sites import forward_key, site_of, sites_of
+from edgesweep.dashboards.text import html_table
 
 #: field of a fit -> its head, and how it is written
 HEADS = {

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboards.data import RunData
-from dashboards.names import PATCHING, cell_names, is_search
-from dashboards.pages import Page, legend, swatch
-from dashboards.style import KNOWN, OTHER, styled
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import PATCHING, cell_names, is_search
+from edgesweep.dashboards.pages import Page, legend, swatch
+from edgesweep.dashboards.style import KNOWN, OTHER, styled
 
 #: points of one scatter; half of them the largest, the others drawn from the rest
 MAX_POINTS = 5_000

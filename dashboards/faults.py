@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from dashboards.data import RunData
-from dashboards.names import cell_names
-from dashboards.text import html_table
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import cell_names
+from edgesweep.dashboards.text import html_table
 
 #: stage -> what a page lacks for a shard that was given up
 LACKS = {

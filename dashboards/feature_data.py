@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from storage import CommitLog, RunDirectory
-from storage.blocks import read_block
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.blocks import read_block
 
 
 @dataclass(frozen=True)

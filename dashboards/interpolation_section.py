@@ -6,10 +6,10 @@ from html import escape
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.data import RunData
-from dashboards.names import cell_names, metric_name
-from dashboards.pages import Page, choosable, legend, select, stroke
-from dashboards.style import OTHER, POSITIVE, styled
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import cell_names, metric_name
+from edgesweep.dashboards.pages import Page, choosable, legend, select, stroke
+from edgesweep.dashboards.style import OTHER, POSITIVE, styled
 
 #: edges drawn of one cell and metric, in the order of their effect
 MAX_EDGES = 12

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.curves import meta, named, told_to_menus
-from dashboards.data import RunData
-from dashboards.names import share, varying
-from dashboards.pages import Page, choosable, entry, legend, marker
-from dashboards.style import Mark, log_ticks, styled
+from edgesweep.dashboards.curves import meta, named, told_to_menus
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import share, varying
+from edgesweep.dashboards.pages import Page, choosable, entry, legend, marker
+from edgesweep.dashboards.style import Mark, log_ticks, styled
 
 #: columns of the table beside the area: measure -> its head
 HEADS = {

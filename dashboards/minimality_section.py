@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.data import RunData, named_circuits
-from dashboards.names import metric_name
-from dashboards.pages import Page, legend, swatch
-from dashboards.style import NEGATIVE, OTHER, POSITIVE, styled
+from edgesweep.dashboards.data import RunData, named_circuits
+from edgesweep.dashboards.names import metric_name
+from edgesweep.dashboards.pages import Page, legend, swatch
+from edgesweep.dashboards.style import NEGATIVE, OTHER, POSITIVE, styled
 
 #: edges of one circuit that are drawn
 MAX_EDGES = 300

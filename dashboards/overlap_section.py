@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.curves import meta, told_to_menus
-from dashboards.data import RunData
-from dashboards.names import cell_names, is_search
-from dashboards.pages import Page
-from dashboards.style import HEAT, styled
+from edgesweep.dashboards.curves import meta, told_to_menus
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import cell_names, is_search
+from edgesweep.dashboards.pages import Page
+from edgesweep.dashboards.style import HEAT, styled
 
 RANKS = "how alike they rank all edges (Spearman)"
 FOUND = "the circuit of a search and as many of the strongest"

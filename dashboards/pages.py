@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.io import to_json
 
-from dashboards.style import GLYPHS, Mark
+from edgesweep.dashboards.style import GLYPHS, Mark
 
 
 def choosable(meta: Mapping[str, Any]) -> str:

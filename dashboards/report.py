@@ -7,25 +7,30 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from dashboards.about import again, identity
-from dashboards.blocks_section import add_blocks
-from dashboards.circuits_section import add_circuits
-from dashboards.curves_section import add_completeness, add_curves, add_skill, add_smallest
-from dashboards.data import RunData, load_run
-from dashboards.dictionaries_section import add_dictionaries
-from dashboards.estimate_section import add_estimates
-from dashboards.interpolation_section import add_interpolation
-from dashboards.methods_section import add_methods
-from dashboards.minimality_section import add_minimality
-from dashboards.overlap_section import add_overlap
-from dashboards.pages import Page
-from dashboards.roc_section import add_known
-from dashboards.scores_section import add_histograms
-from dashboards.style import IN_THE_DARK
-from dashboards.text import summary, warnings
-from storage import RunDirectory
-from storage.atomic import replace
-from storage.manifest import vouch_for
+from edgesweep.dashboards.about import again, identity
+from edgesweep.dashboards.blocks_section import add_blocks
+from edgesweep.dashboards.circuits_section import add_circuits
+from edgesweep.dashboards.curves_section import (
+    add_completeness,
+    add_curves,
+    add_skill,
+    add_smallest,
+)
+from edgesweep.dashboards.data import RunData, load_run
+from edgesweep.dashboards.dictionaries_section import add_dictionaries
+from edgesweep.dashboards.estimate_section import add_estimates
+from edgesweep.dashboards.interpolation_section import add_interpolation
+from edgesweep.dashboards.methods_section import add_methods
+from edgesweep.dashboards.minimality_section import add_minimality
+from edgesweep.dashboards.overlap_section import add_overlap
+from edgesweep.dashboards.pages import Page
+from edgesweep.dashboards.roc_section import add_known
+from edgesweep.dashboards.scores_section import add_histograms
+from edgesweep.dashboards.style import IN_THE_DARK
+from edgesweep.dashboards.text import summary, warnings
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.atomic import replace
+from edgesweep.storage.manifest import vouch_for
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SECTIONS = (

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.curves import meta, named, told_to_menus
-from dashboards.data import RunData
-from dashboards.names import cell_names, varying
-from dashboards.pages import Page, choosable, entry, legend, marker, swatch
-from dashboards.style import KNOWN, OTHER, styled
+from edgesweep.dashboards.curves import meta, named, told_to_menus
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import cell_names, varying
+from edgesweep.dashboards.pages import Page, choosable, entry, legend, marker, swatch
+from edgesweep.dashboards.style import KNOWN, OTHER, styled
 
 #: measure -> head of its column
 HEADS = {

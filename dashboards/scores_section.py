@@ -4,11 +4,11 @@ from html import escape
 
 import numpy as np
 
-from dashboards.data import RunData
-from dashboards.names import cell_names
-from dashboards.pages import Page, legend, swatch
-from dashboards.structure import histogram_figure
-from dashboards.style import NEGATIVE, POSITIVE
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import cell_names
+from edgesweep.dashboards.pages import Page, legend, swatch
+from edgesweep.dashboards.structure import histogram_figure
+from edgesweep.dashboards.style import NEGATIVE, POSITIVE
 
 #: cells whose histograms stand side by side; more are chosen by a menu
 MAX_SIDE_BY_SIDE = 2

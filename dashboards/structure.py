@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.circuit import node_pairs
-from dashboards.curves import default_metric
-from dashboards.data import GraphTables
-from dashboards.sites import forward_key
-from dashboards.style import HEAT, NEGATIVE, POSITIVE, TASK_COLOURS, colours, styled
+from edgesweep.dashboards.circuit import node_pairs
+from edgesweep.dashboards.curves import default_metric
+from edgesweep.dashboards.data import GraphTables
+from edgesweep.dashboards.sites import forward_key
+from edgesweep.dashboards.style import HEAT, NEGATIVE, POSITIVE, TASK_COLOURS, colours, styled
 
 #: decades below the largest |score| that a histogram shows; what lies lower is counted in its first
 #: bin

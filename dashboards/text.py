@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dashboards.curves import VARIANTS, default_metric, smallest_faithful, with_series
-from dashboards.data import RunData
-from dashboards.names import NODE_METHODS, decimal, method_name, metric_name, share, varying
-from dashboards.pages import choosable
+from edgesweep.dashboards.curves import VARIANTS, default_metric, smallest_faithful, with_series
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.names import (
+    NODE_METHODS,
+    decimal,
+    method_name,
+    metric_name,
+    share,
+    varying,
+)
+from edgesweep.dashboards.pages import choosable
 
 LEVELS = (0.8, 0.95)
 #: what decides a circuit beside its method

@@ -27,9 +27,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.graph import EdgeGraph, PortBlock, prune
-from engine.model import Inputs, Model, SourceValues
-from engine.model.layers import Layer, Stream
+from edgesweep.engine.graph import EdgeGraph, PortBlock, prune
+from edgesweep.engine.model import Inputs, Model, SourceValues
+from edgesweep.engine.model.layers import Layer, Stream
 
 Masks = Bool[np.ndarray, "circuits edges"]
 

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.graph import PortBlock, prune
-from engine.model import Inputs, Model, SourceValues
-from engine.model.layers import Layer
+from edgesweep.engine.graph import PortBlock, prune
+from edgesweep.engine.model import Inputs, Model, SourceValues
+from edgesweep.engine.model.layers import Layer
 
 Mask = Bool[np.ndarray, " edges"]
 Streams = Float[Tensor, "rows inputs positions d_model"]

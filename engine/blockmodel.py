@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.blockmodel_process import (
+from edgesweep.engine.blockmodel_process import (
     HOW_TO_INSTALL,
     BlockModelError,
     Interpreter,

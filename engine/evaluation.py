@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.ablation import Masks, ablated_logits
-from engine.metrics import FLAT_AT_CLEAN, measure
-from engine.model import Inputs, Model, PromptBatch
-from engine.patches import Patch
+from edgesweep.engine.ablation import Masks, ablated_logits
+from edgesweep.engine.metrics import FLAT_AT_CLEAN, measure
+from edgesweep.engine.model import Inputs, Model, PromptBatch
+from edgesweep.engine.patches import Patch
 
 #: metric -> one value an input, float64
 ByMetric = dict[str, Float[np.ndarray, "*circuits inputs"]]

@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.graph import EdgeGraph, GraphSpec
-from engine.methods.paths import variants_a_run
-from engine.model import ModelSizes
-from engine.variants import TABLE_BYTES
+from edgesweep.engine.graph import EdgeGraph, GraphSpec
+from edgesweep.engine.methods.paths import variants_a_run
+from edgesweep.engine.model import ModelSizes
+from edgesweep.engine.variants import TABLE_BYTES
 
 #: interpreter, torch, transformers and Ray's worker, before any weight (measured, CPU build)
 PROCESS_BYTES = 520 * 2**20

@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.model import Inputs, Model, PromptBatch, RunValues, SourceValues
-from engine.model.values import stack_sources, table_values, zero_values
-from tasks import Prompt
+from edgesweep.engine.model import Inputs, Model, PromptBatch, RunValues, SourceValues
+from edgesweep.engine.model.values import stack_sources, table_values, zero_values
+from edgesweep.tasks import Prompt
 
 
 class PatchError(ValueError):

@@ -26,11 +26,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.features.nodes import Downstream
-from engine.features.segments import FeatureModel
-from engine.features.sites import parse_site
-from engine.model import Model
-from engine.model.dictionaries import (
+from edgesweep.engine.features.nodes import Downstream
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.sites import parse_site
+from edgesweep.engine.model import Model
+from edgesweep.engine.model.dictionaries import (
     Dictionary,
     DictionaryError,
     Linear,

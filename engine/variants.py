@@ -27,9 +27,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.baserun import BaseRun, Streams, first_window
-from engine.graph import PortBlock
-from engine.model.architectures import Heads
+from edgesweep.engine.baserun import BaseRun, Streams, first_window
+from edgesweep.engine.graph import PortBlock
+from edgesweep.engine.model.architectures import Heads
 
 Logits = Float[Tensor, "variants inputs vocab"]
 

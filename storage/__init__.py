@@ -1,10 +1,10 @@
 """The run directory: plan, Zarr arrays, commit log, tables, readers. The only place that imports
 zarr."""
 
-from storage.commits import CommitLog
-from storage.errors import Busy, Fenced, OtherRunError, Refused, StorageError
-from storage.rundir import RunDirectory, differences
-from storage.status import status
+from edgesweep.storage.commits import CommitLog
+from edgesweep.storage.errors import Busy, Fenced, OtherRunError, Refused, StorageError
+from edgesweep.storage.rundir import RunDirectory, differences
+from edgesweep.storage.status import status
 
 __all__ = [
     "Busy",

@@ -28,8 +28,8 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from storage.atomic import fsync_files, replace, to_json
-from storage.errors import StorageError, storage_errors
+from edgesweep.storage.atomic import fsync_files, replace, to_json
+from edgesweep.storage.errors import StorageError, storage_errors
 
 Array = zarr.Array
 METADATA = "zarr.json"

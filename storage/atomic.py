@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from storage.errors import Refused, StorageError, storage_errors
+from edgesweep.storage.errors import Refused, StorageError, storage_errors
 
 TMP_PREFIX = ".tmp-"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)

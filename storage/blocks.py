@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from storage.arrays import Array, crc_of, folder_of, open_array, read_rows, write_rows
-from storage.atomic import replace
-from storage.commits import CommitLog
-from storage.errors import StorageError, storage_errors
-from storage.rundir import RunDirectory
+from edgesweep.storage.arrays import Array, crc_of, folder_of, open_array, read_rows, write_rows
+from edgesweep.storage.atomic import replace
+from edgesweep.storage.commits import CommitLog
+from edgesweep.storage.errors import StorageError, storage_errors
+from edgesweep.storage.rundir import RunDirectory
 
 Write = dict[str, Any]
 

@@ -22,12 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storage.atomic import fsync_folder, make_folder, put_if_absent, replace, to_json
-from storage.epochs import BAD, Epochs
-from storage.errors import DamagedRecord, Fenced, StorageError, storage_errors
-from storage.manifest import remove_manifest
-from storage.records import Record, read_record, seal
-from storage.rundir import COMMITS, FAILURES, RunDirectory
+from edgesweep.storage.atomic import fsync_folder, make_folder, put_if_absent, replace, to_json
+from edgesweep.storage.epochs import BAD, Epochs
+from edgesweep.storage.errors import DamagedRecord, Fenced, StorageError, storage_errors
+from edgesweep.storage.manifest import remove_manifest
+from edgesweep.storage.records import Record, read_record, seal
+from edgesweep.storage.rundir import COMMITS, FAILURES, RunDirectory
 
 REQUIRED = ("attempt", "crc", "rows", "micro_batch", "device", "seconds")
 UNKNOWN = "unknown: the record of the failure is damaged"

@@ -16,10 +16,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.atomic import fsync_folder, replace
-from storage.errors import StorageError, storage_errors
-from storage.records import seal, unseal
-from storage.rundir import LOG, RunDirectory
+from edgesweep.storage.atomic import fsync_folder, replace
+from edgesweep.storage.errors import StorageError, storage_errors
+from edgesweep.storage.records import seal, unseal
+from edgesweep.storage.rundir import LOG, RunDirectory
 
 MANIFEST = "manifest.json"
 #: stands for a file that is still to be written

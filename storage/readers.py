@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from storage.arrays import has_array, open_array
-from storage.blocks import checked_rows
-from storage.commits import CommitLog
-from storage.errors import StorageError
-from storage.manifest import vouched
-from storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS, RunDirectory
-from storage.tables import (
+from edgesweep.storage.arrays import has_array, open_array
+from edgesweep.storage.blocks import checked_rows
+from edgesweep.storage.commits import CommitLog
+from edgesweep.storage.errors import StorageError
+from edgesweep.storage.manifest import vouched
+from edgesweep.storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS, RunDirectory
+from edgesweep.storage.tables import (
     BLOCKS_COLUMNS,
     CIRCUITS_COLUMNS,
     INTERPOLATION_COLUMNS,

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.atomic import to_json
-from storage.errors import DamagedRecord, storage_errors
+from edgesweep.storage.atomic import to_json
+from edgesweep.storage.errors import DamagedRecord, storage_errors
 
 CHECKSUM = "sha256"
 Record = dict[str, Any]

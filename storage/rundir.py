@@ -15,15 +15,15 @@ from typing import Any
 
 import yaml
 
-from storage.atomic import (
+from edgesweep.storage.atomic import (
     TMP_PREFIX,
     append_line,
     make_folder,
     put_if_absent,
     replace,
 )
-from storage.errors import DamagedRecord, OtherRunError, StorageError, storage_errors
-from storage.records import CHECKSUM, read_record, seal, unseal
+from edgesweep.storage.errors import DamagedRecord, OtherRunError, StorageError, storage_errors
+from edgesweep.storage.records import CHECKSUM, read_record, seal, unseal
 
 PLAN = "plan.json"
 CONFIG = "config.yaml"

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from storage.commits import UNKNOWN, CommitLog
-from storage.manifest import unsound
-from storage.rundir import RunDirectory
+from edgesweep.storage.commits import UNKNOWN, CommitLog
+from edgesweep.storage.manifest import unsound
+from edgesweep.storage.rundir import RunDirectory
 
 
 def status(run: RunDirectory, but: Collection[str] = ()) -> dict[str, Any]:

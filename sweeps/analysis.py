@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from engine import measures
-from engine.graph.known import KnownCircuit, known_circuit
-from engine.methods import METHODS
-from storage.readers import Committed
-from sweeps import layout
-from sweeps.cells import Cell, Condition
-from sweeps.plan import Plan
-from sweeps.points import settings_of
-from sweeps.rankings import Ranking, families, rankings_of
+from edgesweep.engine import measures
+from edgesweep.engine.graph.known import KnownCircuit, known_circuit
+from edgesweep.engine.methods import METHODS
+from edgesweep.storage.readers import Committed
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.cells import Cell, Condition
+from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.points import settings_of
+from edgesweep.sweeps.rankings import Ranking, families, rankings_of
 
 Row = dict[str, Any]
 #: faithfulness levels whose smallest circuits are noted

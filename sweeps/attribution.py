@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.features.values import node_mean_partials
-from engine.measures import ranking_stability, score_intervals
-from engine.methods import METHODS, Attribution
-from engine.model import PromptBatch
-from engine.patches import MeanPartial, Patch, mean_groups, mean_partials
-from storage import fold
-from storage.blocks import read_block, write_block
-from sweeps import layout
-from sweeps.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
-from sweeps.context import Context, with_halving
-from sweeps.featurework import lists_of_edges, reduce_lists, scores_of_nodes
-from sweeps.points import settings_of
-from sweeps.prepare import read_candidates
-from tasks import Prompt
+from edgesweep.engine.features.values import node_mean_partials
+from edgesweep.engine.measures import ranking_stability, score_intervals
+from edgesweep.engine.methods import METHODS, Attribution
+from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.patches import MeanPartial, Patch, mean_groups, mean_partials
+from edgesweep.storage import fold
+from edgesweep.storage.blocks import read_block, write_block
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
+from edgesweep.sweeps.context import Context, with_halving
+from edgesweep.sweeps.featurework import lists_of_edges, reduce_lists, scores_of_nodes
+from edgesweep.sweeps.points import settings_of
+from edgesweep.sweeps.prepare import read_candidates
+from edgesweep.tasks import Prompt
 
 Writes = list[dict[str, Any]]
 Extra = dict[str, Any]

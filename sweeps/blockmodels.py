@@ -8,16 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.blockmodel import BlockModel, BlockModelError, Chain, block_model, find_interpreter
-from storage import CommitLog, RunDirectory
-from storage.blocks import read_file
-from storage.readers import Committed
-from sweeps.cells import BlockShard, Cell, Condition
-from sweeps.circuits import LabelledBlocks, evaluated_mask, simple_graph
-from sweeps.config import ConfigError
-from sweeps.graphs import graph_of, scores_of
-from sweeps.plan import Plan
-from sweeps.prepare import Circuit, circuits_of, make_block_arrays, write_mask
+from edgesweep.engine.blockmodel import (
+    BlockModel,
+    BlockModelError,
+    Chain,
+    block_model,
+    find_interpreter,
+)
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.blocks import read_file
+from edgesweep.storage.readers import Committed
+from edgesweep.sweeps.cells import BlockShard, Cell, Condition
+from edgesweep.sweeps.circuits import LabelledBlocks, evaluated_mask, simple_graph
+from edgesweep.sweeps.config import ConfigError
+from edgesweep.sweeps.graphs import graph_of, scores_of
+from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.prepare import Circuit, circuits_of, make_block_arrays, write_mask
 
 
 @dataclass(frozen=True)

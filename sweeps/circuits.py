@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.blocklabels import block_attribution, block_edge_mask, label_blocks
-from engine.graph import (
+from edgesweep.engine.blocklabels import block_attribution, block_edge_mask, label_blocks
+from edgesweep.engine.graph import (
     FeatureGraph,
     Graph,
     edge_ends,
@@ -21,9 +21,9 @@ from engine.graph import (
     prune,
     touched_nodes,
 )
-from engine.graph.circuits import EdgeMask
-from engine.patches import ONE_RUN
-from sweeps.cells import Condition
+from edgesweep.engine.graph.circuits import EdgeMask
+from edgesweep.engine.patches import ONE_RUN
+from edgesweep.sweeps.cells import Condition
 
 
 def evaluated_mask(

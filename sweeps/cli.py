@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from sweeps.config import ConfigError, load_config
+from edgesweep.sweeps.config import ConfigError, load_config
 
 if TYPE_CHECKING:
-    from storage import RunDirectory
-    from sweeps.driver import Outcome
-    from sweeps.ending import Page
-    from sweeps.launch import Factory, Launch
+    from edgesweep.storage import RunDirectory
+    from edgesweep.sweeps.driver import Outcome
+    from edgesweep.sweeps.ending import Page
+    from edgesweep.sweeps.launch import Factory, Launch
 
 app = typer.Typer(
     name="edgesweep",
@@ -105,13 +105,13 @@ def run(
     """Run a config, or resume it if its directory holds it already."""
     loaded = load_config(config, overrides or [])
     if dry_run:
-        from sweeps.estimates import describe
-        from sweeps.plan import make_plan
-        from sweeps.resolve import resolve
+        from edgesweep.sweeps.estimates import describe
+        from edgesweep.sweeps.plan import make_plan
+        from edgesweep.sweeps.resolve import resolve
 
         print(describe(make_plan(resolve(loaded))))
         return
-    from sweeps.launch import start
+    from edgesweep.sweeps.launch import start
 
     out = out or Path("runs") / loaded.name
     _check_alone(out, take_over)
@@ -124,7 +124,7 @@ def resume(run_dir: RunDir, overrides: Overrides = None, take_over: TakeOver = F
 
     `--set` takes keys of `execution` that do not change numbers, such as execution.actors=4.
     """
-    from sweeps.launch import execution_overrides, reopen
+    from edgesweep.sweeps.launch import execution_overrides, reopen
 
     _check_alone(run_dir, take_over)
     launch = reopen(run_dir, execution_overrides(overrides or []))
@@ -133,8 +133,8 @@ def resume(run_dir: RunDir, overrides: Overrides = None, take_over: TakeOver = F
 
 def _check_alone(path: Path, take_over: bool) -> None:
     """Before models are loaded; a driver looks again when it claims the run."""
-    from storage import StorageError
-    from storage.epochs import Epochs
+    from edgesweep.storage import StorageError
+    from edgesweep.storage.epochs import Epochs
 
     try:
         if not take_over:
@@ -145,7 +145,7 @@ def _check_alone(path: Path, take_over: bool) -> None:
 
 def make_page(run: RunDirectory, state: str) -> bytes:
     """The page of a run that is about to be in that state."""
-    from dashboards.report import page_bytes
+    from edgesweep.dashboards.report import page_bytes
 
     return page_bytes(run.path, state)
 
@@ -164,11 +164,11 @@ def drive_and_tell(
         take_over: go on where another driver is at work.
         page: makes the page; None for a run without one.
     """
-    from engine.runtime import ExecutorError, NoPlaceError
-    from storage import Refused, StorageError
-    from sweeps.launch import drive
-    from sweeps.progress import make_progress
-    from sweeps.work import make_worker
+    from edgesweep.engine.runtime import ExecutorError, NoPlaceError
+    from edgesweep.storage import Refused, StorageError
+    from edgesweep.sweeps.launch import drive
+    from edgesweep.sweeps.progress import make_progress
+    from edgesweep.sweeps.work import make_worker
 
     progress = make_progress()
     path = launch.run.path
@@ -208,7 +208,7 @@ def status(
     run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
     """How far a run is."""
-    from sweeps.watching import run_status
+    from edgesweep.sweeps.watching import run_status
 
     found = run_status(run_dir)
     if as_json:
@@ -235,8 +235,8 @@ def report(
     ] = None,
 ) -> None:
     """Write the report page of a run."""
-    from dashboards.report import write_report
-    from storage import StorageError
+    from edgesweep.dashboards.report import write_report
+    from edgesweep.storage import StorageError
 
     if not (run_dir / "plan.json").is_file():
         raise ConfigError(f"{run_dir} holds no run: there is no plan.json")
@@ -266,10 +266,10 @@ def dictionary(
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each task.")] = 1024,
 ) -> None:
     """Train a dictionary on the activations of a site, and say how well it does."""
-    from engine.training import Training
-    from storage import StorageError
-    from sweeps.progress import make_progress
-    from sweeps.train import Request, told, train_dictionary
+    from edgesweep.engine.training import Training
+    from edgesweep.storage import StorageError
+    from edgesweep.sweeps.progress import make_progress
+    from edgesweep.sweeps.train import Request, told, train_dictionary
 
     how = Training(kind, features, k, l1, steps, batch, lr, seed)
     request = Request(model, site, how, (tasks,), text, prompts, out)
@@ -283,7 +283,7 @@ def dictionary(
 @app.command()
 def doctor() -> None:
     """What this machine has, and what each missing thing disables."""
-    from sweeps.doctor import examine
+    from edgesweep.sweeps.doctor import examine
 
     for line in examine():
         print(line)
@@ -295,7 +295,7 @@ def list_(
     model: Annotated[str | None, typer.Option(help="Whose cost `list methods` shows.")] = None,
 ) -> None:
     """List models, tasks, methods or presets."""
-    from sweeps.listing import LISTINGS, methods
+    from edgesweep.sweeps.listing import LISTINGS, methods
 
     lines = methods(model) if model and kind is Kind.methods else LISTINGS[kind.value]()
     print("\n".join(lines))

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError, field_validator
 
-from sweeps.fields import Name, did_you_mean
-from sweeps.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
-from sweeps.sections import (
+from edgesweep.sweeps.fields import Name, did_you_mean
+from edgesweep.sweeps.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
+from edgesweep.sweeps.sections import (
     Blocks,
     Data,
     Evaluate,

@@ -17,24 +17,24 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from engine.blockmodel import BlockOptions, Interpreter, find_interpreter
-from engine.features.segments import FeatureModel
-from engine.features.values import FeaturePatch, make_feature_patch
-from engine.graph import EdgeGraph, Graph
-from engine.model import ChangedError, Model, ModelSource, load_model
-from engine.model.dictionaries import Dictionary
-from engine.model.dictionary_files import load_dictionary
-from engine.patches import Patch, make_patch, resample_partners
-from engine.runtime import parent_alive
-from storage import CommitLog, RunDirectory
-from storage.blocks import read_block, read_file
-from storage.records import read_record
-from sweeps import layout
-from sweeps.cells import Cell, DictionaryShard
-from sweeps.featuresets import FeatureSet, SiteDictionary
-from sweeps.graphs import feature_graph
-from sweeps.resolve import prompts_from_json
-from tasks import Prompt
+from edgesweep.engine.blockmodel import BlockOptions, Interpreter, find_interpreter
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.values import FeaturePatch, make_feature_patch
+from edgesweep.engine.graph import EdgeGraph, Graph
+from edgesweep.engine.model import ChangedError, Model, ModelSource, load_model
+from edgesweep.engine.model.dictionaries import Dictionary
+from edgesweep.engine.model.dictionary_files import load_dictionary
+from edgesweep.engine.patches import Patch, make_patch, resample_partners
+from edgesweep.engine.runtime import parent_alive
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.blocks import read_block, read_file
+from edgesweep.storage.records import read_record
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.cells import Cell, DictionaryShard
+from edgesweep.sweeps.featuresets import FeatureSet, SiteDictionary
+from edgesweep.sweeps.graphs import feature_graph
+from edgesweep.sweeps.resolve import prompts_from_json
+from edgesweep.tasks import Prompt
 
 T = TypeVar("T")
 

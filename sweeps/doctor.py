@@ -49,8 +49,8 @@ def _ray() -> str:
 
 
 def _graph_tool() -> str:
-    from engine.blockmodel import HOW_TO_INSTALL, BlockModelError, find_interpreter
-    from engine.blockmodel_process import ENVIRONMENT_KEY
+    from edgesweep.engine.blockmodel import HOW_TO_INSTALL, BlockModelError, find_interpreter
+    from edgesweep.engine.blockmodel_process import ENVIRONMENT_KEY
 
     try:
         found = find_interpreter()

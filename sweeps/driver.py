@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from engine.runtime import Executor, Failure, Work
-from storage import CommitLog, RunDirectory
-from storage.atomic import remove_strays
-from storage.blocks import move_unsound
-from storage.readers import Committed
-from sweeps import layout
-from sweeps.blockmodels import (
+from edgesweep.engine.runtime import Executor, Failure, Work
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.atomic import remove_strays
+from edgesweep.storage.blocks import move_unsound
+from edgesweep.storage.readers import Committed
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.blockmodels import (
     chain_shards,
     fitted_circuit,
     read_fitted,
     write_block_masks,
 )
-from sweeps.cells import (
+from edgesweep.sweeps.cells import (
     STAGES,
     WAVES,
     AttributeShard,
@@ -44,15 +44,15 @@ from sweeps.cells import (
     ReferenceShard,
     Shard,
 )
-from sweeps.ending import Page, end_run
-from sweeps.mending import mend_records
-from sweeps.notfinite import plain, told
-from sweeps.plan import Plan
-from sweeps.points import ranking_of
-from sweeps.prepare import prepare, write_candidates, write_masks
-from sweeps.probes import prepare_probes, truth_of
-from sweeps.progress import Progress
-from sweeps.tables import Tables
+from edgesweep.sweeps.ending import Page, end_run
+from edgesweep.sweeps.mending import mend_records
+from edgesweep.sweeps.notfinite import plain, told
+from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.points import ranking_of
+from edgesweep.sweeps.prepare import prepare, write_candidates, write_masks
+from edgesweep.sweeps.probes import prepare_probes, truth_of
+from edgesweep.sweeps.progress import Progress
+from edgesweep.sweeps.tables import Tables
 
 BLOCK_STAGES = ("blocks", "block_evaluate")
 NAMES = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from storage import CommitLog, RunDirectory
-from storage.atomic import replace
-from storage.manifest import PENDING, entry, remove_manifest, write_manifest
-from storage.rundir import CONFIG, REPORT
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.atomic import replace
+from edgesweep.storage.manifest import PENDING, entry, remove_manifest, write_manifest
+from edgesweep.storage.rundir import CONFIG, REPORT
 
 #: the page of a run in a given state
 Page = Callable[[RunDirectory, str], bytes]

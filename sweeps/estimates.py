@@ -10,11 +10,11 @@ from functools import cache
 
 import torch
 
-from engine.memory import PROCESS_BYTES, VARIANT_METHODS, Footprint
-from engine.methods import METHODS
-from storage.fold import AGGREGATIONS, STATS
-from sweeps import layout
-from sweeps.cells import (
+from edgesweep.engine.memory import PROCESS_BYTES, VARIANT_METHODS, Footprint
+from edgesweep.engine.methods import METHODS
+from edgesweep.storage.fold import AGGREGATIONS, STATS
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.cells import (
     AttributeShard,
     Cell,
     DictionaryShard,
@@ -25,15 +25,15 @@ from sweeps.cells import (
     Rows,
     Shard,
 )
-from sweeps.feature_estimates import (
+from edgesweep.sweeps.feature_estimates import (
     feature_bytes,
     feature_passes,
     training_flop,
     training_passes,
 )
-from sweeps.plan import Plan
-from sweeps.points import settings_of
-from sweeps.resolve import Dataset
+from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.points import settings_of
+from edgesweep.sweeps.resolve import Dataset
 
 RECORD_BYTES = 1500
 #: one edge of a list, compressed

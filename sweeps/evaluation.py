@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from engine.blockmodel import fit_chain
-from engine.evaluation import evaluate_circuits, evaluate_reference
-from engine.features.evaluation import (
+from edgesweep.engine.blockmodel import fit_chain
+from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference
+from edgesweep.engine.features.evaluation import (
     FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,
     evaluate_feature_reference,
 )
-from engine.graph import FeatureGraph, touched_nodes
-from engine.methods import METHODS
-from engine.model import PromptBatch
-from storage.atomic import to_json
-from storage.blocks import write_block, write_file
-from sweeps import layout
-from sweeps.cells import BlockShard, Condition, EvaluateShard, ReferenceShard, Rows
-from sweeps.circuits import evaluated_mask, simple_graph
-from sweeps.context import Context, with_halving
-from sweeps.notfinite import counted
-from sweeps.prepare import read_mask
+from edgesweep.engine.graph import FeatureGraph, touched_nodes
+from edgesweep.engine.methods import METHODS
+from edgesweep.engine.model import PromptBatch
+from edgesweep.storage.atomic import to_json
+from edgesweep.storage.blocks import write_block, write_file
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.cells import BlockShard, Condition, EvaluateShard, ReferenceShard, Rows
+from edgesweep.sweeps.circuits import evaluated_mask, simple_graph
+from edgesweep.sweeps.context import Context, with_halving
+from edgesweep.sweeps.notfinite import counted
+from edgesweep.sweeps.prepare import read_mask
 
 Writes = list[dict[str, Any]]
 Extra = dict[str, Any]

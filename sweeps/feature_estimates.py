@@ -3,11 +3,11 @@ a position, which only a trained top-k dictionary says beforehand."""
 
 from __future__ import annotations
 
-from engine.features.setting import MICRO_BYTES
-from engine.methods import METHODS
-from sweeps.cells import AttributeShard, Cell, DictionaryShard
-from sweeps.featuresets import FeatureSet, SiteDictionary
-from sweeps.plan import Plan
+from edgesweep.engine.features.setting import MICRO_BYTES
+from edgesweep.engine.methods import METHODS
+from edgesweep.sweeps.cells import AttributeShard, Cell, DictionaryShard
+from edgesweep.sweeps.featuresets import FeatureSet, SiteDictionary
+from edgesweep.sweeps.plan import Plan
 
 #: features active at a position, where the dictionary does not say (Marks et al. 2024)
 ACTIVE = 50

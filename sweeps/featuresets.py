@@ -14,15 +14,15 @@ from functools import cached_property
 
 import numpy as np
 
-from engine.features.sites import LOGITS, SiteError, chosen_sites, parents_of, parse_site
-from engine.graph import FeatureGraph
-from engine.graph.features import ERROR
-from engine.model import ModelSource
-from engine.model.dictionaries import DictionaryError
-from engine.model.dictionary_files import load_dictionary
-from sweeps.canonical import digest
-from sweeps.config import Config, ConfigError
-from sweeps.sections import FEATURE_METHODS, Trained
+from edgesweep.engine.features.sites import LOGITS, SiteError, chosen_sites, parents_of, parse_site
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.engine.graph.features import ERROR
+from edgesweep.engine.model import ModelSource
+from edgesweep.engine.model.dictionaries import DictionaryError
+from edgesweep.engine.model.dictionary_files import load_dictionary
+from edgesweep.sweeps.canonical import digest
+from edgesweep.sweeps.config import Config, ConfigError
+from edgesweep.sweeps.sections import FEATURE_METHODS, Trained
 
 
 @dataclass(frozen=True)

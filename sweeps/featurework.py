@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges
-from engine.features.ends import Ends
-from engine.features.nodes import attribute_nodes, node_scores
-from engine.model import PromptBatch
-from engine.model.dictionary_files import dictionary_bytes
-from engine.training import Training, activations, fit_of, spliced_losses, train
-from storage import fold
-from storage.blocks import read_block, write_block, write_file
-from storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
-from sweeps import layout
-from sweeps.cells import AttributeShard, Cell, DictionaryShard, ReduceShard
-from sweeps.context import Context, with_halving
-from sweeps.sections import Trained
-from tasks import Prompt, TaskError, build_task
+from edgesweep.engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges
+from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.nodes import attribute_nodes, node_scores
+from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.model.dictionary_files import dictionary_bytes
+from edgesweep.engine.training import Training, activations, fit_of, spliced_losses, train
+from edgesweep.storage import fold
+from edgesweep.storage.blocks import read_block, write_block, write_file
+from edgesweep.storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.cells import AttributeShard, Cell, DictionaryShard, ReduceShard
+from edgesweep.sweeps.context import Context, with_halving
+from edgesweep.sweeps.sections import Trained
+from edgesweep.tasks import Prompt, TaskError, build_task
 
 Writes = list[dict[str, Any]]
 Extra = dict[str, Any]

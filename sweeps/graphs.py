@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.graph import FeatureGraph, Graph, circuit_stats, touched_nodes
-from engine.graph.circuits import CircuitStats, EdgeMask
-from storage import RunDirectory
-from storage.arrays import read_static
-from storage.readers import Committed
-from sweeps import layout
-from sweeps.cells import Cell
-from sweeps.featuresets import FeatureSet
-from sweeps.plan import Plan
+from edgesweep.engine.graph import FeatureGraph, Graph, circuit_stats, touched_nodes
+from edgesweep.engine.graph.circuits import CircuitStats, EdgeMask
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.arrays import read_static
+from edgesweep.storage.readers import Committed
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.cells import Cell
+from edgesweep.sweeps.featuresets import FeatureSet
+from edgesweep.sweeps.plan import Plan
 
 
 def graph_of(run: RunDirectory, plan: Plan, cell: Cell) -> Graph:

@@ -11,23 +11,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from engine.blockmodel import HOW_TO_INSTALL, BlockOptions
-from engine.runtime import PoolOptions, Worker, make_executor
-from storage import CommitLog, OtherRunError, RunDirectory, StorageError
-from storage.atomic import check_disk
-from sweeps.blockmodels import graph_tool_is_here
-from sweeps.cells import MeanShard
-from sweeps.config import Config, ConfigError, apply_override, parse_config
-from sweeps.context import WorkerSettings
-from sweeps.driver import Driver, Outcome
-from sweeps.ending import Page
-from sweeps.machine import check_machine
-from sweeps.mending import other_versions
-from sweeps.plan import Plan, make_plan
-from sweeps.progress import Progress
-from sweeps.resolve import resolve
-from sweeps.stopping import Stopper
-from sweeps.work import make_worker
+from edgesweep.engine.blockmodel import HOW_TO_INSTALL, BlockOptions
+from edgesweep.engine.runtime import PoolOptions, Worker, make_executor
+from edgesweep.storage import CommitLog, OtherRunError, RunDirectory, StorageError
+from edgesweep.storage.atomic import check_disk
+from edgesweep.sweeps.blockmodels import graph_tool_is_here
+from edgesweep.sweeps.cells import MeanShard
+from edgesweep.sweeps.config import Config, ConfigError, apply_override, parse_config
+from edgesweep.sweeps.context import WorkerSettings
+from edgesweep.sweeps.driver import Driver, Outcome
+from edgesweep.sweeps.ending import Page
+from edgesweep.sweeps.machine import check_machine
+from edgesweep.sweeps.mending import other_versions
+from edgesweep.sweeps.plan import Plan, make_plan
+from edgesweep.sweeps.progress import Progress
+from edgesweep.sweeps.resolve import resolve
+from edgesweep.sweeps.stopping import Stopper
+from edgesweep.sweeps.work import make_worker
 
 Factory = Callable[[WorkerSettings], Worker]
 #: addresses that name the cluster of this machine, whatever it is

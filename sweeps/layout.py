@@ -24,9 +24,9 @@ blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
 
 from __future__ import annotations
 
-from storage.fold import AGGREGATIONS
-from storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
-from sweeps.cells import Cell, Condition, DictionaryShard
+from edgesweep.storage.fold import AGGREGATIONS
+from edgesweep.storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
+from edgesweep.sweeps.cells import Cell, Condition, DictionaryShard
 
 __all__ = ["AGGREGATES", "ATTRIBUTIONS", "EVALUATIONS", "MEANS"]
 

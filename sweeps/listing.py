@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 
 import yaml
 
-from sweeps.config import PRESETS, ConfigError, preset_names
-from sweeps.sections import FEATURE_METHODS
+from edgesweep.sweeps.config import PRESETS, ConfigError, preset_names
+from edgesweep.sweeps.sections import FEATURE_METHODS
 
 DEFAULT_MODEL = "smollm2-135m"
 
 
 def models() -> Iterator[str]:
     """Aliases, and the other ways to name a model."""
-    from engine.model import list_models
+    from edgesweep.engine.model import list_models
 
     for model in list_models():
         yield f"{model.name:<16}{model.description}"
@@ -22,7 +22,7 @@ def models() -> Iterator[str]:
 
 def tasks() -> Iterator[str]:
     """Tasks with an example each."""
-    from tasks import list_tasks
+    from edgesweep.tasks import list_tasks
 
     for task in list_tasks():
         yield f"{task.name:<16}{task.description}"
@@ -35,9 +35,9 @@ def tasks() -> Iterator[str]:
 
 def methods(model: str = DEFAULT_MODEL) -> Iterator[str]:
     """Attribution methods with their sources, and what a batch costs them on a model."""
-    from engine.graph import EdgeGraph
-    from engine.methods import METHODS, Settings
-    from engine.model import ModelError, resolve_model
+    from edgesweep.engine.graph import EdgeGraph
+    from edgesweep.engine.methods import METHODS, Settings
+    from edgesweep.engine.model import ModelError, resolve_model
 
     try:
         graph = EdgeGraph(resolve_model(model).spec)

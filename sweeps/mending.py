@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from storage import CommitLog, RunDirectory
-from storage.commits import UNKNOWN
-from storage.manifest import MANIFEST, unsound
-from storage.rundir import CONFIG, LOG
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.commits import UNKNOWN
+from edgesweep.storage.manifest import MANIFEST, unsound
+from edgesweep.storage.rundir import CONFIG, LOG
 
 #: packages of which another version may give other bits
 DECISIVE = ("edgesweep", "torch", "transformers", "numpy", "ray", "zarr")

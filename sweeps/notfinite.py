@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from storage import CommitLog
-from sweeps.cells import ReferenceShard
-from sweeps.plan import Plan
+from edgesweep.storage import CommitLog
+from edgesweep.sweeps.cells import ReferenceShard
+from edgesweep.sweeps.plan import Plan
 
 
 def counted(values: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:

@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from engine import measures
-from engine.graph import select
-from storage.readers import Committed
-from sweeps.cells import Cell
-from sweeps.graphs import scores_of
-from sweeps.plan import Plan
-from sweeps.rankings import ranked
+from edgesweep.engine import measures
+from edgesweep.engine.graph import select
+from edgesweep.storage.readers import Committed
+from edgesweep.sweeps.cells import Cell
+from edgesweep.sweeps.graphs import scores_of
+from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.rankings import ranked
 
 Row = dict[str, Any]
 

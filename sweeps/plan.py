@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from engine.methods import METHODS
-from sweeps.canonical import digest
-from sweeps.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
-from sweeps.config import Config
-from sweeps.featuresets import FeatureSet
-from sweeps.points import cells_of
-from sweeps.resolve import Dataset, Resolved, ResolvedModel
-from sweeps.shards import shards_of
+from edgesweep.engine.methods import METHODS
+from edgesweep.sweeps.canonical import digest
+from edgesweep.sweeps.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
+from edgesweep.sweeps.config import Config
+from edgesweep.sweeps.featuresets import FeatureSet
+from edgesweep.sweeps.points import cells_of
+from edgesweep.sweeps.resolve import Dataset, Resolved, ResolvedModel
+from edgesweep.sweeps.shards import shards_of
 
 #: raised when the meaning of a stored number changes
 SCHEMA_VERSION = 2

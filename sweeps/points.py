@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from engine.methods import METHODS, MethodError, Settings
-from sweeps.cells import Cell
-from sweeps.resolve import Dataset, Resolved
+from edgesweep.engine.methods import METHODS, MethodError, Settings
+from edgesweep.sweeps.cells import Cell
+from edgesweep.sweeps.resolve import Dataset, Resolved
 
 
 def cells_of(resolved: Resolved) -> tuple[Cell, ...]:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.graph import Graph, induced_edges, select
-from engine.patches import mean_groups
-from storage import RunDirectory
-from storage.arrays import create_array, make_store, read_static, write_static
-from storage.atomic import replace
-from storage.fold import AGGREGATIONS, STATS
-from storage.readers import Committed
-from storage.records import seal
-from sweeps import layout
-from sweeps.canonical import digest
-from sweeps.cells import (
+from edgesweep.engine.graph import Graph, induced_edges, select
+from edgesweep.engine.patches import mean_groups
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.arrays import create_array, make_store, read_static, write_static
+from edgesweep.storage.atomic import replace
+from edgesweep.storage.fold import AGGREGATIONS, STATS
+from edgesweep.storage.readers import Committed
+from edgesweep.storage.records import seal
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.canonical import digest
+from edgesweep.sweeps.cells import (
     BootstrapShard,
     Cell,
     CircuitSpec,
@@ -26,10 +26,10 @@ from sweeps.cells import (
     ReduceShard,
     ReferenceShard,
 )
-from sweeps.graphs import graph_of, node_numbers, scores_of
-from sweeps.plan import Plan
-from sweeps.points import ranking_of
-from sweeps.resolve import Dataset, prompts_to_json
+from edgesweep.sweeps.graphs import graph_of, node_numbers, scores_of
+from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.points import ranking_of
+from edgesweep.sweeps.resolve import Dataset, prompts_to_json
 
 
 def prepare(run: RunDirectory, plan: Plan) -> None:

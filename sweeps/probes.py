@@ -17,22 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from engine.baserun import BaseRun
-from engine.graph import EdgeGraph
-from engine.measures import score_intervals
-from engine.metrics import ORIENTATION, measure
-from engine.model import PromptBatch
-from engine.variants import drop_edges
-from storage import RunDirectory
-from storage.arrays import create_array, read_static, write_static
-from storage.blocks import write_block
-from storage.readers import Committed
-from sweeps import layout
-from sweeps.cells import Cell, Condition, ProbeShard
-from sweeps.circuits import evaluated_mask
-from sweeps.context import Context, with_halving
-from sweeps.plan import Plan
-from sweeps.prepare import Circuit, circuits_of
+from edgesweep.engine.baserun import BaseRun
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.measures import score_intervals
+from edgesweep.engine.metrics import ORIENTATION, measure
+from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.variants import drop_edges
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.arrays import create_array, read_static, write_static
+from edgesweep.storage.blocks import write_block
+from edgesweep.storage.readers import Committed
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.cells import Cell, Condition, ProbeShard
+from edgesweep.sweeps.circuits import evaluated_mask
+from edgesweep.sweeps.context import Context, with_halving
+from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.prepare import Circuit, circuits_of
 
 Writes = list[dict[str, Any]]
 Extra = dict[str, Any]

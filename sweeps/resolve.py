@@ -14,15 +14,15 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
-from engine.graph import EdgeGraph
-from engine.methods import METHODS, MethodError
-from engine.model import ModelError, ModelSizes, ModelSource, resolve_model
-from engine.patches import PatchError, mean_groups, resample_partners
-from sweeps.canonical import digest, slug
-from sweeps.config import Config, ConfigError
-from sweeps.featuresets import FeatureSet, check_features, feature_set
-from sweeps.layout import NO_MEMBERS
-from tasks import Prompt, TaskData, TaskError, alike, build_task, check_task_name
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.methods import METHODS, MethodError
+from edgesweep.engine.model import ModelError, ModelSizes, ModelSource, resolve_model
+from edgesweep.engine.patches import PatchError, mean_groups, resample_partners
+from edgesweep.sweeps.canonical import digest, slug
+from edgesweep.sweeps.config import Config, ConfigError
+from edgesweep.sweeps.featuresets import FeatureSet, check_features, feature_set
+from edgesweep.sweeps.layout import NO_MEMBERS
+from edgesweep.tasks import Prompt, TaskData, TaskError, alike, build_task, check_task_name
 
 T = TypeVar("T")
 

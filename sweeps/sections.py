@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from sweeps.fields import (
+from edgesweep.sweeps.fields import (
     AXIS,
     OPTIONAL_AXIS,
     NotNegative,

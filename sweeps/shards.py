@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from engine.blockmodel import chain_seeds
-from sweeps.canonical import digest
-from sweeps.cells import (
+from edgesweep.engine.blockmodel import chain_seeds
+from edgesweep.sweeps.canonical import digest
+from edgesweep.sweeps.cells import (
     AttributeShard,
     BlockShard,
     BootstrapShard,
@@ -21,10 +21,10 @@ from sweeps.cells import (
     ReferenceShard,
     Shard,
 )
-from sweeps.resolve import Dataset
+from edgesweep.sweeps.resolve import Dataset
 
 if TYPE_CHECKING:
-    from sweeps.plan import Plan
+    from edgesweep.sweeps.plan import Plan
 
 
 def shards_of(plan: Plan) -> Iterator[Shard]:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from engine.evaluation import faithfulness
-from engine.graph import Graph
-from engine.graph.circuits import EdgeMask
-from storage import CommitLog, RunDirectory, rundir
-from storage.readers import Committed
-from storage.tables import (
+from edgesweep.engine.evaluation import faithfulness
+from edgesweep.engine.graph import Graph
+from edgesweep.engine.graph.circuits import EdgeMask
+from edgesweep.storage import CommitLog, RunDirectory, rundir
+from edgesweep.storage.readers import Committed
+from edgesweep.storage.tables import (
     BLOCKS_COLUMNS,
     BLOCKS_KEY,
     CIRCUITS_COLUMNS,
@@ -41,17 +41,17 @@ from storage.tables import (
     table_bytes,
     table_of,
 )
-from sweeps import layout
-from sweeps.analysis import Analysis
-from sweeps.blockmodels import Fitted, read_fitted
-from sweeps.cells import Cell, Condition, EvaluateShard, ProbeShard, ReferenceShard, Rows
-from sweeps.circuits import evaluated_mask
-from sweeps.graphs import graph_of, stats_of
-from sweeps.overlap import Overlap
-from sweeps.plan import Plan
-from sweeps.prepare import Circuit, circuits_of, read_mask
-from sweeps.probes import interpolation_rows, minimality_rows
-from sweeps.resolve import Dataset
+from edgesweep.sweeps import layout
+from edgesweep.sweeps.analysis import Analysis
+from edgesweep.sweeps.blockmodels import Fitted, read_fitted
+from edgesweep.sweeps.cells import Cell, Condition, EvaluateShard, ProbeShard, ReferenceShard, Rows
+from edgesweep.sweeps.circuits import evaluated_mask
+from edgesweep.sweeps.graphs import graph_of, stats_of
+from edgesweep.sweeps.overlap import Overlap
+from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.prepare import Circuit, circuits_of, read_mask
+from edgesweep.sweeps.probes import interpolation_rows, minimality_rows
+from edgesweep.sweeps.resolve import Dataset
 
 Row = dict[str, Any]
 #: rows, columns, and what the rows are sorted by

@@ -22,15 +22,22 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from engine.features.sites import SiteError, parse_site
-from engine.model import Model, ModelError, ModelSource, load_model, resolve_model
-from engine.model.dictionaries import DictionaryError
-from engine.model.dictionary_files import dictionary_bytes
-from engine.training import Training, activations, check_training, fit_of, spliced_losses, train
-from storage.atomic import replace, to_json
-from sweeps.config import ConfigError
-from sweeps.progress import Progress
-from tasks import TaskError, build_task
+from edgesweep.engine.features.sites import SiteError, parse_site
+from edgesweep.engine.model import Model, ModelError, ModelSource, load_model, resolve_model
+from edgesweep.engine.model.dictionaries import DictionaryError
+from edgesweep.engine.model.dictionary_files import dictionary_bytes
+from edgesweep.engine.training import (
+    Training,
+    activations,
+    check_training,
+    fit_of,
+    spliced_losses,
+    train,
+)
+from edgesweep.storage.atomic import replace, to_json
+from edgesweep.sweeps.config import ConfigError
+from edgesweep.sweeps.progress import Progress
+from edgesweep.tasks import TaskError, build_task
 
 Tokens = tuple[int, ...]
 #: one text in so many is held out

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from storage import RunDirectory, StorageError, status
-from sweeps.config import ConfigError
+from edgesweep.storage import RunDirectory, StorageError, status
+from edgesweep.sweeps.config import ConfigError
 
 
 def run_status(path: Path) -> dict[str, Any]:

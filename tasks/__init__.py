@@ -5,8 +5,8 @@ A leaf: it imports nothing else of this project, and no model. Read ``prompt`` f
 a user's own.
 """
 
-from tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
-from tasks.registry import (
+from edgesweep.tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
+from edgesweep.tasks.registry import (
     OWN_PROMPTS,
     OWN_TASK,
     WORD_PATTERN,

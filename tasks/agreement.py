@@ -24,9 +24,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
-from tasks.encoding import Encoder
-from tasks.prompt import TaskError, TaskInfo
+from edgesweep.tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.prompt import TaskError, TaskInfo
 
 Pair = tuple[str, str]  # singular, plural
 

@@ -31,9 +31,9 @@ import random
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
-from tasks.encoding import Encoder
-from tasks.prompt import TaskError, TaskInfo
+from edgesweep.tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.prompt import TaskError, TaskInfo
 
 _FRAME = '''def {method}(self, {before1}, {before2}, {A_def}, {B_def}, {C_def}, {after}):
     """Return the {word1} {word2}

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from string import Formatter
 
-from tasks.encoding import Encoder
-from tasks.prompt import TaskInfo
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.prompt import TaskInfo
 
 
 @dataclass(frozen=True)

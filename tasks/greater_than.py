@@ -39,9 +39,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
-from tasks.encoding import Encoder
-from tasks.prompt import TaskError, TaskInfo
+from edgesweep.tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.prompt import TaskError, TaskInfo
 
 FRAMES = {
     "lasted": "The {noun} lasted from the year {XX}{YY}{rest} to the year {stem}",

@@ -21,9 +21,9 @@ import random
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
-from tasks.encoding import Encoder
-from tasks.prompt import TaskError, TaskInfo
+from edgesweep.tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.prompt import TaskError, TaskInfo
 
 FRAMES = {
     "when": "When {A} and {B} went to the {place}, {S2} gave a {object} to",

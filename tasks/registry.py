@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import userfile
-from tasks.agreement import AGREEMENT
-from tasks.docstring import DOCSTRING
-from tasks.drafts import Generator
-from tasks.encoding import Encoder
-from tasks.greater_than import GREATER_THAN
-from tasks.ioi import IOI
-from tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
-from tasks.sampling import BUILD, EVALUATION, sample
+from edgesweep.tasks import userfile
+from edgesweep.tasks.agreement import AGREEMENT
+from edgesweep.tasks.docstring import DOCSTRING
+from edgesweep.tasks.drafts import Generator
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.greater_than import GREATER_THAN
+from edgesweep.tasks.ioi import IOI
+from edgesweep.tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
+from edgesweep.tasks.sampling import BUILD, EVALUATION, sample
 
 GENERATORS: dict[str, Generator] = {
     g.info.name: g for g in (IOI, GREATER_THAN, AGREEMENT, DOCSTRING)

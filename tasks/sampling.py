@@ -18,9 +18,9 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from tasks.drafts import Draft, Drawer, Generator
-from tasks.encoding import Encoder
-from tasks.prompt import Prompt, TaskError
+from edgesweep.tasks.drafts import Draft, Drawer, Generator
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.prompt import Prompt, TaskError
 
 BUILD, EVALUATION = "build", "evaluation"
 _DRAWS_BEFORE_GIVING_UP = 300

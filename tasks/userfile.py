@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.encoding import Encoder
-from tasks.prompt import Prompt, TaskError
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.prompt import Prompt, TaskError
 
 REQUIRED = ("clean", "patch", "good", "bad")
 OPTIONAL = ("labels", "template")

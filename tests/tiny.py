@@ -4,10 +4,10 @@ import random
 
 import torch
 
-from engine.model import Model, PromptBatch
-from engine.model.architectures import ARCHITECTURES
-from engine.model.tiny import tiny_model
-from tasks import Prompt
+from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.model.architectures import ARCHITECTURES
+from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.tasks import Prompt
 
 FAMILIES = tuple(ARCHITECTURES)
 

@@ -1,12 +1,22 @@
 """Graphs over features: sites, node values, attribution of nodes and edges; ablations of them."""
 
-from engine.features.edgelist import InputEdges
-from engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges, contributions
-from engine.features.ends import Ends, NodeNumbers
-from engine.features.nodes import NodeAttribution, NodeScores, attribute_nodes, node_scores
-from engine.features.segments import FeatureModel
-from engine.features.sites import LOGITS, Site, SiteError, parse_site
-from engine.features.values import (
+from edgesweep.engine.features.edgelist import InputEdges
+from edgesweep.engine.features.edges import (
+    EdgeSettings,
+    FeatureEdges,
+    attribute_edges,
+    contributions,
+)
+from edgesweep.engine.features.ends import Ends, NodeNumbers
+from edgesweep.engine.features.nodes import (
+    NodeAttribution,
+    NodeScores,
+    attribute_nodes,
+    node_scores,
+)
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.sites import LOGITS, Site, SiteError, parse_site
+from edgesweep.engine.features.values import (
     FeaturePatch,
     NodeValues,
     active_features,

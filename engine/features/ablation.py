@@ -33,12 +33,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from engine.features.differences import Differences, add_kept, pack
-from engine.features.planning import Circuit, ErrorRequests, Masks, Requests, plan_site
-from engine.features.prints import Prints, distinct, value_prints
-from engine.features.reading import read_features
-from engine.features.segments import FeatureModel
-from engine.features.setting import (
+from edgesweep.engine.features.differences import Differences, add_kept, pack
+from edgesweep.engine.features.planning import Circuit, ErrorRequests, Masks, Requests, plan_site
+from edgesweep.engine.features.prints import Prints, distinct, value_prints
+from edgesweep.engine.features.reading import read_features
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.setting import (
     MICRO_BYTES,
     base_of,
     check_mode,
@@ -46,11 +46,11 @@ from engine.features.setting import (
     is_patch_run,
     row_bytes,
 )
-from engine.features.sites import LOGITS
-from engine.features.values import NodeValues
-from engine.graph import FeatureGraph, prune
-from engine.model import Inputs
-from engine.model.layers import Stream
+from edgesweep.engine.features.sites import LOGITS
+from edgesweep.engine.features.values import NodeValues
+from edgesweep.engine.graph import FeatureGraph, prune
+from edgesweep.engine.model import Inputs
+from edgesweep.engine.model.layers import Stream
 
 MaskRows = Bool[np.ndarray, "circuits edges"]
 #: circuit -> ε^G − ε_patch of a site

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.model.layers import Layer
+from edgesweep.engine.model.layers import Layer
 
 Pattern = Float[Tensor, "rows heads queries keys"]
 Stream = Float[Tensor, "steps positions d_model"]

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.features.prints import Prints
-from engine.model.layers import Stream
+from edgesweep.engine.features.prints import Prints
+from edgesweep.engine.model.layers import Stream
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from engine.features.edgelist import EdgeList, InputEdges
-from engine.features.ends import Ends
-from engine.features.nodes import NodeAttribution
-from engine.features.pullback import SegmentSlopes, groups
-from engine.features.setting import MICRO_BYTES, row_bytes
-from engine.features.sites import LOGITS
-from engine.features.sources import Sources
-from engine.features.targets import AlongPath, LogitsTarget, MetricTargets, SiteTargets, Targets
-from engine.methods.base import MethodError
-from engine.methods.quadrature import points
+from edgesweep.engine.features.edgelist import EdgeList, InputEdges
+from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.nodes import NodeAttribution
+from edgesweep.engine.features.pullback import SegmentSlopes, groups
+from edgesweep.engine.features.setting import MICRO_BYTES, row_bytes
+from edgesweep.engine.features.sites import LOGITS
+from edgesweep.engine.features.sources import Sources
+from edgesweep.engine.features.targets import (
+    AlongPath,
+    LogitsTarget,
+    MetricTargets,
+    SiteTargets,
+    Targets,
+)
+from edgesweep.engine.methods.base import MethodError
+from edgesweep.engine.methods.quadrature import points
 
 TARGETS = ("value", "metric")
 

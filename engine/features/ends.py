@@ -12,18 +12,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from engine.features.segments import FeatureModel
-from engine.features.values import (
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.values import (
     Active,
     FeaturePatch,
     NodeValues,
     active_features,
     run_nodes,
 )
-from engine.methods.gradients import Objective
-from engine.metrics import oriented
-from engine.model import Inputs, PromptBatch, Run
-from engine.model.layers import Stream
+from edgesweep.engine.methods.gradients import Objective
+from edgesweep.engine.metrics import oriented
+from edgesweep.engine.model import Inputs, PromptBatch, Run
+from edgesweep.engine.model.layers import Stream
 
 
 class NodeNumbers:

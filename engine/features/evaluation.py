@@ -15,15 +15,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from engine.evaluation import ByMetric
-from engine.features.ablation import FeatureAblation, MaskRows, run_circuits
-from engine.features.node_ablation import KeptNodes, NodeSet, all_nodes, node_set, run_node_sets
-from engine.features.segments import FeatureModel
-from engine.features.setting import MICRO_BYTES
-from engine.features.values import FeaturePatch, NodeValues, run_nodes
-from engine.graph import FeatureGraph
-from engine.metrics import measure
-from engine.model import Inputs, PromptBatch
+from edgesweep.engine.evaluation import ByMetric
+from edgesweep.engine.features.ablation import FeatureAblation, MaskRows, run_circuits
+from edgesweep.engine.features.node_ablation import (
+    KeptNodes,
+    NodeSet,
+    all_nodes,
+    node_set,
+    run_node_sets,
+)
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.setting import MICRO_BYTES
+from edgesweep.engine.features.values import FeaturePatch, NodeValues, run_nodes
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.engine.metrics import measure
+from edgesweep.engine.model import Inputs, PromptBatch
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.features.segments import FeatureModel
-from engine.features.setting import MICRO_BYTES, base_of, check_mode, row_bytes
-from engine.features.sites import LOGITS
-from engine.features.values import NodeValues
-from engine.graph import FeatureGraph
-from engine.model import Inputs
-from engine.model.layers import Stream
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.setting import MICRO_BYTES, base_of, check_mode, row_bytes
+from edgesweep.engine.features.sites import LOGITS
+from edgesweep.engine.features.values import NodeValues
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.engine.model import Inputs
+from edgesweep.engine.model.layers import Stream
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from engine.features.ends import Ends
-from engine.features.sites import Site
-from engine.methods.gradients import Objective
-from engine.methods.quadrature import points
-from engine.model import Inputs, Model, Run
-from engine.model.layers import Stream
+from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.sites import Site
+from edgesweep.engine.methods.gradients import Objective
+from edgesweep.engine.methods.quadrature import points
+from edgesweep.engine.model import Inputs, Model, Run
+from edgesweep.engine.model.layers import Stream
 
 
 class Downstream:

@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt64
 from scipy.sparse import csr_array
 
-from engine.features.differences import Differences
-from engine.features.prints import Prints, distinct, mask_prints, value_prints
-from engine.graph import FeatureGraph
-from engine.graph.circuits import EdgeMask
+from edgesweep.engine.features.differences import Differences
+from edgesweep.engine.features.prints import Prints, distinct, mask_prints, value_prints
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.engine.graph.circuits import EdgeMask
 
 Places = Int[np.ndarray, " nodes"]
 

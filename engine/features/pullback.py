@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from engine.features.attention import AttentionSlopes
-from engine.features.segments import FeatureModel
-from engine.features.sites import LOGITS, Site
-from engine.model import Inputs, Model
-from engine.model.layers import Stream
+from edgesweep.engine.features.attention import AttentionSlopes
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.sites import LOGITS, Site
+from edgesweep.engine.model import Inputs, Model
+from edgesweep.engine.model.layers import Stream
 
 Cotangents = Float[Tensor, "targets steps d_model"]
 

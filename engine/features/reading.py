@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from engine.features.planning import Requests
-from engine.model.dictionaries import Dictionary
-from engine.model.layers import Stream
+from edgesweep.engine.features.planning import Requests
+from edgesweep.engine.model.dictionaries import Dictionary
+from edgesweep.engine.model.layers import Stream
 
 MOST = 32
 

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from engine.features.sites import LOGITS, Site, chosen_sites, parents_of
-from engine.model import Inputs, Model, Run
-from engine.model.dictionaries import Dictionary, NoDictionary
-from engine.model.layers import Stream
+from edgesweep.engine.features.sites import LOGITS, Site, chosen_sites, parents_of
+from edgesweep.engine.model import Inputs, Model, Run
+from edgesweep.engine.model.dictionaries import Dictionary, NoDictionary
+from edgesweep.engine.model.layers import Stream
 
 Values = dict[str, Stream]
 

@@ -1,11 +1,11 @@
 """What ablations of features have in common: sites, error modes, and the size of a micro-batch."""
 
-from engine.features.segments import FeatureModel
-from engine.features.sites import LOGITS
-from engine.features.values import NodeValues
-from engine.graph import FeatureGraph
-from engine.model import Model
-from engine.model.layers import Stream
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.sites import LOGITS
+from edgesweep.engine.features.values import NodeValues
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.engine.model import Model
+from edgesweep.engine.model.layers import Stream
 
 #: what an error term is in a run: a node, or fixed
 ERROR_MODES = ("node", "clean", "patch", "zero")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.graph import GraphSpec
+from edgesweep.engine.graph import GraphSpec
 
 #: kinds, in their order within a layer
 KINDS = ("attn", "mlp", "resid")

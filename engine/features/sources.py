@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from engine.features.ends import Ends
-from engine.features.pullback import Pulled
+from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.pullback import Pulled
 
 
 class Sources:

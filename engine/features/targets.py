@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.features.ends import Ends
-from engine.features.nodes import Downstream
-from engine.features.sites import Site
-from engine.features.values import split
-from engine.model.layers import Stream
+from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.nodes import Downstream
+from edgesweep.engine.features.sites import Site
+from edgesweep.engine.features.values import split
+from edgesweep.engine.model.layers import Stream
 
 Index = Int[Tensor, " some"]
 Numbers = Float[Tensor, " some"]

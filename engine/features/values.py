@@ -22,12 +22,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.features.segments import FeatureModel
-from engine.model import Inputs, PromptBatch, Run
-from engine.model.dictionaries import Dictionary
-from engine.model.layers import Stream
-from engine.patches import MeanPartial, Patch, PatchError, make_patch, mean_groups
-from tasks import Prompt
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.model import Inputs, PromptBatch, Run
+from edgesweep.engine.model.dictionaries import Dictionary
+from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.patches import MeanPartial, Patch, PatchError, make_patch, mean_groups
+from edgesweep.tasks import Prompt
 
 Features = Float[Tensor, "inputs positions features"]
 

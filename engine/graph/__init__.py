@@ -1,7 +1,7 @@
 """Nodes, edges, their one order, and circuits as masks over the edges."""
 
-from engine.graph.base import Block, Ends, Graph
-from engine.graph.circuits import (
+from edgesweep.engine.graph.base import Block, Ends, Graph
+from edgesweep.engine.graph.circuits import (
     SELECTIONS,
     CircuitStats,
     circuit_stats,
@@ -15,8 +15,8 @@ from engine.graph.circuits import (
     touched_nodes,
     without_nodes,
 )
-from engine.graph.edges import EdgeGraph, GraphSpec, PortBlock
-from engine.graph.features import ERROR, FeatureGraph, SiteBlock
+from edgesweep.engine.graph.edges import EdgeGraph, GraphSpec, PortBlock
+from edgesweep.engine.graph.features import ERROR, FeatureGraph, SiteBlock
 
 __all__ = [
     "ERROR",

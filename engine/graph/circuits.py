@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from engine.graph.base import Graph
+from edgesweep.engine.graph.base import Graph
 
 SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
 

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int
 
-from engine.graph.base import Ends
+from edgesweep.engine.graph.base import Ends
 
 #: what an error node has in place of a feature's number
 ERROR = -1

@@ -25,8 +25,8 @@ import numpy as np
 import yaml
 from jaxtyping import Bool
 
-from engine.graph.edges import EdgeGraph
-from tasks import OWN_TASK
+from edgesweep.engine.graph.edges import EdgeGraph
+from edgesweep.tasks import OWN_TASK
 
 #: what holds the circuit of the task `own`, beside the prompts
 OWN_CIRCUIT = "circuit.json"

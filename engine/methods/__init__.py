@@ -1,21 +1,21 @@
 """Attribution methods: one a file, one signature (`base.Method`)."""
 
-from engine.methods.acdc import ACDC, EAP_ACDC
-from engine.methods.base import Attribution, Method, MethodError, Passes, Settings
-from engine.methods.eap import (
+from edgesweep.engine.methods.acdc import ACDC, EAP_ACDC
+from edgesweep.engine.methods.base import Attribution, Method, MethodError, Passes, Settings
+from edgesweep.engine.methods.eap import (
     EdgeAttributionAtBoth,
     EdgeAttributionAtPatch,
     EdgeAttributionPatching,
 )
-from engine.methods.exact import EXACT, NODE_EXACT
-from engine.methods.hisp import HeadImportance
-from engine.methods.ig_activations import (
+from edgesweep.engine.methods.exact import EXACT, NODE_EXACT
+from edgesweep.engine.methods.hisp import HeadImportance
+from edgesweep.engine.methods.ig_activations import (
     IntegratedGradientsActivations,
     IntegratedGradientsActivationsJoint,
 )
-from engine.methods.ig_inputs import IntegratedGradientsInputs
-from engine.methods.nodes import NodeAttributionPatching, NodeIntegratedGradients
-from engine.methods.random_order import RandomOrder
+from edgesweep.engine.methods.ig_inputs import IntegratedGradientsInputs
+from edgesweep.engine.methods.nodes import NodeAttributionPatching, NodeIntegratedGradients
+from edgesweep.engine.methods.random_order import RandomOrder
 
 #: name -> method, in the order in which they are listed
 METHODS: dict[str, Method] = {

@@ -24,13 +24,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engine.baserun import BaseRun
-from engine.graph import EdgeGraph, PortBlock
-from engine.methods.base import Attribution, MethodError, Passes, Settings
-from engine.methods.exact import BASE_FORWARDS, check_any_metric, edge_shares, scored
-from engine.model import Model, PromptBatch
-from engine.patches import Patch
-from engine.variants import port_variants, variants_a_forward
+from edgesweep.engine.baserun import BaseRun
+from edgesweep.engine.graph import EdgeGraph, PortBlock
+from edgesweep.engine.methods.base import Attribution, MethodError, Passes, Settings
+from edgesweep.engine.methods.exact import BASE_FORWARDS, check_any_metric, edge_shares, scored
+from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.patches import Patch
+from edgesweep.engine.variants import port_variants, variants_a_forward
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from engine.graph import EdgeGraph
-from engine.model import Model, PromptBatch
-from engine.patches import Patch
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.patches import Patch
 
 
 class MethodError(ValueError):

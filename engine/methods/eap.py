@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.graph import EdgeGraph
-from engine.methods.base import Attribution, Passes, Settings
-from engine.methods.gradients import (
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.methods.base import Attribution, Passes, Settings
+from edgesweep.engine.methods.gradients import (
     add_port_gradients,
     against_clean,
     contract,
@@ -31,10 +31,10 @@ from engine.methods.gradients import (
     refuse_flat_at_clean,
     refuse_without_gradient,
 )
-from engine.metrics import oriented
-from engine.model import Model, PromptBatch, RunValues
-from engine.model.values import difference
-from engine.patches import Patch
+from edgesweep.engine.metrics import oriented
+from edgesweep.engine.model import Model, PromptBatch, RunValues
+from edgesweep.engine.model.values import difference
+from edgesweep.engine.patches import Patch
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.baserun import BaseRun
-from engine.graph import EdgeGraph
-from engine.methods.base import Attribution, MethodError, Passes, Settings
-from engine.metrics import METRICS, ORIENTATION
-from engine.model import Model, PromptBatch
-from engine.patches import Patch
-from engine.variants import drop_edges, drop_nodes
+from edgesweep.engine.baserun import BaseRun
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.methods.base import Attribution, MethodError, Passes, Settings
+from edgesweep.engine.metrics import METRICS, ORIENTATION
+from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.patches import Patch
+from edgesweep.engine.variants import drop_edges, drop_nodes
 
 #: forwards that patch values and a base run amount to
 BASE_FORWARDS = 3.0

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.graph import EdgeGraph, PortBlock
-from engine.methods.base import MethodError
-from engine.metrics import FLAT_AT_CLEAN, ORIENTATION, oriented
-from engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
-from engine.model.layers import Layer, Stream
-from engine.patches import ONE_RUN
+from edgesweep.engine.graph import EdgeGraph, PortBlock
+from edgesweep.engine.methods.base import MethodError
+from edgesweep.engine.metrics import FLAT_AT_CLEAN, ORIENTATION, oriented
+from edgesweep.engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
+from edgesweep.engine.model.layers import Layer, Stream
+from edgesweep.engine.patches import ONE_RUN
 
 Objective = Callable[[Float[Tensor, "inputs vocab"]], Float[Tensor, " inputs"]]
 PortGradients = Float[Tensor, "targets inputs positions d_model"]

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.graph import EdgeGraph
-from engine.methods.base import Attribution, Passes, Settings
-from engine.methods.gradients import patch_forwards, refuse_flat_at_clean
-from engine.methods.nodes import NodeScores, first_order
-from engine.model import Model, PromptBatch
-from engine.patches import Patch
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.methods.base import Attribution, Passes, Settings
+from edgesweep.engine.methods.gradients import patch_forwards, refuse_flat_at_clean
+from edgesweep.engine.methods.nodes import NodeScores, first_order
+from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.patches import Patch
 
 
 @dataclass(frozen=True)

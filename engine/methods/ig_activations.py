@@ -31,9 +31,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.graph import EdgeGraph, PortBlock
-from engine.methods.base import Attribution, Passes, Settings
-from engine.methods.gradients import (
+from edgesweep.engine.graph import EdgeGraph, PortBlock
+from edgesweep.engine.methods.base import Attribution, Passes, Settings
+from edgesweep.engine.methods.gradients import (
     PortGradients,
     add_at_read,
     add_gradients_of,
@@ -47,7 +47,7 @@ from engine.methods.gradients import (
     refuse_without_gradient,
     targets_of,
 )
-from engine.methods.paths import (
+from edgesweep.engine.methods.paths import (
     CleanStreams,
     Module,
     OwnPaths,
@@ -58,10 +58,10 @@ from engine.methods.paths import (
     path_run,
     share_of_a_pass,
 )
-from engine.methods.quadrature import points
-from engine.model import Inputs, Model, PromptBatch, Run, RunValues
-from engine.model.values import difference
-from engine.patches import Patch
+from edgesweep.engine.methods.quadrature import points
+from edgesweep.engine.model import Inputs, Model, PromptBatch, Run, RunValues
+from edgesweep.engine.model.values import difference
+from edgesweep.engine.patches import Patch
 
 Differences = Float[Tensor, "inputs sources positions d_model"]
 

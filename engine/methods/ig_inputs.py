@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.graph import EdgeGraph
-from engine.methods.base import Attribution, Passes, Settings
-from engine.methods.gradients import (
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.methods.base import Attribution, Passes, Settings
+from edgesweep.engine.methods.gradients import (
     add_port_gradients,
     against_clean,
     baseline_forwards,
@@ -30,10 +30,10 @@ from engine.methods.gradients import (
     patch_forwards,
     refuse_without_gradient,
 )
-from engine.methods.quadrature import points
-from engine.model import Model, PromptBatch, RunValues
-from engine.model.values import difference
-from engine.patches import Patch
+from edgesweep.engine.methods.quadrature import points
+from edgesweep.engine.model import Model, PromptBatch, RunValues
+from edgesweep.engine.model.values import difference
+from edgesweep.engine.patches import Patch
 
 
 @dataclass(frozen=True)

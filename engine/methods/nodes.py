@@ -25,25 +25,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.graph import EdgeGraph
-from engine.methods.base import Attribution, Passes, Settings
-from engine.methods.gradients import (
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.methods.base import Attribution, Passes, Settings
+from edgesweep.engine.methods.gradients import (
     baseline_forwards,
     patch_forwards,
     refuse_flat_at_clean,
     refuse_without_gradient,
 )
-from engine.methods.paths import (
+from edgesweep.engine.methods.paths import (
     OwnPaths,
     modules,
     share_of_a_pass,
 )
-from engine.methods.quadrature import points
-from engine.metrics import oriented
-from engine.model import Model, PromptBatch, RunValues
-from engine.model.layers import Stream
-from engine.model.values import difference
-from engine.patches import Patch
+from edgesweep.engine.methods.quadrature import points
+from edgesweep.engine.metrics import oriented
+from edgesweep.engine.model import Model, PromptBatch, RunValues
+from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.model.values import difference
+from edgesweep.engine.patches import Patch
 
 NodeScores = Float[Tensor, "inputs sources"]
 

@@ -22,13 +22,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.graph import EdgeGraph
-from engine.methods.gradients import Objective, against_clean, baseline_logits
-from engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
-from engine.model.architectures import Heads
-from engine.model.layers import Stream
-from engine.model.values import difference
-from engine.patches import Patch
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.methods.gradients import Objective, against_clean, baseline_logits
+from edgesweep.engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
+from edgesweep.engine.model.architectures import Heads
+from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.model.values import difference
+from edgesweep.engine.patches import Patch
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.methods.base import MethodError
+from edgesweep.engine.methods.base import MethodError
 
 Points = list[tuple[float, float]]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.graph import EdgeGraph
-from engine.methods.base import Attribution, Passes, Settings
-from engine.model import Model, PromptBatch
-from engine.patches import Patch
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.methods.base import Attribution, Passes, Settings
+from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.patches import Patch
 
 
 @dataclass(frozen=True)

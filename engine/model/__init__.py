@@ -1,7 +1,7 @@
 """Models: loading them, and reading them as graphs of nodes and ports."""
 
-from engine.model.batch import PromptBatch
-from engine.model.dictionaries import (
+from edgesweep.engine.model.batch import PromptBatch
+from edgesweep.engine.model.dictionaries import (
     Dictionary,
     DictionaryError,
     Gated,
@@ -12,9 +12,9 @@ from engine.model.dictionaries import (
     Relu,
     TopK,
 )
-from engine.model.dictionary_files import load_dictionary, save_dictionary
-from engine.model.errors import ChangedError, ModelError
-from engine.model.loading import (
+from edgesweep.engine.model.dictionary_files import load_dictionary, save_dictionary
+from edgesweep.engine.model.errors import ChangedError, ModelError
+from edgesweep.engine.model.loading import (
     ModelInfo,
     ModelSizes,
     ModelSource,
@@ -22,8 +22,8 @@ from engine.model.loading import (
     load_model,
     resolve_model,
 )
-from engine.model.transformer import Inputs, Model, Run
-from engine.model.values import FixedValues, RunValues, SourceValues
+from edgesweep.engine.model.transformer import Inputs, Model, Run
+from edgesweep.engine.model.values import FixedValues, RunValues, SourceValues
 
 __all__ = [
     "ChangedError",

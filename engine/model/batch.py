@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tasks import Prompt
+from edgesweep.tasks import Prompt
 
 
 @dataclass(frozen=True)

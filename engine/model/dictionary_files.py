@@ -26,7 +26,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.model.dictionaries import (
+from edgesweep.engine.model.dictionaries import (
     Dictionary,
     DictionaryError,
     Identity,
@@ -35,7 +35,7 @@ from engine.model.dictionaries import (
     Relu,
     TopK,
 )
-from engine.model.dictionary_layouts import Config, dictionary_of
+from edgesweep.engine.model.dictionary_layouts import Config, dictionary_of
 
 ALLOWED = (
     "identity, none, an ae.pt or .safetensors file, a folder or ARCHIVE.zip/PATH that holds one, "

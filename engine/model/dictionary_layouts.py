@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.model.dictionaries import (
+from edgesweep.engine.model.dictionaries import (
     Dictionary,
     DictionaryError,
     Gated,

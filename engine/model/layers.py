@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from engine.graph import GraphSpec
-from engine.model.architectures import Architecture, AttentionCore, Heads
+from edgesweep.engine.graph import GraphSpec
+from edgesweep.engine.model.architectures import Architecture, AttentionCore, Heads
 
 Stream = Float[Tensor, "*rows d_model"]
 

@@ -17,16 +17,22 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from engine.graph import GraphSpec
-from engine.model import wired
-from engine.model.architectures import ARCHITECTURES
-from engine.model.cache import cached, file_digest, quiet
-from engine.model.errors import ChangedError, ModelError, one_line, refusing
-from engine.model.tiny import write_tiny_random
-from engine.model.tracr import content_key, convert, is_tracr
-from engine.model.transformer import Model, graph_spec
-from engine.model.weights import LOCAL, check_weights, folder_digest, load_all, open_weights
-from tasks import vocabulary
+from edgesweep.engine.graph import GraphSpec
+from edgesweep.engine.model import wired
+from edgesweep.engine.model.architectures import ARCHITECTURES
+from edgesweep.engine.model.cache import cached, file_digest, quiet
+from edgesweep.engine.model.errors import ChangedError, ModelError, one_line, refusing
+from edgesweep.engine.model.tiny import write_tiny_random
+from edgesweep.engine.model.tracr import content_key, convert, is_tracr
+from edgesweep.engine.model.transformer import Model, graph_spec
+from edgesweep.engine.model.weights import (
+    LOCAL,
+    check_weights,
+    folder_digest,
+    load_all,
+    open_weights,
+)
+from edgesweep.tasks import vocabulary
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.graph.known import KnownCircuit
-from engine.model.plain import PlainForCausalLM
-from tasks import OWN_PROMPTS
+from edgesweep.engine.graph.known import KnownCircuit
+from edgesweep.engine.model.plain import PlainForCausalLM
+from edgesweep.tasks import OWN_PROMPTS
 
 
 @dataclass(frozen=True)

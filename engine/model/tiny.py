@@ -17,10 +17,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from engine.model.architectures import ARCHITECTURES
-from engine.model.plain import PlainConfig
-from engine.model.transformer import Model
-from tasks import WORD_PATTERN, vocabulary
+from edgesweep.engine.model.architectures import ARCHITECTURES
+from edgesweep.engine.model.plain import PlainConfig
+from edgesweep.engine.model.transformer import Model
+from edgesweep.tasks import WORD_PATTERN, vocabulary
 
 _IDS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 _GROUPED: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}

@@ -32,9 +32,9 @@ from jaxtyping import Int
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.graph.known import KnownCircuit
-from engine.model.own import OwnPrompt, write_folder
-from engine.model.plain import PlainConfig, PlainForCausalLM
+from edgesweep.engine.graph.known import KnownCircuit
+from edgesweep.engine.model.own import OwnPrompt, write_folder
+from edgesweep.engine.model.plain import PlainConfig, PlainForCausalLM
 
 #: prompts of a program with more inputs than that are a sample
 MAX_PROMPTS = 512

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from engine.graph import EdgeGraph, GraphSpec
-from engine.model.architectures import ARCHITECTURES, Heads, LayerRecorder, skeleton
-from engine.model.layers import Layer, Stream, norm_of
+from edgesweep.engine.graph import EdgeGraph, GraphSpec
+from edgesweep.engine.model.architectures import ARCHITECTURES, Heads, LayerRecorder, skeleton
+from edgesweep.engine.model.layers import Layer, Stream, norm_of
 
 Logits = Float[Tensor, "inputs vocab"]
 
@@ -115,7 +115,7 @@ class Model:
     @cached_property
     def traced(self) -> Any:
         """The model under nnsight, for tracing by hand: `with model.traced.trace(tokens): …`."""
-        from engine.model.tracing import wrap
+        from edgesweep.engine.model.tracing import wrap
 
         return wrap(self.hf)
 

@@ -52,9 +52,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.graph.known import KnownCircuit
-from engine.model.own import OwnPrompt, write_folder
-from engine.model.plain import PlainAttention, PlainConfig, PlainForCausalLM, PlainMLP
+from edgesweep.engine.graph.known import KnownCircuit
+from edgesweep.engine.model.own import OwnPrompt, write_folder
+from edgesweep.engine.model.plain import PlainAttention, PlainConfig, PlainForCausalLM, PlainMLP
 
 N_TOKENS = 17  # the first is the start of every prompt
 N_POSITIONS = 12

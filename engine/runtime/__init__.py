@@ -1,8 +1,8 @@
 """Executors: how work is run. Knows no science; the only place that imports ray."""
 
-from engine.runtime.factory import make_executor
-from engine.runtime.serial import SerialExecutor
-from engine.runtime.work import (
+from edgesweep.engine.runtime.factory import make_executor
+from edgesweep.engine.runtime.serial import SerialExecutor
+from edgesweep.engine.runtime.work import (
     Executor,
     ExecutorError,
     Failure,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.runtime.serial import SerialExecutor
-from engine.runtime.work import Executor, Factory, PoolOptions
+from edgesweep.engine.runtime.serial import SerialExecutor
+from edgesweep.engine.runtime.work import Executor, Factory, PoolOptions
 
 EXECUTORS = ("ray", "serial")
 
@@ -19,10 +19,10 @@ def make_executor(
     if kind == "serial":
         return SerialExecutor(factory, options)
     if kind == "ray":
-        from engine.runtime.ray_session import set_environment
+        from edgesweep.engine.runtime.ray_session import set_environment
 
         set_environment(options.address)
-        from engine.runtime.ray_executor import RayExecutor
+        from edgesweep.engine.runtime.ray_executor import RayExecutor
 
         return RayExecutor(factory, options, say)
     raise ValueError(f"executor is {kind!r}; it is one of {', '.join(EXECUTORS)}")

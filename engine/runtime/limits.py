@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from engine.runtime.work import PoolOptions, Work
+from edgesweep.engine.runtime.work import PoolOptions, Work
 
 #: a work may take so many times as long as the longest of its group that was done
 FACTOR = 10

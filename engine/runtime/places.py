@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.runtime.work import PoolOptions
+from edgesweep.engine.runtime.work import PoolOptions
 
 UNITS = {"CPU": 1.0, "GPU": 1.0, "memory": 1e9}
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from engine.runtime.work import Failure, Mishap, Work, WorkerStopped
+from edgesweep.engine.runtime.work import Failure, Mishap, Work, WorkerStopped
 
 
 class WorkQueue:

@@ -17,12 +17,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from engine.runtime.limits import TimeLimits
-from engine.runtime.places import no_place
-from engine.runtime.queue import WorkQueue
-from engine.runtime.ray_session import close_session, open_session
-from engine.runtime.ray_slot import Slot
-from engine.runtime.work import (
+from edgesweep.engine.runtime.limits import TimeLimits
+from edgesweep.engine.runtime.places import no_place
+from edgesweep.engine.runtime.queue import WorkQueue
+from edgesweep.engine.runtime.ray_session import close_session, open_session
+from edgesweep.engine.runtime.ray_slot import Slot
+from edgesweep.engine.runtime.work import (
     Factory,
     Failure,
     Mishap,

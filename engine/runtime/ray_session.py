@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engine.runtime.work import ExecutorError, PoolOptions, error_line
+from edgesweep.engine.runtime.work import ExecutorError, PoolOptions, error_line
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024  # receipts only; scores never travel through Ray
 

@@ -15,7 +15,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from engine.runtime.work import (
+from edgesweep.engine.runtime.work import (
     Factory,
     Mishap,
     PoolOptions,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from engine.runtime.queue import WorkQueue
-from engine.runtime.work import (
+from edgesweep.engine.runtime.queue import WorkQueue
+from edgesweep.engine.runtime.work import (
     Factory,
     Failure,
     Mishap,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.blockmodel import Interpreter, find_interpreter
+from edgesweep.engine.blockmodel import Interpreter, find_interpreter
 
 FakeInterpreter = Callable[..., Interpreter]
 

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from engine.blockmodel import (
+from edgesweep.engine.blockmodel import (
     BlockModelError,
     BlockOptions,
     Chain,

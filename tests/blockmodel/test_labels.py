@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from engine.blocklabels import block_attribution, block_edge_mask, block_matrix, label_blocks
+from edgesweep.engine.blocklabels import (
+    block_attribution,
+    block_edge_mask,
+    block_matrix,
+    label_blocks,
+)
 
 # embed 0, a 1, b 2, c 3, logits 4. Edge 2 enters a kv port whose group holds the heads b and c.
 BLOCK_OF = np.array([0, 1, 1, 2, 0])

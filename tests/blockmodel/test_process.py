@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import blockmodel_process
-from engine.blockmodel import (
+from edgesweep.engine import blockmodel_process
+from edgesweep.engine.blockmodel import (
     BlockModelError,
     BlockOptions,
     Interpreter,
@@ -26,7 +26,7 @@ from engine.blockmodel import (
 )
 
 ROOT = Path(__file__).parents[2]
-WORKER = blockmodel_process.WORKER
+WORKER = blockmodel_process.WORKER.resolve()
 EDGES = np.array([[0, 1], [1, 2]])
 GOOD = {
     "levels": [[5, 5, 2]],
@@ -175,7 +175,7 @@ def wait_until(condition, limit_s=60.0):
 def test_a_killed_driver_takes_its_chain_along(graph_tool, tmp_path):
     script = (
         "import numpy as np\n"
-        "from engine.blockmodel import BlockOptions, fit_chain, Interpreter\n"
+        "from edgesweep.engine.blockmodel import BlockOptions, fit_chain, Interpreter\n"
         "edges = np.argwhere(np.random.default_rng(0).random((60, 60)) < 0.2)\n"
         "edges = edges[edges[:, 0] != edges[:, 1]]\n"
         "forever = BlockOptions(patience=10**9, max_rounds=10**9)\n"

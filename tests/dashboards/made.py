@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from engine.graph import EdgeGraph, GraphSpec
-from storage import CommitLog, RunDirectory, tables
-from storage.arrays import create_array, make_store, write_static
-from storage.blocks import write_block
-from storage.manifest import entry, write_manifest
-from storage.rundir import AGGREGATES
+from edgesweep.engine.graph import EdgeGraph, GraphSpec
+from edgesweep.storage import CommitLog, RunDirectory, tables
+from edgesweep.storage.arrays import create_array, make_store, write_static
+from edgesweep.storage.blocks import write_block
+from edgesweep.storage.manifest import entry, write_manifest
+from edgesweep.storage.rundir import AGGREGATES
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=4, n_heads=4, n_kv_heads=2))
 N, NODES = GRAPH.n_edges, len(GRAPH.sources)

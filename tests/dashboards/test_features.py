@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.about import MOST_FEATURES, block_list
-from dashboards.circuit import circuit_figure
-from dashboards.curves import faithfulness_figure
-from dashboards.data import GraphTables, load_run
-from dashboards.dictionaries_section import told_of, words
-from dashboards.report import render
-from dashboards.sites import (
+from edgesweep.dashboards.about import MOST_FEATURES, block_list
+from edgesweep.dashboards.circuit import circuit_figure
+from edgesweep.dashboards.curves import faithfulness_figure
+from edgesweep.dashboards.data import GraphTables, load_run
+from edgesweep.dashboards.dictionaries_section import told_of, words
+from edgesweep.dashboards.report import render
+from edgesweep.dashboards.sites import (
     MAX_NAMED,
     forward_key,
     named_nodes,
@@ -20,11 +20,11 @@ from dashboards.sites import (
     site_places,
     sites_of,
 )
-from engine.graph import FeatureGraph
-from engine.graph.features import ERROR
-from sweeps.config import load_config
-from sweeps.launch import drive, start
-from sweeps.progress import Silence
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.engine.graph.features import ERROR
+from edgesweep.sweeps.config import load_config
+from edgesweep.sweeps.launch import drive, start
+from edgesweep.sweeps.progress import Silence
 
 FEW = (
     "execution.executor=serial",

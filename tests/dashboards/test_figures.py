@@ -4,19 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards import curves
-from dashboards.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure, places
-from dashboards.curves import faithfulness_figure, menus, smallest_faithful, thinned, with_series
-from dashboards.data import GraphTables
-from dashboards.names import cell_names, circuit_names, share
-from dashboards.structure import (
+from edgesweep.dashboards import curves
+from edgesweep.dashboards.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure, places
+from edgesweep.dashboards.curves import (
+    faithfulness_figure,
+    menus,
+    smallest_faithful,
+    thinned,
+    with_series,
+)
+from edgesweep.dashboards.data import GraphTables
+from edgesweep.dashboards.names import cell_names, circuit_names, share
+from edgesweep.dashboards.structure import (
     block_ablation_figure,
     block_matrix,
     block_matrix_figure,
     histogram_figure,
     memberships,
 )
-from engine.graph import EdgeGraph, GraphSpec
+from edgesweep.engine.graph import EdgeGraph, GraphSpec
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=2, n_heads=2, n_kv_heads=1))
 TABLES = GraphTables(GRAPH.nodes, GRAPH.targets, GRAPH.ends.pairs)

@@ -7,21 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards import estimate_section
-from dashboards.curves import complements, menus, told_to_menus, with_series
-from dashboards.data import load_run
-from dashboards.estimate_section import drawn, estimate_figure, pairs
-from dashboards.interpolation_section import add_interpolation
-from dashboards.methods_section import area_figure, curve_measures
-from dashboards.minimality_section import kinds, needed_figure
-from dashboards.names import METHODS, cell_names, circuit_names, method_names
-from dashboards.pages import Page
-from dashboards.report import render, write_report
-from dashboards.roc_section import MAX_CURVE_POINTS, in_out_figure, thinned_curve
-from dashboards.scores_section import uncounted
-from dashboards.structure import histogram_figure
-from dashboards.style import IN_THE_DARK, METHOD_MARKS, SPARE_COLOURS, marks
-from storage import tables
+from edgesweep.dashboards import estimate_section
+from edgesweep.dashboards.curves import complements, menus, told_to_menus, with_series
+from edgesweep.dashboards.data import load_run
+from edgesweep.dashboards.estimate_section import drawn, estimate_figure, pairs
+from edgesweep.dashboards.interpolation_section import add_interpolation
+from edgesweep.dashboards.methods_section import area_figure, curve_measures
+from edgesweep.dashboards.minimality_section import kinds, needed_figure
+from edgesweep.dashboards.names import METHODS, cell_names, circuit_names, method_names
+from edgesweep.dashboards.pages import Page
+from edgesweep.dashboards.report import render, write_report
+from edgesweep.dashboards.roc_section import MAX_CURVE_POINTS, in_out_figure, thinned_curve
+from edgesweep.dashboards.scores_section import uncounted
+from edgesweep.dashboards.structure import histogram_figure
+from edgesweep.dashboards.style import IN_THE_DARK, METHOD_MARKS, SPARE_COLOURS, marks
+from edgesweep.storage import tables
 from tests.dashboards import made
 from tests.dashboards.browsing import open_page
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.data import load_run
-from dashboards.overlap_section import FOUND, RANKS, add_overlap, overlap_figures
-from dashboards.pages import Page
-from dashboards.text import skill_table, skills
+from edgesweep.dashboards.data import load_run
+from edgesweep.dashboards.overlap_section import FOUND, RANKS, add_overlap, overlap_figures
+from edgesweep.dashboards.pages import Page
+from edgesweep.dashboards.text import skill_table, skills
 from tests.dashboards import made
 
 

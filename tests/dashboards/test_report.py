@@ -7,15 +7,15 @@ import shutil
 import numpy as np
 import pytest
 
-from dashboards.circuits_section import draw_circuits
-from dashboards.data import load_run, named_circuits
-from dashboards.faults import LACKS, MOST_NAMED
-from dashboards.report import render, write_report
-from dashboards.text import leading, summary
-from storage import CommitLog, RunDirectory
-from sweeps.config import load_config
-from sweeps.launch import drive, start
-from sweeps.progress import Silence
+from edgesweep.dashboards.circuits_section import draw_circuits
+from edgesweep.dashboards.data import load_run, named_circuits
+from edgesweep.dashboards.faults import LACKS, MOST_NAMED
+from edgesweep.dashboards.report import render, write_report
+from edgesweep.dashboards.text import leading, summary
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.sweeps.config import load_config
+from edgesweep.sweeps.launch import drive, start
+from edgesweep.sweeps.progress import Silence
 from tests.dashboards.browsing import open_page
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.ablation import ablated_logits
-from engine.graph import node_circuit, prune, touched_nodes
-from engine.patches import make_patch
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.graph import node_circuit, prune, touched_nodes
+from edgesweep.engine.patches import make_patch
 from tests.oracles.slow_gradients import KINDS, patch_of, patch_values
 from tests.oracles.slow_model import SlowModel
 from tests.tiny import FAMILIES, FLOAT32_NORMS, assert_agree, model_and_batch

@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine import measures
-from engine.evaluation import faithfulness
-from engine.measures import (
+from edgesweep.engine import measures
+from edgesweep.engine.evaluation import faithfulness
+from edgesweep.engine.measures import (
     area_log,
     cmd,
     cpr,

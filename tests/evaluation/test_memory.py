@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from engine.model.tiny import tiny_model
+from edgesweep.engine.model.tiny import tiny_model
 
 MEASURE = """
 import json, resource, sys
 import numpy as np, torch
 torch.set_num_threads(1)
-from engine.evaluation import evaluate_circuits
-from engine.memory import Footprint
-from engine.methods import METHODS, Settings
-from engine.model import PromptBatch, load_model, resolve_model
-from engine.patches import make_patch
+from edgesweep.engine.evaluation import evaluate_circuits
+from edgesweep.engine.memory import Footprint
+from edgesweep.engine.methods import METHODS, Settings
+from edgesweep.engine.model import PromptBatch, load_model, resolve_model
+from edgesweep.engine.patches import make_patch
 from tests.tiny import prompts
 
 def peak():

@@ -6,9 +6,9 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
-from engine.metrics import FLAT_AT_CLEAN, METRICS, ORIENTATION, measure, oriented
-from engine.model import PromptBatch
-from tasks import Prompt
+from edgesweep.engine.metrics import FLAT_AT_CLEAN, METRICS, ORIENTATION, measure, oriented
+from edgesweep.engine.model import PromptBatch
+from edgesweep.tasks import Prompt
 
 VOCAB = 12
 #: (good, bad) ids: rows of the batch are as wide as the widest

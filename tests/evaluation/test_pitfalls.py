@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from engine.ablation import ablated_logits
-from engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
-from engine.graph import circuit_stats, prune, select
-from engine.measures import area_log, faithfulness_samples, roc, score_intervals
-from engine.metrics import METRICS, ORIENTATION, measure, oriented
-from engine.model import PromptBatch, RunValues
-from engine.model.values import stack_sources
-from engine.patches import Mean, make_patch, mean_groups, mean_partials, resample_partners
-from storage.fold import STATS, partial
-from tasks import Prompt, TaskError
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
+from edgesweep.engine.graph import circuit_stats, prune, select
+from edgesweep.engine.measures import area_log, faithfulness_samples, roc, score_intervals
+from edgesweep.engine.metrics import METRICS, ORIENTATION, measure, oriented
+from edgesweep.engine.model import PromptBatch, RunValues
+from edgesweep.engine.model.values import stack_sources
+from edgesweep.engine.patches import Mean, make_patch, mean_groups, mean_partials, resample_partners
+from edgesweep.storage.fold import STATS, partial
+from edgesweep.tasks import Prompt, TaskError
 from tests.oracles.slow_model import SlowModel
 from tests.tiny import assert_agree, model_and_batch, prompts
 

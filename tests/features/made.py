@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from engine.features.segments import FeatureModel
-from engine.features.setting import site_parents
-from engine.features.values import (
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.setting import site_parents
+from edgesweep.engine.features.values import (
     FeaturePatch,
     NodeValues,
     active_features,
@@ -15,9 +15,9 @@ from engine.features.values import (
     node_mean_partials,
     run_nodes,
 )
-from engine.graph import ERROR, FeatureGraph
-from engine.model import Inputs, Model, PromptBatch
-from engine.model.dictionaries import (
+from edgesweep.engine.graph import ERROR, FeatureGraph
+from edgesweep.engine.model import Inputs, Model, PromptBatch
+from edgesweep.engine.model.dictionaries import (
     Dictionary,
     Gated,
     Identity,
@@ -27,7 +27,7 @@ from engine.model.dictionaries import (
     Relu,
     TopK,
 )
-from engine.patches import resample_partners
+from edgesweep.engine.patches import resample_partners
 from tests.oracles.slow_feature_ablation import Node, SlowFeatures
 from tests.tiny import model_and_batch, prompts
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from engine.features.edges import (
+from edgesweep.engine.features.edges import (
     Completeness,
     Contributions,
     EdgeSettings,
     attribute_edges,
     contributions,
 )
-from engine.features.ends import Ends
-from engine.features.nodes import attribute_nodes
-from engine.features.segments import FeatureModel
-from engine.methods.base import MethodError
-from engine.model import PromptBatch
+from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.nodes import attribute_nodes
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.methods.base import MethodError
+from edgesweep.engine.model import PromptBatch
 from tests.features.made import CHAIN, KINDS, MIXED, feature_patch, random_dictionary
 from tests.oracles.slow_features import SlowAttribution
 from tests.tiny import FAMILIES, model_and_batch

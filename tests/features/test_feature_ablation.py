@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.features.ablation import run_circuits
-from engine.features.prints import distinct
-from engine.graph import ERROR, FeatureGraph, node_circuit, prune
+from edgesweep.engine.features.ablation import run_circuits
+from edgesweep.engine.features.prints import distinct
+from edgesweep.engine.graph import ERROR, FeatureGraph, node_circuit, prune
 from tests.features.made import (
     CHAIN,
     KINDS,

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.evaluation import faithfulness
-from engine.features.evaluation import (
+from edgesweep.engine.evaluation import faithfulness
+from edgesweep.engine.features.evaluation import (
     FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,
     evaluate_feature_reference,
 )
-from engine.graph import touched_nodes
-from engine.metrics import METRICS, measure
+from edgesweep.engine.graph import touched_nodes
+from edgesweep.engine.metrics import METRICS, measure
 from tests.features.made import CHAIN, case, oracle_logits, random_masks
 from tests.tiny import assert_agree
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.features.ends import Ends
-from engine.features.nodes import attribute_nodes, node_scores
-from engine.methods.base import MethodError
-from engine.model import PromptBatch
+from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.nodes import attribute_nodes, node_scores
+from edgesweep.engine.methods.base import MethodError
+from edgesweep.engine.model import PromptBatch
 from tests.features.made import CHAIN, KINDS, MIXED
 from tests.features.test_edge_attribution import made, tolerance
 from tests.oracles.slow_features import SlowAttribution

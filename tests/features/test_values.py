@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.features.ends import Ends
-from engine.features.values import make_feature_patch, node_columns, node_mean_partials
-from engine.model import PromptBatch
-from engine.patches import PatchError, mean_groups
+from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.values import make_feature_patch, node_columns, node_mean_partials
+from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.patches import PatchError, mean_groups
 from tests.features.made import KINDS, MIXED, feature_patch
 from tests.features.test_edge_attribution import made
 from tests.tiny import prompts

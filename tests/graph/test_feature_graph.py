@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.graph import (
+from edgesweep.engine.graph import (
     ERROR,
     EdgeGraph,
     FeatureGraph,
@@ -22,7 +22,7 @@ from engine.graph import (
     touched_nodes,
     without_nodes,
 )
-from sweeps.circuits import LabelledBlocks, edge_nodes, simple_graph
+from edgesweep.sweeps.circuits import LabelledBlocks, edge_nodes, simple_graph
 
 #: embed -> resid0 -> (attn1 between) resid1 -> logits
 PARENTS = {

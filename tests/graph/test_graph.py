@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.graph import (
+from edgesweep.engine.graph import (
     EdgeGraph,
     GraphSpec,
     circuit_stats,

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.graph import EdgeGraph, GraphSpec
-from engine.graph.known import KnownCircuit, KnownCircuitError, known_circuit
+from edgesweep.engine.graph import EdgeGraph, GraphSpec
+from edgesweep.engine.graph.known import KnownCircuit, KnownCircuitError, known_circuit
 
 GPT2 = EdgeGraph(GraphSpec(12, 12, 12))
 ATTN_ONLY_4L = EdgeGraph(GraphSpec(4, 8, 8))

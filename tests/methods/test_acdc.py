@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.ablation import ablated_logits
-from engine.methods import METHODS, MethodError, Settings
-from engine.metrics import ORIENTATION, measure
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.methods import METHODS, MethodError, Settings
+from edgesweep.engine.metrics import ORIENTATION, measure
 from tests.oracles.slow_acdc import slow_acdc
 from tests.oracles.slow_gradients import patch_of
 from tests.tiny import FAMILIES, FLOAT32_NORMS, assert_agree, model_and_batch

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.ablation import ablated_logits
-from engine.baserun import BaseRun
-from engine.methods import METHODS, MethodError, Settings
-from engine.metrics import METRICS, ORIENTATION
-from engine.patches import make_patch
-from engine.variants import drop_edges, drop_nodes
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.baserun import BaseRun
+from edgesweep.engine.methods import METHODS, MethodError, Settings
+from edgesweep.engine.metrics import METRICS, ORIENTATION
+from edgesweep.engine.patches import make_patch
+from edgesweep.engine.variants import drop_edges, drop_nodes
 from tests.oracles.slow_gradients import KINDS, patch_of, patch_values
 from tests.oracles.slow_model import SlowModel
 from tests.tiny import FAMILIES, assert_agree, model_and_batch, prompts

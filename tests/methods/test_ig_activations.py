@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from engine.methods import METHODS, Settings
-from engine.methods.paths import modules, share_of_a_pass, variants_a_run
-from engine.methods.quadrature import RULES, points
+from edgesweep.engine.methods import METHODS, Settings
+from edgesweep.engine.methods.paths import modules, share_of_a_pass, variants_a_run
+from edgesweep.engine.methods.quadrature import RULES, points
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
 from tests.tiny import FAMILIES, FLOAT32_NORMS, assert_agree, model_and_batch
 

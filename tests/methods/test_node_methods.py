@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.methods import METHODS, MethodError, Passes, Settings
-from engine.methods.quadrature import points
+from edgesweep.engine.methods import METHODS, MethodError, Passes, Settings
+from edgesweep.engine.methods.quadrature import points
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_nodes
 from tests.tiny import FAMILIES, FLOAT32_NORMS, assert_agree, model_and_batch
 

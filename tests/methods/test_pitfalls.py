@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine.methods import METHODS, MethodError, Settings
-from engine.methods.gradients import add_port_gradients, against_clean, empty_gradients
-from engine.methods.quadrature import RULES
-from engine.model import Model, PromptBatch
-from engine.model.plain import PlainConfig
-from engine.patches import make_patch
-from tasks import Prompt
+from edgesweep.engine.methods import METHODS, MethodError, Settings
+from edgesweep.engine.methods.gradients import add_port_gradients, against_clean, empty_gradients
+from edgesweep.engine.methods.quadrature import RULES
+from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.model.plain import PlainConfig
+from edgesweep.engine.patches import make_patch
+from edgesweep.tasks import Prompt
 from tests.oracles.slow_gradients import Ends, patch_of
 from tests.tiny import assert_agree, model_and_batch
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.methods import MethodError
-from engine.methods.quadrature import RULES, points
+from edgesweep.engine.methods import MethodError
+from edgesweep.engine.methods.quadrature import RULES, points
 
 
 def integral(rule, steps, power):

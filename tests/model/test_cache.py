@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.model import ModelError, load_model, resolve_model
-from engine.model.cache import cached
+from edgesweep.engine.model import ModelError, load_model, resolve_model
+from edgesweep.engine.model.cache import cached
 from tests.model.tiny_gguf import write_tiny_gguf
 
 
@@ -76,7 +76,7 @@ def test_a_touched_gguf_is_the_same(tmp_path):
 def test_the_cache_of_the_wheel_follows_its_file(tmp_path, monkeypatch):
     """An upgraded wheel was hidden by the folder of the one before."""
     file = write_tiny_gguf(tmp_path / "smollm2.gguf")
-    monkeypatch.setattr("engine.model.loading._smollm2_file", lambda: file)
+    monkeypatch.setattr("edgesweep.engine.model.loading._smollm2_file", lambda: file)
     first = resolve_model("smollm2-135m")
     write_tiny_gguf(file, seed=1)
     assert resolve_model("smollm2-135m").digest != first.digest

@@ -9,7 +9,7 @@ import pytest
 import sentencepiece
 from packaging.utils import canonicalize_name
 
-from engine.model.tiny import tiny_model
+from edgesweep.engine.model.tiny import tiny_model
 from tests.model.declared_only import ROOT, closure, declared
 from tests.model.tiny_gguf import write_tiny_gguf
 

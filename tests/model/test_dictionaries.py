@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from engine.model import (
+from edgesweep.engine.model import (
     Dictionary,
     DictionaryError,
     Gated,

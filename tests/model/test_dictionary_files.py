@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.model import (
+from edgesweep.engine.model import (
     DictionaryError,
     Linear,
     Relu,

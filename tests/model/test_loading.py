@@ -6,10 +6,10 @@ import json
 import pytest
 import torch
 
-from engine.model import ModelError, list_models, load_model, resolve_model
-from engine.model.architectures import ARCHITECTURES
-from engine.model.tiny import tiny_config, tiny_model, word_tokenizer
-from tasks import build_task, vocabulary
+from edgesweep.engine.model import ModelError, list_models, load_model, resolve_model
+from edgesweep.engine.model.architectures import ARCHITECTURES
+from edgesweep.engine.model.tiny import tiny_config, tiny_model, word_tokenizer
+from edgesweep.tasks import build_task, vocabulary
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +30,8 @@ def test_tiny_random_is_written_once_and_has_one_digest(tmp_path):
 def test_the_cache_of_tiny_random_follows_the_vocabulary(monkeypatch):
     first = resolve_model("tiny-random")
     more = (*vocabulary(), " zebra")
-    monkeypatch.setattr("engine.model.tiny.vocabulary", lambda: more)
-    monkeypatch.setattr("engine.model.loading.vocabulary", lambda: more)
+    monkeypatch.setattr("edgesweep.engine.model.tiny.vocabulary", lambda: more)
+    monkeypatch.setattr("edgesweep.engine.model.loading.vocabulary", lambda: more)
     second = resolve_model("tiny-random")
     assert second.path != first.path
     assert second.sizes.n_vocab == first.sizes.n_vocab + 1

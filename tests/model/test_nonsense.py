@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.model import ModelError, resolve_model
-from engine.model.tiny import write_tiny_random
+from edgesweep.engine.model import ModelError, resolve_model
+from edgesweep.engine.model.tiny import write_tiny_random
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,7 +109,7 @@ def test_weights_of_another_name(folder):
 TRAP = "from pathlib import Path\nPath({proof!r}).write_text('executed')\nclass Evil: ...\n"
 SCRIPT = """
 import sys
-from engine.model import ModelError, load_model, resolve_model
+from edgesweep.engine.model import ModelError, load_model, resolve_model
 for folder in sys.argv[1:]:
     try:
         load_model(resolve_model(folder))

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.ablation import ablated_logits
-from engine.graph import EdgeGraph
-from engine.graph.known import known_circuit
-from engine.model import ModelError, PromptBatch, load_model, resolve_model
-from engine.model.plain import PlainConfig, PlainForCausalLM
-from engine.model.tracr import _MODULES
-from engine.patches import make_patch
-from tasks import build_task
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.graph.known import known_circuit
+from edgesweep.engine.model import ModelError, PromptBatch, load_model, resolve_model
+from edgesweep.engine.model.plain import PlainConfig, PlainForCausalLM
+from edgesweep.engine.model.tracr import _MODULES
+from edgesweep.engine.patches import make_patch
+from edgesweep.tasks import build_task
 
 REVERSE = Path(__file__).parents[3] / "shared/data/tracr/reverse"
 needs_reverse = pytest.mark.skipif(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine import training
-from engine.model import (
+from edgesweep.engine import training
+from edgesweep.engine.model import (
     Dictionary,
     DictionaryError,
     Identity,
@@ -18,8 +18,8 @@ from engine.model import (
     load_dictionary,
     save_dictionary,
 )
-from engine.model.tiny import tiny_model
-from engine.training import Training, activations, fit_of, spliced_losses, train
+from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.training import Training, activations, fit_of, spliced_losses, train
 from tests.oracles import slow_splicing
 
 torch.set_num_threads(1)  # what is trained here is small: threads only wait for each other

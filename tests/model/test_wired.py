@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine.ablation import ablated_logits
-from engine.graph.known import known_circuit
-from engine.methods import METHODS, Settings
-from engine.model import PromptBatch, list_models, load_model, resolve_model
-from engine.model.wired import N_PROMPTS, N_TOKENS, WIRED
-from engine.patches import make_patch
-from tasks import build_task
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.graph.known import known_circuit
+from edgesweep.engine.methods import METHODS, Settings
+from edgesweep.engine.model import PromptBatch, list_models, load_model, resolve_model
+from edgesweep.engine.model.wired import N_PROMPTS, N_TOKENS, WIRED
+from edgesweep.engine.patches import make_patch
+from edgesweep.tasks import build_task
 
 every_model = pytest.mark.parametrize("name", WIRED)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.metrics import METRICS
+from edgesweep.engine.metrics import METRICS
 from tests.oracles.slow_gradients import Ends
 
 #: metrics of which less is better; the paper's is KL

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.graph import FeatureGraph
+from edgesweep.engine.graph import FeatureGraph
 from tests.oracles.slow_model import SlowModel
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.features.segments import FeatureModel
-from engine.features.values import run_nodes
-from engine.methods.quadrature import points
-from engine.metrics import oriented
-from engine.model import PromptBatch
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.values import run_nodes
+from edgesweep.engine.methods.quadrature import points
+from edgesweep.engine.metrics import oriented
+from edgesweep.engine.model import PromptBatch
 
 #: (parent site, node, position); the error node is "err"
 Source = tuple[str, int | str, int]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.metrics import oriented
-from engine.patches import Mean, make_patch, mean_partials
+from edgesweep.engine.metrics import oriented
+from edgesweep.engine.patches import Mean, make_patch, mean_partials
 from tests.oracles.slow_model import SlowModel, Values
 from tests.tiny import prompts
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.graph import EdgeGraph
+from edgesweep.engine.graph import EdgeGraph
 
 Values = dict[str, torch.Tensor]
 #: (target, what every earlier source wrote, constants added so far) -> the stream it reads

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.runtime.ray_session import close_session, open_session
-from engine.runtime.work import PoolOptions
+from edgesweep.engine.runtime.ray_session import close_session, open_session
+from edgesweep.engine.runtime.work import PoolOptions
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.runtime import (
+from edgesweep.engine.runtime import (
     Executor,
     Failure,
     PoolOptions,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from engine.runtime import (
+from edgesweep.engine.runtime import (
     NoPlaceError,
     PoolExhausted,
     PoolOptions,
@@ -24,7 +24,7 @@ from engine.runtime import (
     WorkerStartError,
     make_executor,
 )
-from engine.runtime.ray_executor import RayExecutor
+from edgesweep.engine.runtime.ray_executor import RayExecutor
 from tests.runtime.test_executors import Book, run, works
 from tests.runtime.workers import obedient
 
@@ -192,7 +192,7 @@ def test_an_error_in_a_callback_kills_what_is_in_flight(make: Make, tmp_path: Pa
 
 DRIVER = """
 import signal, sys
-from engine.runtime import PoolOptions, Work, make_executor
+from edgesweep.engine.runtime import PoolOptions, Work, make_executor
 from tests.runtime.workers import obedient
 if __name__ == "__main__":
     stop = []
@@ -258,7 +258,7 @@ def test_actors_of_a_killed_driver_end(tmp_path: Path) -> None:
 
 ORPHAN = """
 import os, sys, time
-from engine.runtime.work import parent_alive, remember_parent
+from edgesweep.engine.runtime.work import parent_alive, remember_parent
 assert parent_alive()
 if os.fork():
     time.sleep(0.3)

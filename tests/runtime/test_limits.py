@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from engine.runtime import PoolOptions, Work
-from engine.runtime.limits import TimeLimits
+from edgesweep.engine.runtime import PoolOptions, Work
+from edgesweep.engine.runtime.limits import TimeLimits
 
 A, B = Work("a", 0, "attribute"), Work("b", 0, "blocks")
 

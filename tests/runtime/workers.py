@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.runtime import parent_alive
+from edgesweep.engine.runtime import parent_alive
 
 
 class Unmendable(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from storage import RunDirectory
+from edgesweep.storage import RunDirectory
 
 PLAN: dict[str, Any] = {
     "run_id": "toy-0123456789ab",

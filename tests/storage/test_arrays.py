@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import zarr
 
-from storage import StorageError
-from storage.arrays import (
+from edgesweep.storage import StorageError
+from edgesweep.storage.arrays import (
     chunk_keys,
     create_array,
     open_array,

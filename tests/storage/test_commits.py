@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage import Busy, CommitLog, Fenced, RunDirectory, StorageError, status
-from storage.arrays import create_array
-from storage.atomic import put_if_absent, remove_strays, to_json
-from storage.blocks import is_sound, make_receipt, move_unsound, write_block, write_file
-from storage.commits import UNKNOWN
-from storage.readers import Committed, commits, committed_rows, scores
-from storage.records import seal
+from edgesweep.storage import Busy, CommitLog, Fenced, RunDirectory, StorageError, status
+from edgesweep.storage.arrays import create_array
+from edgesweep.storage.atomic import put_if_absent, remove_strays, to_json
+from edgesweep.storage.blocks import is_sound, make_receipt, move_unsound, write_block, write_file
+from edgesweep.storage.commits import UNKNOWN
+from edgesweep.storage.readers import Committed, commits, committed_rows, scores
+from edgesweep.storage.records import seal
 
 RECEIPT = {"attempt": 1, "crc": 7, "rows": 4, "micro_batch": 4, "device": "cpu", "seconds": 0.1}
 CHILD = multiprocessing.get_context("spawn")

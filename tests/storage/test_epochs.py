@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from storage import Busy, CommitLog, RunDirectory, epochs, status
-from storage.atomic import replace
-from storage.epochs import LEASE_S, process_began
-from storage.records import read_record, seal
+from edgesweep.storage import Busy, CommitLog, RunDirectory, epochs, status
+from edgesweep.storage.atomic import replace
+from edgesweep.storage.epochs import LEASE_S, process_began
+from edgesweep.storage.records import read_record, seal
 from tests.storage.test_commits import HURTS
 
 LEASE = "lease.json"
@@ -34,7 +34,7 @@ def rewrite(path: Path, **changes: object) -> None:
 def kill_a_driver(run: RunDirectory) -> None:
     """A driver that begins, says so and is killed."""
     code = (
-        "import os, sys; from pathlib import Path; from storage import CommitLog\n"
+        "import os, sys; from pathlib import Path; from edgesweep.storage import CommitLog\n"
         "with CommitLog(Path(sys.argv[1])).driving(): os.kill(os.getpid(), 9)"
     )
     python = [sys.executable, "-c", code, str(run.path)]

@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from storage.fold import (
+from edgesweep.storage.fold import (
     AGGREGATIONS,
     STATS,
     TreeFold,

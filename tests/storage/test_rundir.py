@@ -15,11 +15,18 @@ import numpy as np
 import pytest
 import yaml
 
-from storage import CommitLog, OtherRunError, RunDirectory, StorageError, differences, status
-from storage.arrays import create_array, open_array, write_rows
-from storage.atomic import put_if_absent, replace
-from storage.errors import Fenced, storage_errors
-from storage.manifest import remove_manifest, write_manifest
+from edgesweep.storage import (
+    CommitLog,
+    OtherRunError,
+    RunDirectory,
+    StorageError,
+    differences,
+    status,
+)
+from edgesweep.storage.arrays import create_array, open_array, write_rows
+from edgesweep.storage.atomic import put_if_absent, replace
+from edgesweep.storage.errors import Fenced, storage_errors
+from edgesweep.storage.manifest import remove_manifest, write_manifest
 from tests.storage.conftest import CONFIG, PLAN, Disk
 from tests.storage.test_commits import HURTS, RECEIPT, driver
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from storage import fold
-from storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
+from edgesweep.storage import fold
+from edgesweep.storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
 
 N_CODES = 40
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from storage import RunDirectory, StorageError
-from storage.manifest import entry, write_manifest
-from storage.readers import blocks, circuits, results
-from storage.tables import (
+from edgesweep.storage import RunDirectory, StorageError
+from edgesweep.storage.manifest import entry, write_manifest
+from edgesweep.storage.readers import blocks, circuits, results
+from edgesweep.storage.tables import (
     CIRCUITS_COLUMNS,
     CIRCUITS_KEY,
     RESULTS_COLUMNS,

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.blockmodel import find_interpreter
-from sweeps import cli
-from sweeps.cells import Shard
-from sweeps.config import parse_config
-from sweeps.context import WorkerSettings
-from sweeps.launch import start
-from sweeps.work import make_worker
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.sweeps import cli
+from edgesweep.sweeps.cells import Shard
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.context import WorkerSettings
+from edgesweep.sweeps.launch import start
+from edgesweep.sweeps.work import make_worker
 from tests.sweeps.helpers import BLOCKS, tiny
 
 SECONDS_A_SHARD = 0.2

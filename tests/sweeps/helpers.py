@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storage import CommitLog, RunDirectory
-from storage.readers import circuits, results
-from sweeps.cells import Shard
-from sweeps.config import parse_config
-from sweeps.context import WorkerSettings
-from sweeps.driver import Outcome
-from sweeps.launch import drive, start
-from sweeps.progress import Silence
-from sweeps.work import make_worker
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.readers import circuits, results
+from edgesweep.sweeps.cells import Shard
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.context import WorkerSettings
+from edgesweep.sweeps.driver import Outcome
+from edgesweep.sweeps.launch import drive, start
+from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.work import make_worker
 
 TINY: dict[str, Any] = {
     "name": "tiny",

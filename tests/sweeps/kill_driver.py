@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
-import dashboards.report  # noqa: F401  (imported late by the command line)
-from engine.blockmodel import find_interpreter
-from sweeps import cli
-from sweeps.config import parse_config
-from sweeps.launch import start
+import edgesweep.dashboards.report  # noqa: F401  (imported late by the command line)
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.sweeps import cli
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.launch import start
 from tests.sweeps.helpers import BLOCKS, tiny
 
 EVENTS = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}

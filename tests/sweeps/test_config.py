@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine.graph import SELECTIONS as ENGINE_SELECTIONS
-from engine.methods import METHODS as ENGINE_METHODS
-from engine.methods.quadrature import RULES
-from engine.metrics import METRICS as ENGINE_METRICS
-from engine.model.tiny import write_tiny_random
-from engine.patches import PATCHES as ENGINE_PATCHES
-from storage.fold import AGGREGATIONS as FOLDED
-from sweeps import cli, sections
-from sweeps.config import ConfigError, load_config, parse_config, preset_names
-from sweeps.layout import NO_MEMBERS
+from edgesweep.engine.graph import SELECTIONS as ENGINE_SELECTIONS
+from edgesweep.engine.methods import METHODS as ENGINE_METHODS
+from edgesweep.engine.methods.quadrature import RULES
+from edgesweep.engine.metrics import METRICS as ENGINE_METRICS
+from edgesweep.engine.model.tiny import write_tiny_random
+from edgesweep.engine.patches import PATCHES as ENGINE_PATCHES
+from edgesweep.storage.fold import AGGREGATIONS as FOLDED
+from edgesweep.sweeps import cli, sections
+from edgesweep.sweeps.config import ConfigError, load_config, parse_config, preset_names
+from edgesweep.sweeps.layout import NO_MEMBERS
 from tests.sweeps.helpers import run_tiny, tiny
 
 

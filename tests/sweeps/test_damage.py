@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from dashboards import report as page
-from dashboards.data import RunData, load_run
-from engine.blockmodel import find_interpreter
-from storage import StorageError
-from sweeps import cli
-from sweeps.config import parse_config
-from sweeps.launch import start
+from edgesweep.dashboards import report as page
+from edgesweep.dashboards.data import RunData, load_run
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.storage import StorageError
+from edgesweep.sweeps import cli
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.launch import start
 from tests.sweeps.helpers import BLOCKS, contents, tiny
 
 HURTS: dict[str, Callable[[bytes], bytes | None]] = {

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from storage import CommitLog, RunDirectory
-from storage.atomic import TMP_PREFIX
-from storage.records import read_record, seal
-from sweeps import cli
-from sweeps import launch as launch_module
-from sweeps.config import parse_config
-from sweeps.launch import drive, reopen, start
-from sweeps.progress import PlainProgress
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.atomic import TMP_PREFIX
+from edgesweep.storage.records import read_record, seal
+from edgesweep.sweeps import cli
+from edgesweep.sweeps import launch as launch_module
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.launch import drive, reopen, start
+from edgesweep.sweeps.progress import PlainProgress
 from tests.sweeps.helpers import DATA, Faulty, committed, contents, run_tiny, tiny
 from tests.sweeps.test_cli import command
 
@@ -174,7 +174,7 @@ def test_a_disk_without_links_and_renames_is_refused_before_work(tmp_path, monke
     out = tmp_path / "run"
     launch = start(parse_config(SMALL), out)
     monkeypatch.setattr(os, "link", no_links)
-    monkeypatch.setattr("storage.atomic._rename_if_free", lambda source, target: False)
+    monkeypatch.setattr("edgesweep.storage.atomic._rename_if_free", lambda source, target: False)
     before, worker = contents(out, "."), Faulty()
     assert cli.drive_and_tell(launch, worker) == 2
     error = capsys.readouterr().err

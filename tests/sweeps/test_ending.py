@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.report import write_report
-from storage import CommitLog, Fenced, RunDirectory, StorageError
-from storage.manifest import MANIFEST, read_manifest
-from storage.readers import measures, results
-from sweeps import cli, ending
-from sweeps.cells import Shard
-from sweeps.config import parse_config
-from sweeps.launch import drive, reopen, start
-from sweeps.progress import Silence
-from sweeps.watching import run_status
+from edgesweep.dashboards.report import write_report
+from edgesweep.storage import CommitLog, Fenced, RunDirectory, StorageError
+from edgesweep.storage.manifest import MANIFEST, read_manifest
+from edgesweep.storage.readers import measures, results
+from edgesweep.sweeps import cli, ending
+from edgesweep.sweeps.cells import Shard
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.launch import drive, reopen, start
+from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.watching import run_status
 from tests.sweeps.helpers import Faulty, contents, flip_a_bit, run_tiny, tiny
 
 TABLES = (
@@ -78,7 +78,7 @@ def test_killed_between_any_two_files_it_is_not_done(shown, run, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(ending, "replace", replace)
-            patch.setattr("storage.manifest.replace", replace)
+            patch.setattr("edgesweep.storage.manifest.replace", replace)
             with pytest.raises(Killed):
                 cli.drive_and_tell(reopen(run))
         opened = RunDirectory.open(run)

@@ -5,14 +5,14 @@ import shutil
 import pytest
 import torch
 
-from engine.model import resolve_model
-from engine.model.dictionaries import Relu
-from engine.model.dictionary_files import save_dictionary
-from engine.model.tiny import tiny_model
-from engine.runtime import ExecutorError
-from sweeps.config import parse_config
-from sweeps.launch import drive, start
-from sweeps.progress import Silence
+from edgesweep.engine.model import resolve_model
+from edgesweep.engine.model.dictionaries import Relu
+from edgesweep.engine.model.dictionary_files import save_dictionary
+from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.runtime import ExecutorError
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.launch import drive, start
+from edgesweep.sweeps.progress import Silence
 from tests.sweeps.helpers import committed, tiny
 
 

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from engine.blockmodel import find_interpreter
-from engine.methods import METHODS
-from engine.runtime import PoolOptions, SerialExecutor
-from storage import Busy, CommitLog, Fenced, RunDirectory
-from storage.arrays import open_array
-from storage.errors import storage_errors
-from storage.readers import results
-from sweeps import cli
-from sweeps.config import parse_config
-from sweeps.context import with_halving
-from sweeps.driver import Driver
-from sweeps.launch import drive, reopen, start, worker_settings
-from sweeps.progress import Silence
-from sweeps.watching import run_status
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.engine.methods import METHODS
+from edgesweep.engine.runtime import PoolOptions, SerialExecutor
+from edgesweep.storage import Busy, CommitLog, Fenced, RunDirectory
+from edgesweep.storage.arrays import open_array
+from edgesweep.storage.errors import storage_errors
+from edgesweep.storage.readers import results
+from edgesweep.sweeps import cli
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.context import with_halving
+from edgesweep.sweeps.driver import Driver
+from edgesweep.sweeps.launch import drive, reopen, start, worker_settings
+from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.watching import run_status
 from tests.sweeps.helpers import (
     DATA,
     Faulty,

@@ -9,32 +9,32 @@ import numpy as np
 import pytest
 import torch
 
-from engine.blockmodel import find_interpreter
-from engine.evaluation import faithfulness
-from engine.features.edges import EdgeSettings, attribute_edges
-from engine.features.ends import Ends, NodeNumbers
-from engine.features.evaluation import (
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.engine.evaluation import faithfulness
+from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
+from edgesweep.engine.features.ends import Ends, NodeNumbers
+from edgesweep.engine.features.evaluation import (
     FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,
 )
-from engine.features.nodes import attribute_nodes, node_scores
-from engine.features.segments import FeatureModel
-from engine.features.values import make_feature_patch, node_mean_partials
-from engine.graph import FeatureGraph, touched_nodes
-from engine.metrics import measure
-from engine.model import PromptBatch, load_model
-from engine.model.dictionaries import Identity, Relu, TopK
-from engine.model.dictionary_files import load_dictionary
-from storage import RunDirectory
-from storage.arrays import open_array
-from storage.fold import AGGREGATIONS
-from storage.readers import aggregate, blocks, circuits, results
-from sweeps import featurework, layout
-from sweeps.cells import Condition, ReferenceShard
-from sweeps.circuits import evaluated_mask
-from sweeps.graphs import graph_of
-from sweeps.launch import reopen
+from edgesweep.engine.features.nodes import attribute_nodes, node_scores
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.values import make_feature_patch, node_mean_partials
+from edgesweep.engine.graph import FeatureGraph, touched_nodes
+from edgesweep.engine.metrics import measure
+from edgesweep.engine.model import PromptBatch, load_model
+from edgesweep.engine.model.dictionaries import Identity, Relu, TopK
+from edgesweep.engine.model.dictionary_files import load_dictionary
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.arrays import open_array
+from edgesweep.storage.fold import AGGREGATIONS
+from edgesweep.storage.readers import aggregate, blocks, circuits, results
+from edgesweep.sweeps import featurework, layout
+from edgesweep.sweeps.cells import Condition, ReferenceShard
+from edgesweep.sweeps.circuits import evaluated_mask
+from edgesweep.sweeps.graphs import graph_of
+from edgesweep.sweeps.launch import reopen
 from tests.sweeps.helpers import (
     BLOCKS,
     DATA,

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from engine.features.ends import NodeNumbers
-from engine.features.segments import FeatureModel
-from engine.graph import FeatureGraph
-from engine.model import load_model, resolve_model
-from engine.model.dictionaries import Identity, NoDictionary, Relu, TopK
-from engine.model.dictionary_files import save_dictionary
-from sweeps import featurework
-from sweeps.config import ConfigError, load_config, parse_config
-from sweeps.context import Context
-from sweeps.featuresets import FeatureSet, feature_set
-from sweeps.launch import start, worker_settings
-from sweeps.plan import make_plan
-from sweeps.prepare import prepare
-from sweeps.resolve import resolve
+from edgesweep.engine.features.ends import NodeNumbers
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.engine.model import load_model, resolve_model
+from edgesweep.engine.model.dictionaries import Identity, NoDictionary, Relu, TopK
+from edgesweep.engine.model.dictionary_files import save_dictionary
+from edgesweep.sweeps import featurework
+from edgesweep.sweeps.config import ConfigError, load_config, parse_config
+from edgesweep.sweeps.context import Context
+from edgesweep.sweeps.featuresets import FeatureSet, feature_set
+from edgesweep.sweeps.launch import start, worker_settings
+from edgesweep.sweeps.plan import make_plan
+from edgesweep.sweeps.prepare import prepare
+from edgesweep.sweeps.resolve import resolve
 from tests.sweeps.helpers import run_tiny, tiny
 from tests.sweeps.test_run import write_own_task
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import RunDirectory
-from storage.readers import known, measures, roc
-from sweeps.config import ConfigError, parse_config
-from sweeps.launch import start
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.readers import known, measures, roc
+from edgesweep.sweeps.config import ConfigError, parse_config
+from edgesweep.sweeps.launch import start
 from tests.sweeps.helpers import run_tiny, tiny
 
 REVERSE = Path(__file__).parents[3] / "shared" / "data" / "tracr" / "reverse"

@@ -8,26 +8,26 @@ import math
 import numpy as np
 import pytest
 
-from engine.ablation import ablated_logits
-from engine.evaluation import faithfulness
-from engine.graph import induced_edges, prune
-from engine.methods import METHODS, Settings
-from engine.metrics import measure
-from engine.model import PromptBatch, load_model
-from engine.patches import make_patch
-from storage import RunDirectory
-from storage.arrays import open_array
-from storage.readers import aggregate, results
-from storage.readers import measures as read_measures
-from storage.readers import minimality as read_minimality
-from storage.readers import overlap as read_overlap
-from sweeps.cells import AttributeShard
-from sweeps.config import ConfigError, parse_config
-from sweeps.launch import reopen, start
-from sweeps.plan import make_plan
-from sweeps.prepare import read_candidates, read_mask
-from sweeps.resolve import resolve
-from sweeps.work import make_worker
+from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.evaluation import faithfulness
+from edgesweep.engine.graph import induced_edges, prune
+from edgesweep.engine.methods import METHODS, Settings
+from edgesweep.engine.metrics import measure
+from edgesweep.engine.model import PromptBatch, load_model
+from edgesweep.engine.patches import make_patch
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.arrays import open_array
+from edgesweep.storage.readers import aggregate, results
+from edgesweep.storage.readers import measures as read_measures
+from edgesweep.storage.readers import minimality as read_minimality
+from edgesweep.storage.readers import overlap as read_overlap
+from edgesweep.sweeps.cells import AttributeShard
+from edgesweep.sweeps.config import ConfigError, parse_config
+from edgesweep.sweeps.launch import reopen, start
+from edgesweep.sweeps.plan import make_plan
+from edgesweep.sweeps.prepare import read_candidates, read_mask
+from edgesweep.sweeps.resolve import resolve
+from edgesweep.sweeps.work import make_worker
 from tests.sweeps.helpers import DATA, FailsStages, Faulty, contents, run_tiny, tiny
 
 DERIVED = (
@@ -229,7 +229,7 @@ def test_minimality_is_the_circuit_without_each_edge(run, plan):
 
 
 def test_interpolation_ends_at_exact_patching(run, plan):
-    from storage.readers import interpolation
+    from edgesweep.storage.readers import interpolation
 
     rows, exact = interpolation(run), aggregate(run, cell_of(plan, "exact").key, "mean")
     eap = aggregate(run, cell_of(plan, "eap").key, "mean")

@@ -8,15 +8,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from engine.blockmodel import find_interpreter
-from engine.evaluation import faithfulness
-from engine.model.tiny import write_tiny_random
-from storage import CommitLog, RunDirectory
-from storage.readers import measures, results
-from sweeps.config import parse_config
-from sweeps.launch import drive, start
-from sweeps.notfinite import plain
-from sweeps.progress import PlainProgress
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.engine.evaluation import faithfulness
+from edgesweep.engine.model.tiny import write_tiny_random
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.readers import measures, results
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.launch import drive, start
+from edgesweep.sweeps.notfinite import plain
+from edgesweep.sweeps.progress import PlainProgress
 from tests.sweeps.helpers import BLOCKS, run_tiny, tiny
 
 

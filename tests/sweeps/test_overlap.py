@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from engine.measures import jaccard_by_chance
-from storage import RunDirectory
-from storage.readers import aggregate, overlap, results
-from sweeps.config import ConfigError, parse_config
-from sweeps.plan import make_plan
-from sweeps.resolve import resolve
+from edgesweep.engine.measures import jaccard_by_chance
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.readers import aggregate, overlap, results
+from edgesweep.sweeps.config import ConfigError, parse_config
+from edgesweep.sweeps.plan import make_plan
+from edgesweep.sweeps.resolve import resolve
 from tests.sweeps.helpers import run_tiny, tiny
 
 SIZES = [5, 40]

@@ -2,13 +2,13 @@
 
 import pytest
 
-from engine.graph import EdgeGraph
-from sweeps.canonical import canonical, digest, slug
-from sweeps.cells import AttributeShard, EvaluateShard, ReduceShard
-from sweeps.config import load_config, parse_config
-from sweeps.estimates import describe, estimate
-from sweeps.plan import Plan, make_plan
-from sweeps.resolve import resolve
+from edgesweep.engine.graph import EdgeGraph
+from edgesweep.sweeps.canonical import canonical, digest, slug
+from edgesweep.sweeps.cells import AttributeShard, EvaluateShard, ReduceShard
+from edgesweep.sweeps.config import load_config, parse_config
+from edgesweep.sweeps.estimates import describe, estimate
+from edgesweep.sweeps.plan import Plan, make_plan
+from edgesweep.sweeps.resolve import resolve
 from tests.sweeps.helpers import BLOCKS, tiny
 
 

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from sweeps import progress
-from sweeps.progress import PlainProgress, duration
+from edgesweep.sweeps import progress
+from edgesweep.sweeps.progress import PlainProgress, duration
 
 
 @pytest.mark.parametrize(

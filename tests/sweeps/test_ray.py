@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.blockmodel import find_interpreter
-from storage import RunDirectory
-from sweeps.watching import run_status
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.storage import RunDirectory
+from edgesweep.sweeps.watching import run_status
 from tests.sweeps.helpers import BLOCKS, DATA, contents, run_tiny, tiny
 
 PATIENCE_S = 240.0

@@ -8,27 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.blockmodel import find_interpreter
-from engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
-from engine.methods import METHODS, Settings
-from engine.model import PromptBatch, load_model
-from engine.patches import make_patch, mean_partials
-from storage import RunDirectory
-from storage.arrays import open_array
-from storage.readers import blocks, circuits, evaluation, results, scores
-from storage.tables import RESULTS_KEY
-from sweeps import cli
-from sweeps import driver as driver_module
-from sweeps import launch as launch_module
-from sweeps.cells import STAGES
-from sweeps.circuits import evaluated_mask
-from sweeps.config import ConfigError, parse_config
-from sweeps.launch import drive, reopen, start
-from sweeps.prepare import read_mask
-from sweeps.progress import PlainProgress, Silence
-from sweeps.stopping import Stopper
-from sweeps.watching import run_status
-from sweeps.work import make_worker
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
+from edgesweep.engine.methods import METHODS, Settings
+from edgesweep.engine.model import PromptBatch, load_model
+from edgesweep.engine.patches import make_patch, mean_partials
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.arrays import open_array
+from edgesweep.storage.readers import blocks, circuits, evaluation, results, scores
+from edgesweep.storage.tables import RESULTS_KEY
+from edgesweep.sweeps import cli
+from edgesweep.sweeps import driver as driver_module
+from edgesweep.sweeps import launch as launch_module
+from edgesweep.sweeps.cells import STAGES
+from edgesweep.sweeps.circuits import evaluated_mask
+from edgesweep.sweeps.config import ConfigError, parse_config
+from edgesweep.sweeps.launch import drive, reopen, start
+from edgesweep.sweeps.prepare import read_mask
+from edgesweep.sweeps.progress import PlainProgress, Silence
+from edgesweep.sweeps.stopping import Stopper
+from edgesweep.sweeps.watching import run_status
+from edgesweep.sweeps.work import make_worker
 from tests.sweeps.helpers import (
     BLOCKS,
     DATA,
@@ -325,8 +325,8 @@ def test_the_model_s_own_skill_is_said(tmp_path, capsys):
 
 
 def test_workers_do_shards_of_every_kind(calm):
-    from sweeps.cells import Shard
-    from sweeps.work import DOERS
+    from edgesweep.sweeps.cells import Shard
+    from edgesweep.sweeps.work import DOERS
 
     assert set(DOERS) == set(Shard.__args__)  # type: ignore[attr-defined]
-    assert make_worker.__module__ == "sweeps.work"
+    assert make_worker.__module__ == "edgesweep.sweeps.work"

@@ -4,16 +4,16 @@ shard, and no chunk in two."""
 import numpy as np
 import pytest
 
-from storage import RunDirectory
-from storage.arrays import open_array
-from storage.readers import aggregate, results
-from sweeps.cells import AttributeShard
-from sweeps.config import parse_config
-from sweeps.launch import drive, reopen, start
-from sweeps.plan import Plan, make_plan, rows_a_shard
-from sweeps.progress import Silence
-from sweeps.resolve import resolve
-from sweeps.stopping import Stopper
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.arrays import open_array
+from edgesweep.storage.readers import aggregate, results
+from edgesweep.sweeps.cells import AttributeShard
+from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.launch import drive, reopen, start
+from edgesweep.sweeps.plan import Plan, make_plan, rows_a_shard
+from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.resolve import resolve
+from edgesweep.sweeps.stopping import Stopper
 from tests.sweeps.helpers import DATA, Faulty, contents, run_tiny, tiny
 
 PRIMES = [(7, 2), (13, 5), (29, 5), (97, 8)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.model import (
+from edgesweep.engine.model import (
     Linear,
     Relu,
     TopK,
@@ -15,10 +15,10 @@ from engine.model import (
     load_model,
     resolve_model,
 )
-from engine.model.tiny import tiny_model
-from engine.training import activations, fit_of, spliced_losses
-from sweeps import train
-from sweeps.progress import Silence
+from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.training import activations, fit_of, spliced_losses
+from edgesweep.sweeps import train
+from edgesweep.sweeps.progress import Silence
 from tests.sweeps.test_cli import command
 
 torch.set_num_threads(1)
@@ -174,7 +174,7 @@ def test_a_disk_that_fails_at_the_end_leaves_no_half_file(edgesweep, here, monke
     def full(*_) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("storage.atomic.os.replace", full)
+    monkeypatch.setattr("edgesweep.storage.atomic.os.replace", full)
     code, _, error = edgesweep("--site", "resid1", "--out", "it.safetensors")
     assert code == 1
     assert "cannot write it.safetensors: the disk is full; free space there" in error

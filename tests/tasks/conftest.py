@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from tasks import WORD_PATTERN, vocabulary
+from edgesweep.tasks import WORD_PATTERN, vocabulary
 
 NUMBERS = {
     "1 digit": " ?[0-9]",

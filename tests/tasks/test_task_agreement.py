@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks import build_task
-from tasks.agreement import NOUNS, RELATIVE_VERBS
+from edgesweep.tasks import build_task
+from edgesweep.tasks.agreement import NOUNS, RELATIVE_VERBS
 
 SINGULAR = {pair[0] for pair in NOUNS}
 PLURAL = {pair[1] for pair in NOUNS}

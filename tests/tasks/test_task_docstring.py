@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tasks import TaskError, build_task
+from edgesweep.tasks import TaskError, build_task
 
 TOKENIZERS = ("words", "smollm2")
 ROLES = ("before", "before", "A", "B", "C", "after")
@@ -62,7 +62,7 @@ def test_line_ends_and_indents_are_words_of_the_vocabulary(words):
 
 
 def test_too_few_single_tokens_is_one_clear_error(make_word_level):
-    from tasks.docstring import NAMES
+    from edgesweep.tasks.docstring import NAMES
 
     scarce = make_word_level(without=tuple(f" {name}" for name in NAMES[8:]))
     with pytest.raises(TaskError, match=r"task docstring: 8 of \d+ argument names.*it needs 14"):

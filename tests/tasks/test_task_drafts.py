@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.drafts import Draft, fill
-from tasks.encoding import Encoder
-from tasks.sampling import to_prompt
+from edgesweep.tasks.drafts import Draft, fill
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.sampling import to_prompt
 
 FRAME = "When{A} and{B} went"
 

@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from tasks import TaskError, build_task, list_tasks, vocabulary
-from tasks.registry import GENERATORS
-from tasks.sampling import split_of
+from edgesweep.tasks import TaskError, build_task, list_tasks, vocabulary
+from edgesweep.tasks.registry import GENERATORS
+from edgesweep.tasks.sampling import split_of
 
 TOKENIZERS = ("words", "smollm2", "with_bos")
 every_task = pytest.mark.parametrize("task", [info.name for info in list_tasks()])
@@ -182,14 +182,14 @@ def test_prompts_do_not_depend_on_the_hash_seed():
 
 
 def _nouns() -> list[tuple[str, ...]]:
-    from tasks.agreement import NOUNS
+    from edgesweep.tasks.agreement import NOUNS
 
     return [tuple(f" {word}" for word in pair) for pair in NOUNS]
 
 
 _PRINT_PROMPTS = """
 import re
-from tasks import WORD_PATTERN, build_task, vocabulary
+from edgesweep.tasks import WORD_PATTERN, build_task, vocabulary
 
 class Words:
     is_fast, unk_token_id, bos_token_id = True, -1, None

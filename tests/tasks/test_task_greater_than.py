@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from tasks import TaskError, build_task
-from tasks.encoding import Encoder
-from tasks.greater_than import year_split
+from edgesweep.tasks import TaskError, build_task
+from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.greater_than import year_split
 
 # split: (digits of the stem, digits of an answer, first digits of the patch after the stem)
 BY_HAND = {

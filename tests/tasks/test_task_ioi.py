@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks import TaskError, build_task
-from tasks.ioi import NAMES
+from edgesweep.tasks import TaskError, build_task
+from edgesweep.tasks.ioi import NAMES
 
 
 @pytest.fixture(params=["words", "smollm2"])

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from tasks import Prompt, TaskError, build_task, check_task_name
+from edgesweep.tasks import Prompt, TaskError, build_task, check_task_name
 
 LINE = '{"clean": "The war", "patch": "The trial", "good": " is", "bad": " are"}\n'
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tasks import build_task
+from edgesweep.tasks import build_task
 
 # Measured on 64 evaluation prompts, seed 0: accuracy 1.00, 1.00, 0.97; logit difference 5.1, 4.0,
 # 4.2 on clean and -0.1, -2.1, -3.7 on patch.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tasks import TaskError, build_task
+from edgesweep.tasks import TaskError, build_task
 
 GOOD_LINE = {"clean": "The war", "patch": "The trial", "good": " is", "bad": " are"}
 
