@@ -20,7 +20,8 @@ from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.graph import select
 from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.metrics import logit_diff
-from edgesweep.engine.model import Model, PromptBatch, load_model, resolve_model
+from edgesweep.engine.model import load_model, resolve_model
+from edgesweep.engine.network import Model, PromptBatch
 from edgesweep.engine.patches import make_patch
 from edgesweep.tasks import Prompt
 

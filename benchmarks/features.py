@@ -30,14 +30,14 @@ from benchmarks.features_ablation import (
     random_dictionaries,
 )
 from benchmarks.timing import median_s, report
+from edgesweep.engine.features.ablation.setting import row_bytes
 from edgesweep.engine.features.edges import Completeness, Contributions, EdgeSettings, contributions
 from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import NodeAttribution, attribute_nodes
 from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.setting import row_bytes
 from edgesweep.engine.features.values import make_feature_patch
 from edgesweep.engine.methods.quadrature import points
-from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.network import Model, PromptBatch
 from edgesweep.tasks import Prompt
 
 TARGET, PARENT, METRIC = "resid3", "resid2", "logit_diff"

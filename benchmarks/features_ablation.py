@@ -19,15 +19,15 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 from benchmarks.attribution import random_batch
 from benchmarks.timing import median_s, report
-from edgesweep.engine.features.ablation import run_circuits
-from edgesweep.engine.features.evaluation import FeatureBatch
+from edgesweep.engine.dictionaries.base import Dictionary, Relu
+from edgesweep.engine.features.ablation.edge_ablation import run_circuits
+from edgesweep.engine.features.ablation.evaluation import FeatureBatch
+from edgesweep.engine.features.ablation.setting import MICRO_BYTES, row_bytes, site_parents
 from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.setting import MICRO_BYTES, row_bytes, site_parents
 from edgesweep.engine.features.values import active_features, make_feature_patch
 from edgesweep.engine.graph import ERROR, FeatureGraph
-from edgesweep.engine.model import Model, PromptBatch
-from edgesweep.engine.model.architectures import ARCHITECTURES
-from edgesweep.engine.model.dictionaries import Dictionary, Relu
+from edgesweep.engine.network import Model, PromptBatch
+from edgesweep.engine.network.architectures import ARCHITECTURES
 
 N_FEATURES, N_ACTIVE, FAN_IN, N_VOCAB = 32_768, 50, 30, 40
 SHARES = (0.25, 0.5)

@@ -13,7 +13,7 @@ import torch
 from benchmarks.attribution import random_batch
 from benchmarks.timing import median_s, report
 from edgesweep.engine.model import load_model, resolve_model
-from edgesweep.engine.model.tracing import traced_nodes
+from edgesweep.engine.network.tracing import traced_nodes
 
 
 def main() -> None:

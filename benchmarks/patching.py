@@ -21,8 +21,9 @@ from benchmarks.timing import median_s, report
 from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.graph import select
 from edgesweep.engine.methods import METHODS, Settings
-from edgesweep.engine.model import Model, PromptBatch, load_model, resolve_model
-from edgesweep.engine.model.layers import Layer
+from edgesweep.engine.model import load_model, resolve_model
+from edgesweep.engine.network import Model, PromptBatch
+from edgesweep.engine.network.layers import Layer
 from edgesweep.engine.patches import make_patch
 
 N_EDGES, N_CANDIDATES, N_ALONE, PATCH = 1000, 200, 20, make_patch("counterfactual")

@@ -28,8 +28,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgesweep.engine.graph import EdgeGraph, PortBlock, prune
-from edgesweep.engine.model import Inputs, Model, SourceValues
-from edgesweep.engine.model.layers import Layer, Stream
+from edgesweep.engine.network import Inputs, Model, SourceValues
+from edgesweep.engine.network.layers import Layer, Stream
 
 Masks = Bool[np.ndarray, "circuits edges"]
 

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgesweep.engine.graph import PortBlock, prune
-from edgesweep.engine.model import Inputs, Model, SourceValues
-from edgesweep.engine.model.layers import Layer
+from edgesweep.engine.network import Inputs, Model, SourceValues
+from edgesweep.engine.network.layers import Layer
 
 Mask = Bool[np.ndarray, " edges"]
 Streams = Float[Tensor, "rows inputs positions d_model"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgesweep.engine.ablation import Masks, ablated_logits
 from edgesweep.engine.metrics import FLAT_AT_CLEAN, measure
-from edgesweep.engine.model import Inputs, Model, PromptBatch
+from edgesweep.engine.network import Inputs, Model, PromptBatch
 from edgesweep.engine.patches import Patch
 
 #: metric -> one value an input, float64

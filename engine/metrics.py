@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 
 Logits = Float[Tensor, "*rows inputs vocab"]
 Values = Float[Tensor, "*rows inputs"]

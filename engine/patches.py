@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgesweep.engine.model import Inputs, Model, PromptBatch, RunValues, SourceValues
-from edgesweep.engine.model.values import stack_sources, table_values, zero_values
+from edgesweep.engine.network import Inputs, Model, PromptBatch, RunValues, SourceValues
+from edgesweep.engine.network.values import stack_sources, table_values, zero_values
 from edgesweep.tasks import Prompt
 
 

@@ -26,11 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgesweep.engine.features.nodes import Downstream
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.sites import parse_site
-from edgesweep.engine.model import Model
-from edgesweep.engine.model.dictionaries import (
+from edgesweep.engine.dictionaries.base import (
     Dictionary,
     DictionaryError,
     Linear,
@@ -38,6 +34,10 @@ from edgesweep.engine.model.dictionaries import (
     Relu,
     TopK,
 )
+from edgesweep.engine.features.nodes import Downstream
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.sites import parse_site
+from edgesweep.engine.network import Model
 
 Activations = Float[Tensor, "places d_model"]
 KINDS = ("topk", "relu", "pca")

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from edgesweep.engine.baserun import BaseRun, Streams, first_window
 from edgesweep.engine.graph import PortBlock
-from edgesweep.engine.model.architectures import Heads
+from edgesweep.engine.network.architectures import Heads
 
 Logits = Float[Tensor, "variants inputs vocab"]
 

@@ -16,7 +16,7 @@ import torch
 from edgesweep.engine.features.values import node_mean_partials
 from edgesweep.engine.measures import ranking_stability, score_intervals
 from edgesweep.engine.methods import METHODS, Attribution
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import MeanPartial, Patch, mean_groups, mean_partials
 from edgesweep.storage import fold
 from edgesweep.storage.blocks import read_block, write_block

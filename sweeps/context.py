@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from edgesweep.engine.blockmodel import BlockOptions, Interpreter, find_interpreter
+from edgesweep.engine.dictionaries.base import Dictionary
+from edgesweep.engine.dictionaries.files import load_dictionary
 from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.values import FeaturePatch, make_feature_patch
 from edgesweep.engine.graph import EdgeGraph, Graph
-from edgesweep.engine.model import ChangedError, Model, ModelSource, load_model
-from edgesweep.engine.model.dictionaries import Dictionary
-from edgesweep.engine.model.dictionary_files import load_dictionary
+from edgesweep.engine.model import ChangedError, ModelSource, load_model
+from edgesweep.engine.network import Model
 from edgesweep.engine.patches import Patch, make_patch, resample_partners
 from edgesweep.engine.runtime import parent_alive
 from edgesweep.storage import CommitLog, RunDirectory

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgesweep.engine.blockmodel import fit_chain
 from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference
-from edgesweep.engine.features.evaluation import (
+from edgesweep.engine.features.ablation.evaluation import (
     FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,
@@ -17,7 +17,7 @@ from edgesweep.engine.features.evaluation import (
 )
 from edgesweep.engine.graph import FeatureGraph, touched_nodes
 from edgesweep.engine.methods import METHODS
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 from edgesweep.storage.atomic import to_json
 from edgesweep.storage.blocks import write_block, write_file
 from edgesweep.sweeps import layout

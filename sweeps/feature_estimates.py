@@ -3,7 +3,7 @@ a position, which only a trained top-k dictionary says beforehand."""
 
 from __future__ import annotations
 
-from edgesweep.engine.features.setting import MICRO_BYTES
+from edgesweep.engine.features.ablation.setting import MICRO_BYTES
 from edgesweep.engine.methods import METHODS
 from edgesweep.sweeps.cells import AttributeShard, Cell, DictionaryShard
 from edgesweep.sweeps.featuresets import FeatureSet, SiteDictionary

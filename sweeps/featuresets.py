@@ -14,12 +14,12 @@ from functools import cached_property
 
 import numpy as np
 
+from edgesweep.engine.dictionaries.base import DictionaryError
+from edgesweep.engine.dictionaries.files import load_dictionary
 from edgesweep.engine.features.sites import LOGITS, SiteError, chosen_sites, parents_of, parse_site
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.features import ERROR
 from edgesweep.engine.model import ModelSource
-from edgesweep.engine.model.dictionaries import DictionaryError
-from edgesweep.engine.model.dictionary_files import load_dictionary
 from edgesweep.sweeps.canonical import digest
 from edgesweep.sweeps.config import Config, ConfigError
 from edgesweep.sweeps.sections import FEATURE_METHODS, Trained

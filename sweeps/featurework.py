@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
+from edgesweep.engine.dictionaries.files import dictionary_bytes
 from edgesweep.engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges
 from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
-from edgesweep.engine.model import PromptBatch
-from edgesweep.engine.model.dictionary_files import dictionary_bytes
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.training import Training, activations, fit_of, spliced_losses, train
 from edgesweep.storage import fold
 from edgesweep.storage.blocks import read_block, write_block, write_file

@@ -21,7 +21,7 @@ from edgesweep.engine.baserun import BaseRun
 from edgesweep.engine.graph import EdgeGraph
 from edgesweep.engine.measures import score_intervals
 from edgesweep.engine.metrics import ORIENTATION, measure
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.variants import drop_edges
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import create_array, read_static, write_static

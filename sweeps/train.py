@@ -22,10 +22,11 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from edgesweep.engine.dictionaries.base import DictionaryError
+from edgesweep.engine.dictionaries.files import dictionary_bytes
 from edgesweep.engine.features.sites import SiteError, parse_site
-from edgesweep.engine.model import Model, ModelError, ModelSource, load_model, resolve_model
-from edgesweep.engine.model.dictionaries import DictionaryError
-from edgesweep.engine.model.dictionary_files import dictionary_bytes
+from edgesweep.engine.model import ModelError, ModelSource, load_model, resolve_model
+from edgesweep.engine.network import Model
 from edgesweep.engine.training import (
     Training,
     activations,

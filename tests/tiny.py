@@ -4,9 +4,9 @@ import random
 
 import torch
 
-from edgesweep.engine.model import Model, PromptBatch
-from edgesweep.engine.model.architectures import ARCHITECTURES
 from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.network import Model, PromptBatch
+from edgesweep.engine.network.architectures import ARCHITECTURES
 from edgesweep.tasks import Prompt
 
 FAMILIES = tuple(ARCHITECTURES)

@@ -12,7 +12,7 @@ one key each. So, with the family's own scores, masks, rotary tables, norms and 
    −A(q) ∂s(q)/∂k(q) for q ≠ q*, so L = z − v(q) there, and (1 − A(q*)) ∂s(q*)/∂k(q*) at q*, where
    L = A(q*) (v(q*) − mean of v over the other keys). Nothing is divided by what may be small.
 3. A cotangent of z becomes those of queries, keys and values, and by the norm's closed form
-   (`engine.model.layers.Norm`) one of the stream that the ports read.
+   (`engine.network.layers.Norm`) one of the stream that the ports read.
 
 A table costs one call of the core a position, whatever the number of cotangents. Pinned by
 tests/features/test_pullback.py to autograd through the layer.
@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgesweep.engine.model.layers import Layer
+from edgesweep.engine.network.layers import Layer
 
 Pattern = Float[Tensor, "rows heads queries keys"]
 Stream = Float[Tensor, "steps positions d_model"]

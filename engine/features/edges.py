@@ -26,11 +26,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from edgesweep.engine.features.ablation.setting import MICRO_BYTES, row_bytes
 from edgesweep.engine.features.edgelist import EdgeList, InputEdges
 from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import NodeAttribution
 from edgesweep.engine.features.pullback import SegmentSlopes, groups
-from edgesweep.engine.features.setting import MICRO_BYTES, row_bytes
 from edgesweep.engine.features.sites import LOGITS
 from edgesweep.engine.features.sources import Sources
 from edgesweep.engine.features.targets import (

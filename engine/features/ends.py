@@ -22,8 +22,8 @@ from edgesweep.engine.features.values import (
 )
 from edgesweep.engine.methods.gradients import Objective
 from edgesweep.engine.metrics import oriented
-from edgesweep.engine.model import Inputs, PromptBatch, Run
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network import Inputs, PromptBatch, Run
+from edgesweep.engine.network.layers import Stream
 
 
 class NodeNumbers:

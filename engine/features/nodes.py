@@ -23,8 +23,8 @@ from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.sites import Site
 from edgesweep.engine.methods.gradients import Objective
 from edgesweep.engine.methods.quadrature import points
-from edgesweep.engine.model import Inputs, Model, Run
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network import Inputs, Model, Run
+from edgesweep.engine.network.layers import Stream
 
 
 class Downstream:

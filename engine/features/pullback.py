@@ -26,8 +26,8 @@ from torch import Tensor
 from edgesweep.engine.features.attention import AttentionSlopes
 from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.sites import LOGITS, Site
-from edgesweep.engine.model import Inputs, Model
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network import Inputs, Model
+from edgesweep.engine.network.layers import Stream
 
 Cotangents = Float[Tensor, "targets steps d_model"]
 

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from edgesweep.engine.dictionaries.base import Dictionary, NoDictionary
 from edgesweep.engine.features.sites import LOGITS, Site, chosen_sites, parents_of
-from edgesweep.engine.model import Inputs, Model, Run
-from edgesweep.engine.model.dictionaries import Dictionary, NoDictionary
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network import Inputs, Model, Run
+from edgesweep.engine.network.layers import Stream
 
 Values = dict[str, Stream]
 

@@ -2,7 +2,7 @@
 
 Values of a target as a function of x, the value of its site (`target: value`):
 
-    feature (j, p)   f_j(p); its gradient is slope_j(x(p)) e_j (`engine.model.dictionaries`)
+    feature (j, p)   f_j(p); its gradient is slope_j(x(p)) e_j (`engine.dictionaries.base`)
     error (p)        ⟨ḡ(p), ε(p)⟩ with ḡ of the site's own path (`engine.features.nodes`); its
                      gradient is ḡ − Σ_j slope_j(x(p)) ⟨d_j, ḡ⟩ e_j
     logits           the metric
@@ -27,7 +27,7 @@ from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import Downstream
 from edgesweep.engine.features.sites import Site
 from edgesweep.engine.features.values import split
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network.layers import Stream
 
 Index = Int[Tensor, " some"]
 Numbers = Float[Tensor, " some"]

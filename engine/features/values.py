@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from edgesweep.engine.dictionaries.base import Dictionary
 from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.model import Inputs, PromptBatch, Run
-from edgesweep.engine.model.dictionaries import Dictionary
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network import Inputs, PromptBatch, Run
+from edgesweep.engine.network.layers import Stream
 from edgesweep.engine.patches import MeanPartial, Patch, PatchError, make_patch, mean_groups
 from edgesweep.tasks import Prompt
 

@@ -246,7 +246,7 @@ class FeatureGraph:
     def reach(self) -> Ends:
         """A target is its node; what enters an error node changes all of its site besides, for a
         feature falls back on the error node's mask where it was not attributed
-        (`engine.features.ablation`)."""
+        (`engine.features.ablation.edge_ablation`)."""
         targets, nodes = [self.ends.target], [self.ends.node]
         for site in self._site_names[1:-1]:
             error = self.error_node(site)

@@ -28,7 +28,7 @@ from edgesweep.engine.baserun import BaseRun
 from edgesweep.engine.graph import EdgeGraph, PortBlock
 from edgesweep.engine.methods.base import Attribution, MethodError, Passes, Settings
 from edgesweep.engine.methods.exact import BASE_FORWARDS, check_any_metric, edge_shares, scored
-from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.network import Model, PromptBatch
 from edgesweep.engine.patches import Patch
 from edgesweep.engine.variants import port_variants, variants_a_forward
 

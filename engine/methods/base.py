@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgesweep.engine.graph import EdgeGraph
-from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.network import Model, PromptBatch
 from edgesweep.engine.patches import Patch
 
 

@@ -22,7 +22,7 @@ from edgesweep.engine.baserun import BaseRun
 from edgesweep.engine.graph import EdgeGraph
 from edgesweep.engine.methods.base import Attribution, MethodError, Passes, Settings
 from edgesweep.engine.metrics import METRICS, ORIENTATION
-from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.network import Model, PromptBatch
 from edgesweep.engine.patches import Patch
 from edgesweep.engine.variants import drop_edges, drop_nodes
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from edgesweep.engine.graph import EdgeGraph, PortBlock
 from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.metrics import FLAT_AT_CLEAN, ORIENTATION, oriented
-from edgesweep.engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
-from edgesweep.engine.model.layers import Layer, Stream
+from edgesweep.engine.network import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
+from edgesweep.engine.network.layers import Layer, Stream
 from edgesweep.engine.patches import ONE_RUN
 
 Objective = Callable[[Float[Tensor, "inputs vocab"]], Float[Tensor, " inputs"]]

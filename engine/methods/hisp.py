@@ -23,7 +23,7 @@ from edgesweep.engine.graph import EdgeGraph
 from edgesweep.engine.methods.base import Attribution, Passes, Settings
 from edgesweep.engine.methods.gradients import patch_forwards, refuse_flat_at_clean
 from edgesweep.engine.methods.nodes import NodeScores, first_order
-from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.network import Model, PromptBatch
 from edgesweep.engine.patches import Patch
 
 

@@ -59,8 +59,8 @@ from edgesweep.engine.methods.paths import (
     share_of_a_pass,
 )
 from edgesweep.engine.methods.quadrature import points
-from edgesweep.engine.model import Inputs, Model, PromptBatch, Run, RunValues
-from edgesweep.engine.model.values import difference
+from edgesweep.engine.network import Inputs, Model, PromptBatch, Run, RunValues
+from edgesweep.engine.network.values import difference
 from edgesweep.engine.patches import Patch
 
 Differences = Float[Tensor, "inputs sources positions d_model"]

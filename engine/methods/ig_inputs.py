@@ -31,8 +31,8 @@ from edgesweep.engine.methods.gradients import (
     refuse_without_gradient,
 )
 from edgesweep.engine.methods.quadrature import points
-from edgesweep.engine.model import Model, PromptBatch, RunValues
-from edgesweep.engine.model.values import difference
+from edgesweep.engine.network import Model, PromptBatch, RunValues
+from edgesweep.engine.network.values import difference
 from edgesweep.engine.patches import Patch
 
 

@@ -40,9 +40,9 @@ from edgesweep.engine.methods.paths import (
 )
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.metrics import oriented
-from edgesweep.engine.model import Model, PromptBatch, RunValues
-from edgesweep.engine.model.layers import Stream
-from edgesweep.engine.model.values import difference
+from edgesweep.engine.network import Model, PromptBatch, RunValues
+from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.values import difference
 from edgesweep.engine.patches import Patch
 
 NodeScores = Float[Tensor, "inputs sources"]

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from edgesweep.engine.graph import EdgeGraph
 from edgesweep.engine.methods.gradients import Objective, against_clean, baseline_logits
-from edgesweep.engine.model import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
-from edgesweep.engine.model.architectures import Heads
-from edgesweep.engine.model.layers import Stream
-from edgesweep.engine.model.values import difference
+from edgesweep.engine.network import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
+from edgesweep.engine.network.architectures import Heads
+from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.values import difference
 from edgesweep.engine.patches import Patch
 
 

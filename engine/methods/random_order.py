@@ -15,7 +15,7 @@ import torch
 
 from edgesweep.engine.graph import EdgeGraph
 from edgesweep.engine.methods.base import Attribution, Passes, Settings
-from edgesweep.engine.model import Model, PromptBatch
+from edgesweep.engine.network import Model, PromptBatch
 from edgesweep.engine.patches import Patch
 
 

@@ -19,12 +19,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from edgesweep.engine.graph import GraphSpec
 from edgesweep.engine.model import wired
-from edgesweep.engine.model.architectures import ARCHITECTURES
 from edgesweep.engine.model.cache import cached, file_digest, quiet
 from edgesweep.engine.model.errors import ChangedError, ModelError, one_line, refusing
 from edgesweep.engine.model.tiny import write_tiny_random
 from edgesweep.engine.model.tracr import content_key, convert, is_tracr
-from edgesweep.engine.model.transformer import Model, graph_spec
 from edgesweep.engine.model.weights import (
     LOCAL,
     check_weights,
@@ -32,6 +30,8 @@ from edgesweep.engine.model.weights import (
     load_all,
     open_weights,
 )
+from edgesweep.engine.network.architectures import ARCHITECTURES
+from edgesweep.engine.network.transformer import Model, graph_spec
 from edgesweep.tasks import vocabulary
 
 

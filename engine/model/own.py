@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgesweep.engine.graph.known import KnownCircuit
-from edgesweep.engine.model.plain import PlainForCausalLM
+from edgesweep.engine.network.plain import PlainForCausalLM
 from edgesweep.tasks import OWN_PROMPTS
 
 

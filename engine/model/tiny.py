@@ -17,9 +17,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from edgesweep.engine.model.architectures import ARCHITECTURES
-from edgesweep.engine.model.plain import PlainConfig
-from edgesweep.engine.model.transformer import Model
+from edgesweep.engine.network.architectures import ARCHITECTURES
+from edgesweep.engine.network.plain import PlainConfig
+from edgesweep.engine.network.transformer import Model
 from edgesweep.tasks import WORD_PATTERN, vocabulary
 
 _IDS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}

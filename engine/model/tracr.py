@@ -34,7 +34,7 @@ from torch import Tensor
 
 from edgesweep.engine.graph.known import KnownCircuit
 from edgesweep.engine.model.own import OwnPrompt, write_folder
-from edgesweep.engine.model.plain import PlainConfig, PlainForCausalLM
+from edgesweep.engine.network.plain import PlainConfig, PlainForCausalLM
 
 #: prompts of a program with more inputs than that are a sample
 MAX_PROMPTS = 512

@@ -17,9 +17,9 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from edgesweep.engine.model.architectures import ARCHITECTURES
 from edgesweep.engine.model.cache import file_digest, quiet
 from edgesweep.engine.model.errors import ModelError, refusing
+from edgesweep.engine.network.architectures import ARCHITECTURES
 
 #: for every reading of a folder: its code is not run, and no hub is asked about it
 LOCAL: Mapping[str, Any] = {"trust_remote_code": False, "local_files_only": True}

@@ -54,7 +54,7 @@ from torch import Tensor
 
 from edgesweep.engine.graph.known import KnownCircuit
 from edgesweep.engine.model.own import OwnPrompt, write_folder
-from edgesweep.engine.model.plain import PlainAttention, PlainConfig, PlainForCausalLM, PlainMLP
+from edgesweep.engine.network.plain import PlainAttention, PlainConfig, PlainForCausalLM, PlainMLP
 
 N_TOKENS = 17  # the first is the start of every prompt
 N_POSITIONS = 12

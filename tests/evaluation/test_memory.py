@@ -15,7 +15,8 @@ torch.set_num_threads(1)
 from edgesweep.engine.evaluation import evaluate_circuits
 from edgesweep.engine.memory import Footprint
 from edgesweep.engine.methods import METHODS, Settings
-from edgesweep.engine.model import PromptBatch, load_model, resolve_model
+from edgesweep.engine.model import load_model, resolve_model
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch
 from tests.tiny import prompts
 

@@ -7,7 +7,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
 from edgesweep.engine.metrics import FLAT_AT_CLEAN, METRICS, ORIENTATION, measure, oriented
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 from edgesweep.tasks import Prompt
 
 VOCAB = 12

@@ -11,8 +11,8 @@ from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.graph import prune
 from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.metrics import oriented
-from edgesweep.engine.model import PromptBatch
-from edgesweep.engine.model.values import stack_sources
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.values import stack_sources
 from edgesweep.engine.patches import ONE_RUN, PATCHES, PatchError, make_patch, resample_partners
 from tests.oracles.slow_model import SlowModel
 from tests.tiny import FAMILIES, assert_agree, model_and_batch, prompts

@@ -12,8 +12,8 @@ from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference, f
 from edgesweep.engine.graph import circuit_stats, prune, select
 from edgesweep.engine.measures import area_log, faithfulness_samples, roc, score_intervals
 from edgesweep.engine.metrics import METRICS, ORIENTATION, measure, oriented
-from edgesweep.engine.model import PromptBatch, RunValues
-from edgesweep.engine.model.values import stack_sources
+from edgesweep.engine.network import PromptBatch, RunValues
+from edgesweep.engine.network.values import stack_sources
 from edgesweep.engine.patches import Mean, make_patch, mean_groups, mean_partials, resample_partners
 from edgesweep.storage.fold import STATS, partial
 from edgesweep.tasks import Prompt, TaskError

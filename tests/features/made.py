@@ -5,19 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.setting import site_parents
-from edgesweep.engine.features.values import (
-    FeaturePatch,
-    NodeValues,
-    active_features,
-    make_feature_patch,
-    node_mean_partials,
-    run_nodes,
-)
-from edgesweep.engine.graph import ERROR, FeatureGraph
-from edgesweep.engine.model import Inputs, Model, PromptBatch
-from edgesweep.engine.model.dictionaries import (
+from edgesweep.engine.dictionaries.base import (
     Dictionary,
     Gated,
     Identity,
@@ -27,6 +15,18 @@ from edgesweep.engine.model.dictionaries import (
     Relu,
     TopK,
 )
+from edgesweep.engine.features.ablation.setting import site_parents
+from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.values import (
+    FeaturePatch,
+    NodeValues,
+    active_features,
+    make_feature_patch,
+    node_mean_partials,
+    run_nodes,
+)
+from edgesweep.engine.graph import ERROR, FeatureGraph
+from edgesweep.engine.network import Inputs, Model, PromptBatch
 from edgesweep.engine.patches import resample_partners
 from tests.oracles.slow_feature_ablation import Node, SlowFeatures
 from tests.tiny import model_and_batch, prompts

@@ -17,7 +17,7 @@ from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import attribute_nodes
 from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.methods.base import MethodError
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 from tests.features.made import CHAIN, KINDS, MIXED, feature_patch, random_dictionary
 from tests.oracles.slow_features import SlowAttribution
 from tests.tiny import FAMILIES, model_and_batch

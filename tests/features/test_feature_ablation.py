@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine.features.ablation import run_circuits
-from edgesweep.engine.features.prints import distinct
+from edgesweep.engine.features.ablation.edge_ablation import run_circuits
+from edgesweep.engine.features.ablation.prints import distinct
 from edgesweep.engine.graph import ERROR, FeatureGraph, node_circuit, prune
 from tests.features.made import (
     CHAIN,

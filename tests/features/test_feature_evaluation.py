@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from edgesweep.engine.evaluation import faithfulness
-from edgesweep.engine.features.evaluation import (
+from edgesweep.engine.features.ablation.evaluation import (
     FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine.features.ablation import run_circuits
-from edgesweep.engine.features.node_ablation import all_nodes, node_set, run_node_sets
+from edgesweep.engine.features.ablation.edge_ablation import run_circuits
+from edgesweep.engine.features.ablation.node_ablation import all_nodes, node_set, run_node_sets
 from edgesweep.engine.graph import node_circuit, touched_nodes
 from tests.features.made import CHAIN, KINDS, MIXED, case, oracle_node_logits, random_masks
 from tests.tiny import assert_agree

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from edgesweep.engine.dictionaries.base import Relu
 from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
 from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import attribute_nodes
 from edgesweep.engine.features.pullback import SegmentSlopes
 from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.model.dictionaries import Relu
 from tests.features.made import feature_patch
 from tests.features.test_edge_attribution import _compare, by_position
 from tests.oracles.slow_features import SlowAttribution

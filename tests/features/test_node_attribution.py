@@ -7,7 +7,7 @@ import torch
 from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.methods.base import MethodError
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 from tests.features.made import CHAIN, KINDS, MIXED
 from tests.features.test_edge_attribution import made, tolerance
 from tests.oracles.slow_features import SlowAttribution

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from edgesweep.engine.dictionaries.base import Identity
 from edgesweep.engine.features.attention import AttentionSlopes
 from edgesweep.engine.features.pullback import AtPositions, SegmentSlopes
 from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.model import PromptBatch
-from edgesweep.engine.model.dictionaries import Identity
 from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.network import PromptBatch
 from tests.features.made import CHAIN, MIXED
 from tests.tiny import FAMILIES, model_and_batch, prompts
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from edgesweep.engine.dictionaries.base import Identity
 from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.sites import SiteError
-from edgesweep.engine.model.dictionaries import Identity
 from tests.features.made import CHAIN, MIXED
 from tests.tiny import FAMILIES, model_and_batch
 

@@ -6,7 +6,7 @@ import torch
 
 from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.values import make_feature_patch, node_columns, node_mean_partials
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import PatchError, mean_groups
 from tests.features.made import KINDS, MIXED, feature_patch
 from tests.features.test_edge_attribution import made

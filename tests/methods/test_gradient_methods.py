@@ -10,8 +10,8 @@ from edgesweep.engine.methods import METHODS, MethodError, Settings
 from edgesweep.engine.methods.gradients import contract, empty_gradients
 from edgesweep.engine.methods.quadrature import RULES, points
 from edgesweep.engine.metrics import oriented
-from edgesweep.engine.model.layers import NoNorm
 from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.network.layers import NoNorm
 from edgesweep.engine.patches import Noise, make_patch
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
 from tests.tiny import FAMILIES, assert_agree, model_and_batch

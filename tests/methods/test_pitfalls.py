@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 from edgesweep.engine.methods import METHODS, MethodError, Settings
 from edgesweep.engine.methods.gradients import add_port_gradients, against_clean, empty_gradients
 from edgesweep.engine.methods.quadrature import RULES
-from edgesweep.engine.model import Model, PromptBatch
-from edgesweep.engine.model.plain import PlainConfig
+from edgesweep.engine.network import Model, PromptBatch
+from edgesweep.engine.network.plain import PlainConfig
 from edgesweep.engine.patches import make_patch
 from edgesweep.tasks import Prompt
 from tests.oracles.slow_gradients import Ends, patch_of

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from edgesweep.engine.model import Dictionary
+from edgesweep.engine.dictionaries import Dictionary
 
 WIDTH, FEATURES, K, LEVEL = 5, 9, 2, 0.4
 draw = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from edgesweep.engine.model import (
+from edgesweep.engine.dictionaries import (
     Dictionary,
     DictionaryError,
     Gated,

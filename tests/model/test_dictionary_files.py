@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine.model import (
+from edgesweep.engine.dictionaries import (
     DictionaryError,
     Linear,
     Relu,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine.model import DictionaryError, load_dictionary
+from edgesweep.engine.dictionaries import DictionaryError, load_dictionary
 from tests.model.dictionary_layouts import (
     FEATURES,
     GATED,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from edgesweep.engine.model import ModelError, list_models, load_model, resolve_model
-from edgesweep.engine.model.architectures import ARCHITECTURES
 from edgesweep.engine.model.tiny import tiny_config, tiny_model, word_tokenizer
+from edgesweep.engine.network.architectures import ARCHITECTURES
 from edgesweep.tasks import build_task, vocabulary
 
 

@@ -7,9 +7,9 @@ import torch
 from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.model import load_model, resolve_model
-from edgesweep.engine.model.plain import PlainConfig, PlainForCausalLM
 from edgesweep.engine.model.tiny import tiny_model
-from edgesweep.engine.model.tracing import traced_nodes
+from edgesweep.engine.network.plain import PlainConfig, PlainForCausalLM
+from edgesweep.engine.network.tracing import traced_nodes
 from edgesweep.engine.patches import make_patch
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, patch_values, slow_edges
 from tests.oracles.slow_model import SlowModel

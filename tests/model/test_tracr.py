@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.graph import EdgeGraph
 from edgesweep.engine.graph.known import known_circuit
-from edgesweep.engine.model import ModelError, PromptBatch, load_model, resolve_model
-from edgesweep.engine.model.plain import PlainConfig, PlainForCausalLM
+from edgesweep.engine.model import ModelError, load_model, resolve_model
 from edgesweep.engine.model.tracr import _MODULES
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.plain import PlainConfig, PlainForCausalLM
 from edgesweep.engine.patches import make_patch
 from edgesweep.tasks import build_task
 

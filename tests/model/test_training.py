@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from edgesweep.engine import training
-from edgesweep.engine.model import (
+from edgesweep.engine.dictionaries import (
     Dictionary,
     DictionaryError,
     Identity,
     Linear,
-    Model,
     Relu,
     TopK,
     load_dictionary,
     save_dictionary,
 )
 from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.network import Model
 from edgesweep.engine.training import Training, activations, fit_of, spliced_losses, train
 from tests.oracles import slow_splicing
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from edgesweep.engine.graph import EdgeGraph
-from edgesweep.engine.model import RunValues
-from edgesweep.engine.model.layers import NoNorm
 from edgesweep.engine.model.tiny import tiny_model
-from edgesweep.engine.model.tracing import traced_nodes
-from edgesweep.engine.model.values import stack_sources
+from edgesweep.engine.network import RunValues
+from edgesweep.engine.network.layers import NoNorm
+from edgesweep.engine.network.tracing import traced_nodes
+from edgesweep.engine.network.values import stack_sources
 from tests.oracles.slow_model import SlowModel
 from tests.tiny import FAMILIES, assert_agree, model_and_batch
 

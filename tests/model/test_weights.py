@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgesweep.engine.model import ChangedError, ModelError, load_model, resolve_model
-from edgesweep.engine.model.architectures import ARCHITECTURES
 from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.network.architectures import ARCHITECTURES
 
 MAP = "model.layers.1.mlp.up_proj.weight"
 

@@ -7,8 +7,9 @@ import torch
 from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.graph.known import known_circuit
 from edgesweep.engine.methods import METHODS, Settings
-from edgesweep.engine.model import PromptBatch, list_models, load_model, resolve_model
+from edgesweep.engine.model import list_models, load_model, resolve_model
 from edgesweep.engine.model.wired import N_PROMPTS, N_TOKENS, WIRED
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch
 from edgesweep.tasks import build_task
 

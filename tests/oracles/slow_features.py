@@ -13,7 +13,7 @@ from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.values import run_nodes
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.metrics import oriented
-from edgesweep.engine.model import PromptBatch
+from edgesweep.engine.network import PromptBatch
 
 #: (parent site, node, position); the error node is "err"
 Source = tuple[str, int | str, int]

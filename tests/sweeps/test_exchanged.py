@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
+from edgesweep.engine.dictionaries.base import Relu
+from edgesweep.engine.dictionaries.files import save_dictionary
 from edgesweep.engine.model import resolve_model
-from edgesweep.engine.model.dictionaries import Relu
-from edgesweep.engine.model.dictionary_files import save_dictionary
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.runtime import ExecutorError
 from edgesweep.sweeps.config import parse_config

@@ -10,22 +10,23 @@ import pytest
 import torch
 
 from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.engine.dictionaries.base import Identity, Relu, TopK
+from edgesweep.engine.dictionaries.files import load_dictionary
 from edgesweep.engine.evaluation import faithfulness
-from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
-from edgesweep.engine.features.ends import Ends, NodeNumbers
-from edgesweep.engine.features.evaluation import (
+from edgesweep.engine.features.ablation.evaluation import (
     FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,
 )
+from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
+from edgesweep.engine.features.ends import Ends, NodeNumbers
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.values import make_feature_patch, node_mean_partials
 from edgesweep.engine.graph import FeatureGraph, touched_nodes
 from edgesweep.engine.metrics import measure
-from edgesweep.engine.model import PromptBatch, load_model
-from edgesweep.engine.model.dictionaries import Identity, Relu, TopK
-from edgesweep.engine.model.dictionary_files import load_dictionary
+from edgesweep.engine.model import load_model
+from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.fold import AGGREGATIONS

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from edgesweep.engine.dictionaries.base import Identity, NoDictionary, Relu, TopK
+from edgesweep.engine.dictionaries.files import save_dictionary
 from edgesweep.engine.features.ends import NodeNumbers
 from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.model import load_model, resolve_model
-from edgesweep.engine.model.dictionaries import Identity, NoDictionary, Relu, TopK
-from edgesweep.engine.model.dictionary_files import save_dictionary
 from edgesweep.sweeps import featurework
 from edgesweep.sweeps.config import ConfigError, load_config, parse_config
 from edgesweep.sweeps.context import Context

@@ -13,7 +13,8 @@ from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.graph import induced_edges, prune
 from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.metrics import measure
-from edgesweep.engine.model import PromptBatch, load_model
+from edgesweep.engine.model import load_model
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array

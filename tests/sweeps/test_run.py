@@ -11,7 +11,8 @@ import pytest
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
 from edgesweep.engine.methods import METHODS, Settings
-from edgesweep.engine.model import PromptBatch, load_model
+from edgesweep.engine.model import load_model
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch, mean_partials
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array

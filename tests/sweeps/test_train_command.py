@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgesweep.engine.model import (
-    Linear,
-    Relu,
-    TopK,
-    load_dictionary,
-    load_model,
-    resolve_model,
-)
+from edgesweep.engine.dictionaries import Linear, Relu, TopK, load_dictionary
+from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.training import activations, fit_of, spliced_losses
 from edgesweep.sweeps import train

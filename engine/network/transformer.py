@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
-from edgesweep.engine.model.architectures import ARCHITECTURES, Heads, LayerRecorder, skeleton
-from edgesweep.engine.model.layers import Layer, Stream, norm_of
+from edgesweep.engine.network.architectures import ARCHITECTURES, Heads, LayerRecorder, skeleton
+from edgesweep.engine.network.layers import Layer, Stream, norm_of
 
 Logits = Float[Tensor, "inputs vocab"]
 
@@ -115,7 +115,7 @@ class Model:
     @cached_property
     def traced(self) -> Any:
         """The model under nnsight, for tracing by hand: `with model.traced.trace(tokens): …`."""
-        from edgesweep.engine.model.tracing import wrap
+        from edgesweep.engine.network.tracing import wrap
 
         return wrap(self.hf)
 

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgesweep.engine.model.dictionaries import (
+from edgesweep.engine.dictionaries.base import (
     Dictionary,
     DictionaryError,
     Gated,

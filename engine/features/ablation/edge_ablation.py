@@ -14,7 +14,7 @@ sites (Dhimoïla section 5.1 and footnote 6 for the definition of G's function, 
 4. The logits are a target like the others.
 
 Only differences from the patch are carried, equal streams are computed once, and those that equal
-the patch run's not at all (`engine.features.planning`). Rows pass through the network in
+the patch run's not at all (`planning`). Rows pass through the network in
 micro-batches of `micro_bytes`.
 
 Error modes: `node` as above. In `clean`, `patch` and `zero` the error terms of all sites are fixed
@@ -33,12 +33,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from edgesweep.engine.features.differences import Differences, add_kept, pack
-from edgesweep.engine.features.planning import Circuit, ErrorRequests, Masks, Requests, plan_site
-from edgesweep.engine.features.prints import Prints, distinct, value_prints
-from edgesweep.engine.features.reading import read_features
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.setting import (
+from edgesweep.engine.features.ablation.differences import Differences, add_kept, pack
+from edgesweep.engine.features.ablation.planning import (
+    Circuit,
+    ErrorRequests,
+    Masks,
+    Requests,
+    plan_site,
+)
+from edgesweep.engine.features.ablation.prints import Prints, distinct, value_prints
+from edgesweep.engine.features.ablation.reading import read_features
+from edgesweep.engine.features.ablation.setting import (
     MICRO_BYTES,
     base_of,
     check_mode,
@@ -46,11 +51,12 @@ from edgesweep.engine.features.setting import (
     is_patch_run,
     row_bytes,
 )
+from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.sites import LOGITS
 from edgesweep.engine.features.values import NodeValues
 from edgesweep.engine.graph import FeatureGraph, prune
-from edgesweep.engine.model import Inputs
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network import Inputs
+from edgesweep.engine.network.layers import Stream
 
 MaskRows = Bool[np.ndarray, "circuits edges"]
 #: circuit -> ε^G − ε_patch of a site
@@ -106,7 +112,7 @@ def run_circuits(
         inputs: the clean batch.
         clean, patch: node values of the clean run, and those of dropped edges.
         masks: kept edges of `graph`.
-        errors: one of `engine.features.setting.ERROR_MODES`.
+        errors: one of `setting.ERROR_MODES`.
         micro_bytes: what one micro-batch of rows may take.
 
     Raises:

@@ -17,7 +17,7 @@ on. `node_circuit` of a sparse graph is another thing: there a target sees those
 alone that the graph has an edge from.
 
 Rows are (circuit, input) pairs, in micro-batches of `micro_bytes`. Error modes are those of
-`engine.features.ablation`. Pinned by tests/features/test_feature_node_ablation.py.
+`engine.features.ablation.edge_ablation`. Pinned by tests/features/test_feature_node_ablation.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,13 +28,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from edgesweep.engine.features.ablation.setting import MICRO_BYTES, base_of, check_mode, row_bytes
 from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.setting import MICRO_BYTES, base_of, check_mode, row_bytes
 from edgesweep.engine.features.sites import LOGITS
 from edgesweep.engine.features.values import NodeValues
 from edgesweep.engine.graph import FeatureGraph
-from edgesweep.engine.model import Inputs
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network import Inputs
+from edgesweep.engine.network.layers import Stream
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def run_node_sets(
         inputs: the clean batch.
         clean, patch: node values of the clean run, and those of dropped nodes.
         node_sets: V_C of each circuit.
-        errors: one of `engine.features.setting.ERROR_MODES`; unless "node", no set's errors matter.
+        errors: one of `setting.ERROR_MODES`; unless "node", no set's errors matter.
 
     Raises:
         ValueError: an unknown error mode.

@@ -3,7 +3,7 @@
 1. A *mask* is what a target keeps in a circuit on an input: that of a feature which is attributed
    at some position of the input, or of the site's error node, on which features fall back at their
    other positions. Only targets that something reads are asked for.
-2. Masks with equal fingerprints (`engine.features.prints`) are one *row*, across targets and
+2. Masks with equal fingerprints (`prints`) are one *row*, across targets and
    circuits. Under patch values of one run a mask that keeps nothing which differs from the patch
    gives the patch value, and has no row.
 3. A *request* is a feature to be read off a row for a circuit, where its own positions are or
@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt64
 from scipy.sparse import csr_array
 
-from edgesweep.engine.features.differences import Differences
-from edgesweep.engine.features.prints import Prints, distinct, mask_prints, value_prints
+from edgesweep.engine.features.ablation.differences import Differences
+from edgesweep.engine.features.ablation.prints import Prints, distinct, mask_prints, value_prints
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.circuits import EdgeMask
 

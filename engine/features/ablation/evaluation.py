@@ -16,20 +16,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgesweep.engine.evaluation import ByMetric
-from edgesweep.engine.features.ablation import FeatureAblation, MaskRows, run_circuits
-from edgesweep.engine.features.node_ablation import (
+from edgesweep.engine.features.ablation.edge_ablation import FeatureAblation, MaskRows, run_circuits
+from edgesweep.engine.features.ablation.node_ablation import (
     KeptNodes,
     NodeSet,
     all_nodes,
     node_set,
     run_node_sets,
 )
+from edgesweep.engine.features.ablation.setting import MICRO_BYTES
 from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.setting import MICRO_BYTES
 from edgesweep.engine.features.values import FeaturePatch, NodeValues, run_nodes
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.metrics import measure
-from edgesweep.engine.model import Inputs, PromptBatch
+from edgesweep.engine.network import Inputs, PromptBatch
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def evaluate_feature_circuits(
 
     Args:
         masks: kept edges of `graph`, `[circuits, edges]`.
-        errors: one of `engine.features.setting.ERROR_MODES`.
+        errors: one of `setting.ERROR_MODES`.
     """
     done = run_circuits(
         given.features,

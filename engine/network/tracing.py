@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from nnsight import NNsight
 from torch import Tensor, nn
 
-from edgesweep.engine.model.architectures import ARCHITECTURES
+from edgesweep.engine.network.architectures import ARCHITECTURES
 
 
 def wrap(hf: nn.Module) -> Any:

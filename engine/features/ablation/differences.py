@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.prints import Prints
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.features.ablation.prints import Prints
+from edgesweep.engine.network.layers import Stream
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Differences:
         number: of these features in the dictionary.
         value: by how much; 0 where a position has fewer than the most.
         error: of the error term; None where it is the patch's or nothing reads it.
-        prints: of the nodes' values (see `engine.features.prints`), 0 where equal to the patch.
+        prints: of the nodes' values (see `prints`), 0 where equal to the patch.
     """
 
     node: Int[Tensor, "inputs positions packed"]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgesweep.engine.graph import GraphSpec
-from edgesweep.engine.model.architectures import Architecture, AttentionCore, Heads
+from edgesweep.engine.network.architectures import Architecture, AttentionCore, Heads
 
 Stream = Float[Tensor, "*rows d_model"]
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgesweep.engine.model.layers import Stream
-from edgesweep.engine.model.transformer import Model, Run
+from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.transformer import Model, Run
 
 HeadWrites = Float[Tensor, "heads inputs positions d_model"]
 

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.planning import Requests
-from edgesweep.engine.model.dictionaries import Dictionary
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.dictionaries.base import Dictionary
+from edgesweep.engine.features.ablation.planning import Requests
+from edgesweep.engine.network.layers import Stream
 
 MOST = 32
 

@@ -4,8 +4,8 @@ from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.sites import LOGITS
 from edgesweep.engine.features.values import NodeValues
 from edgesweep.engine.graph import FeatureGraph
-from edgesweep.engine.model import Model
-from edgesweep.engine.model.layers import Stream
+from edgesweep.engine.network import Model
+from edgesweep.engine.network.layers import Stream
 
 #: what an error term is in a run: a node, or fixed
 ERROR_MODES = ("node", "clean", "patch", "zero")

@@ -8,7 +8,7 @@
                       archive there
 
 A config.json or cfg.json beside the numbers is read with them; what both mean is said in
-`engine.model.dictionary_layouts`.
+`engine.dictionaries.layouts`.
 """
 
 import json
@@ -26,7 +26,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgesweep.engine.model.dictionaries import (
+from edgesweep.engine.dictionaries.base import (
     Dictionary,
     DictionaryError,
     Identity,
@@ -35,7 +35,7 @@ from edgesweep.engine.model.dictionaries import (
     Relu,
     TopK,
 )
-from edgesweep.engine.model.dictionary_layouts import Config, dictionary_of
+from edgesweep.engine.dictionaries.layouts import Config, dictionary_of
 
 ALLOWED = (
     "identity, none, an ae.pt or .safetensors file, a folder or ARCHIVE.zip/PATH that holds one, "

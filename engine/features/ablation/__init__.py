@@ -1,0 +1,1 @@
+"""Running circuits of features: edges dropped, or nodes; what came out, metric by metric."""
