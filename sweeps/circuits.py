@@ -23,7 +23,7 @@ from edgesweep.engine.graph import (
 )
 from edgesweep.engine.graph.circuits import EdgeMask
 from edgesweep.engine.patches import ONE_RUN
-from edgesweep.sweeps.cells import Condition
+from edgesweep.sweeps.plan.cells import Condition
 
 
 def evaluated_mask(

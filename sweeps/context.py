@@ -31,10 +31,10 @@ from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.blocks import read_block, read_file
 from edgesweep.storage.records import read_record
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.cells import Cell, DictionaryShard
-from edgesweep.sweeps.featuresets import FeatureSet, SiteDictionary
+from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
 from edgesweep.sweeps.graphs import feature_graph
-from edgesweep.sweeps.resolve import prompts_from_json
+from edgesweep.sweeps.plan.cells import Cell, DictionaryShard
+from edgesweep.sweeps.plan.resolve import prompts_from_json
 from edgesweep.tasks import Prompt
 
 T = TypeVar("T")

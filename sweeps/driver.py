@@ -23,13 +23,10 @@ from edgesweep.storage.atomic import remove_strays
 from edgesweep.storage.blocks import move_unsound
 from edgesweep.storage.readers import Committed
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.blockmodels import (
-    chain_shards,
-    fitted_circuit,
-    read_fitted,
-    write_block_masks,
-)
-from edgesweep.sweeps.cells import (
+from edgesweep.sweeps.ending import Page, end_run
+from edgesweep.sweeps.mending import mend_records
+from edgesweep.sweeps.notfinite import plain, told
+from edgesweep.sweeps.plan.cells import (
     STAGES,
     WAVES,
     AttributeShard,
@@ -44,15 +41,18 @@ from edgesweep.sweeps.cells import (
     ReferenceShard,
     Shard,
 )
-from edgesweep.sweeps.ending import Page, end_run
-from edgesweep.sweeps.mending import mend_records
-from edgesweep.sweeps.notfinite import plain, told
-from edgesweep.sweeps.plan import Plan
-from edgesweep.sweeps.points import ranking_of
+from edgesweep.sweeps.plan.plan import Plan
+from edgesweep.sweeps.plan.points import ranking_of
 from edgesweep.sweeps.prepare import prepare, write_candidates, write_masks
-from edgesweep.sweeps.probes import prepare_probes, truth_of
 from edgesweep.sweeps.progress import Progress
-from edgesweep.sweeps.tables import Tables
+from edgesweep.sweeps.stages.blockmodels import (
+    chain_shards,
+    fitted_circuit,
+    read_fitted,
+    write_block_masks,
+)
+from edgesweep.sweeps.stages.probes import prepare_probes, truth_of
+from edgesweep.sweeps.tables.tables import Tables
 
 BLOCK_STAGES = ("blocks", "block_evaluate")
 NAMES = {

@@ -17,9 +17,9 @@ from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import read_static
 from edgesweep.storage.readers import Committed
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.cells import Cell
-from edgesweep.sweeps.featuresets import FeatureSet
-from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.granularity.featuresets import FeatureSet
+from edgesweep.sweeps.plan.cells import Cell
+from edgesweep.sweeps.plan.plan import Plan
 
 
 def graph_of(run: RunDirectory, plan: Plan, cell: Cell) -> Graph:

@@ -15,19 +15,19 @@ from edgesweep.engine.blockmodel import HOW_TO_INSTALL, BlockOptions
 from edgesweep.engine.runtime import PoolOptions, Worker, make_executor
 from edgesweep.storage import CommitLog, OtherRunError, RunDirectory, StorageError
 from edgesweep.storage.atomic import check_disk
-from edgesweep.sweeps.blockmodels import graph_tool_is_here
-from edgesweep.sweeps.cells import MeanShard
-from edgesweep.sweeps.config import Config, ConfigError, apply_override, parse_config
+from edgesweep.sweeps.config.load import Config, ConfigError, apply_override, parse_config
 from edgesweep.sweeps.context import WorkerSettings
 from edgesweep.sweeps.driver import Driver, Outcome
 from edgesweep.sweeps.ending import Page
-from edgesweep.sweeps.machine import check_machine
 from edgesweep.sweeps.mending import other_versions
-from edgesweep.sweeps.plan import Plan, make_plan
+from edgesweep.sweeps.plan.cells import MeanShard
+from edgesweep.sweeps.plan.machine import check_machine
+from edgesweep.sweeps.plan.plan import Plan, make_plan
+from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.progress import Progress
-from edgesweep.sweeps.resolve import resolve
+from edgesweep.sweeps.stages.blockmodels import graph_tool_is_here
 from edgesweep.sweeps.stopping import Stopper
-from edgesweep.sweeps.work import make_worker
+from edgesweep.sweeps.worker import make_worker
 
 Factory = Callable[[WorkerSettings], Worker]
 #: addresses that name the cluster of this machine, whatever it is

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from edgesweep.storage.fold import AGGREGATIONS
 from edgesweep.storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
-from edgesweep.sweeps.cells import Cell, Condition, DictionaryShard
+from edgesweep.sweeps.plan.cells import Cell, Condition, DictionaryShard
 
 __all__ = ["AGGREGATES", "ATTRIBUTIONS", "EVALUATIONS", "MEANS"]
 

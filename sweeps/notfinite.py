@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from edgesweep.storage import CommitLog
-from edgesweep.sweeps.cells import ReferenceShard
-from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.plan.cells import ReferenceShard
+from edgesweep.sweeps.plan.plan import Plan
 
 
 def counted(values: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:

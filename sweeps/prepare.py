@@ -17,8 +17,9 @@ from edgesweep.storage.fold import AGGREGATIONS, STATS
 from edgesweep.storage.readers import Committed
 from edgesweep.storage.records import seal
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.canonical import digest
-from edgesweep.sweeps.cells import (
+from edgesweep.sweeps.graphs import graph_of, node_numbers, scores_of
+from edgesweep.sweeps.plan.canonical import digest
+from edgesweep.sweeps.plan.cells import (
     BootstrapShard,
     Cell,
     CircuitSpec,
@@ -26,10 +27,9 @@ from edgesweep.sweeps.cells import (
     ReduceShard,
     ReferenceShard,
 )
-from edgesweep.sweeps.graphs import graph_of, node_numbers, scores_of
-from edgesweep.sweeps.plan import Plan
-from edgesweep.sweeps.points import ranking_of
-from edgesweep.sweeps.resolve import Dataset, prompts_to_json
+from edgesweep.sweeps.plan.plan import Plan
+from edgesweep.sweeps.plan.points import ranking_of
+from edgesweep.sweeps.plan.resolve import Dataset, prompts_to_json
 
 
 def prepare(run: RunDirectory, plan: Plan) -> None:

@@ -22,7 +22,7 @@ from edgesweep.dashboards.sites import (
 )
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.features import ERROR
-from edgesweep.sweeps.config import load_config
+from edgesweep.sweeps.config.load import load_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.progress import Silence
 

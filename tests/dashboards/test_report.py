@@ -13,7 +13,7 @@ from edgesweep.dashboards.faults import LACKS, MOST_NAMED
 from edgesweep.dashboards.report import render, write_report
 from edgesweep.dashboards.text import leading, summary
 from edgesweep.storage import CommitLog, RunDirectory
-from edgesweep.sweeps.config import load_config
+from edgesweep.sweeps.config.load import load_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.progress import Silence
 from tests.dashboards.browsing import open_page

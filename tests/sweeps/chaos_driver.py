@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from edgesweep.engine.blockmodel import find_interpreter
-from edgesweep.sweeps import cli
-from edgesweep.sweeps.cells import Shard
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.context import WorkerSettings
 from edgesweep.sweeps.launch import start
-from edgesweep.sweeps.work import make_worker
+from edgesweep.sweeps.plan.cells import Shard
+from edgesweep.sweeps.worker import make_worker
 from tests.sweeps.helpers import BLOCKS, tiny
 
 SECONDS_A_SHARD = 0.2

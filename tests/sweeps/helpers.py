@@ -11,13 +11,13 @@ from typing import Any
 
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.readers import circuits, results
-from edgesweep.sweeps.cells import Shard
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.context import WorkerSettings
 from edgesweep.sweeps.driver import Outcome
 from edgesweep.sweeps.launch import drive, start
+from edgesweep.sweeps.plan.cells import Shard
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.work import make_worker
+from edgesweep.sweeps.worker import make_worker
 
 TINY: dict[str, Any] = {
     "name": "tiny",

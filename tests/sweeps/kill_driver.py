@@ -24,8 +24,8 @@ import torch
 
 import edgesweep.dashboards.report  # noqa: F401  (imported late by the command line)
 from edgesweep.engine.blockmodel import find_interpreter
-from edgesweep.sweeps import cli
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import start
 from tests.sweeps.helpers import BLOCKS, tiny
 

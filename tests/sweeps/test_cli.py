@@ -9,7 +9,7 @@ import pytest
 
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.readers import results
-from edgesweep.sweeps import cli
+from edgesweep.sweeps.command import cli
 
 
 def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
@@ -97,7 +97,7 @@ def test_a_dry_run_writes_nothing(monkeypatch, capsys, tmp_path):
 def test_the_smoke_preset_through_ray(tmp_path):
     """As CI runs it: a process of its own, the page at the end."""
     done = subprocess.run(
-        [sys.executable, "-m", "edgesweep.sweeps.cli", "run", "smoke"],
+        [sys.executable, "-m", "edgesweep.sweeps.command.cli", "run", "smoke"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,

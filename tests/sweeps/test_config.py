@@ -16,8 +16,9 @@ from edgesweep.engine.metrics import METRICS as ENGINE_METRICS
 from edgesweep.engine.model.tiny import write_tiny_random
 from edgesweep.engine.patches import PATCHES as ENGINE_PATCHES
 from edgesweep.storage.fold import AGGREGATIONS as FOLDED
-from edgesweep.sweeps import cli, sections
-from edgesweep.sweeps.config import ConfigError, load_config, parse_config, preset_names
+from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.config import schema as sections
+from edgesweep.sweeps.config.load import ConfigError, load_config, parse_config, preset_names
 from edgesweep.sweeps.layout import NO_MEMBERS
 from tests.sweeps.helpers import run_tiny, tiny
 
@@ -290,7 +291,7 @@ def test_the_config_knows_what_the_engine_knows():
 
 def test_help_and_refusals_load_neither_torch_nor_ray():
     code = (
-        "import sys, sweeps.cli; "
+        "import sys, edgesweep.sweeps.command.cli; "
         "heavy = {'torch', 'ray', 'transformers', 'zarr'} & set(sys.modules); "
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

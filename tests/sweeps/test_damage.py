@@ -23,8 +23,8 @@ from edgesweep.dashboards import report as page
 from edgesweep.dashboards.data import RunData, load_run
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.storage import StorageError
-from edgesweep.sweeps import cli
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import start
 from tests.sweeps.helpers import BLOCKS, contents, tiny
 

@@ -15,9 +15,9 @@ import pytest
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.atomic import TMP_PREFIX
 from edgesweep.storage.records import read_record, seal
-from edgesweep.sweeps import cli
 from edgesweep.sweeps import launch as launch_module
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
 from edgesweep.sweeps.progress import PlainProgress
 from tests.sweeps.helpers import DATA, Faulty, committed, contents, run_tiny, tiny

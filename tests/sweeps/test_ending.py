@@ -10,12 +10,13 @@ from edgesweep.dashboards.report import write_report
 from edgesweep.storage import CommitLog, Fenced, RunDirectory, StorageError
 from edgesweep.storage.manifest import MANIFEST, read_manifest
 from edgesweep.storage.readers import measures, results
-from edgesweep.sweeps import cli, ending
-from edgesweep.sweeps.cells import Shard
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps import ending
+from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.command.watching import run_status
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
+from edgesweep.sweeps.plan.cells import Shard
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.watching import run_status
 from tests.sweeps.helpers import Faulty, contents, flip_a_bit, run_tiny, tiny
 
 TABLES = (

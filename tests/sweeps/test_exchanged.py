@@ -10,7 +10,7 @@ from edgesweep.engine.dictionaries.files import save_dictionary
 from edgesweep.engine.model import resolve_model
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.runtime import ExecutorError
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.progress import Silence
 from tests.sweeps.helpers import committed, tiny

@@ -15,13 +15,13 @@ from edgesweep.storage import Busy, CommitLog, Fenced, RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.errors import storage_errors
 from edgesweep.storage.readers import results
-from edgesweep.sweeps import cli
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.command.watching import run_status
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.context import with_halving
 from edgesweep.sweeps.driver import Driver
 from edgesweep.sweeps.launch import drive, reopen, start, worker_settings
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.watching import run_status
 from tests.sweeps.helpers import (
     DATA,
     Faulty,

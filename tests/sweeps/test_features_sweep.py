@@ -31,11 +31,12 @@ from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.fold import AGGREGATIONS
 from edgesweep.storage.readers import aggregate, blocks, circuits, results
-from edgesweep.sweeps import featurework, layout
-from edgesweep.sweeps.cells import Condition, ReferenceShard
+from edgesweep.sweeps import layout
 from edgesweep.sweeps.circuits import evaluated_mask
+from edgesweep.sweeps.granularity import featurework
 from edgesweep.sweeps.graphs import graph_of
 from edgesweep.sweeps.launch import reopen
+from edgesweep.sweeps.plan.cells import Condition, ReferenceShard
 from tests.sweeps.helpers import (
     BLOCKS,
     DATA,

@@ -13,14 +13,14 @@ from edgesweep.engine.features.ends import NodeNumbers
 from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.model import load_model, resolve_model
-from edgesweep.sweeps import featurework
-from edgesweep.sweeps.config import ConfigError, load_config, parse_config
+from edgesweep.sweeps.config.load import ConfigError, load_config, parse_config
 from edgesweep.sweeps.context import Context
-from edgesweep.sweeps.featuresets import FeatureSet, feature_set
+from edgesweep.sweeps.granularity import featurework
+from edgesweep.sweeps.granularity.featuresets import FeatureSet, feature_set
 from edgesweep.sweeps.launch import start, worker_settings
-from edgesweep.sweeps.plan import make_plan
+from edgesweep.sweeps.plan.plan import make_plan
+from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.prepare import prepare
-from edgesweep.sweeps.resolve import resolve
 from tests.sweeps.helpers import run_tiny, tiny
 from tests.sweeps.test_run import write_own_task
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgesweep.sweeps.watching import run_status
+from edgesweep.sweeps.command.watching import run_status
 from tests.sweeps.helpers import DATA, committed, contents
 
 TABLES = ("measures", "roc", "overlap", "minimality", "interpolation", "known")

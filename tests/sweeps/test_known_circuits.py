@@ -7,7 +7,7 @@ import pytest
 
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.readers import known, measures, roc
-from edgesweep.sweeps.config import ConfigError, parse_config
+from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.launch import start
 from tests.sweeps.helpers import run_tiny, tiny
 

@@ -22,13 +22,13 @@ from edgesweep.storage.readers import aggregate, results
 from edgesweep.storage.readers import measures as read_measures
 from edgesweep.storage.readers import minimality as read_minimality
 from edgesweep.storage.readers import overlap as read_overlap
-from edgesweep.sweeps.cells import AttributeShard
-from edgesweep.sweeps.config import ConfigError, parse_config
+from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.launch import reopen, start
-from edgesweep.sweeps.plan import make_plan
+from edgesweep.sweeps.plan.cells import AttributeShard
+from edgesweep.sweeps.plan.plan import make_plan
+from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.prepare import read_candidates, read_mask
-from edgesweep.sweeps.resolve import resolve
-from edgesweep.sweeps.work import make_worker
+from edgesweep.sweeps.worker import make_worker
 from tests.sweeps.helpers import DATA, FailsStages, Faulty, contents, run_tiny, tiny
 
 DERIVED = (

@@ -9,10 +9,10 @@ from edgesweep.storage import RunDirectory
 from edgesweep.storage.blocks import is_sound, read_file
 from edgesweep.storage.errors import StorageError
 from edgesweep.storage.records import seal
-from edgesweep.sweeps.blockmodels import graph_tool_is_here
-from edgesweep.sweeps.config import ConfigError, parse_config
+from edgesweep.sweeps.config.load import ConfigError, parse_config
+from edgesweep.sweeps.config.plainyaml import MAX_VALUES, PlainYamlError, read_plain
 from edgesweep.sweeps.launch import reopen, start
-from edgesweep.sweeps.plainyaml import MAX_VALUES, PlainYamlError, read_plain
+from edgesweep.sweeps.stages.blockmodels import graph_tool_is_here
 from tests.sweeps.helpers import BLOCKS, tiny
 from tests.sweeps.test_config import refused
 

@@ -13,7 +13,7 @@ from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.model.tiny import write_tiny_random
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.readers import measures, results
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.notfinite import plain
 from edgesweep.sweeps.progress import PlainProgress

@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 from edgesweep.engine.measures import jaccard_by_chance
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.readers import aggregate, overlap, results
-from edgesweep.sweeps.config import ConfigError, parse_config
-from edgesweep.sweeps.plan import make_plan
-from edgesweep.sweeps.resolve import resolve
+from edgesweep.sweeps.config.load import ConfigError, parse_config
+from edgesweep.sweeps.plan.plan import make_plan
+from edgesweep.sweeps.plan.resolve import resolve
 from tests.sweeps.helpers import run_tiny, tiny
 
 SIZES = [5, 40]

@@ -3,12 +3,12 @@
 import pytest
 
 from edgesweep.engine.graph import EdgeGraph
-from edgesweep.sweeps.canonical import canonical, digest, slug
-from edgesweep.sweeps.cells import AttributeShard, EvaluateShard, ReduceShard
-from edgesweep.sweeps.config import load_config, parse_config
-from edgesweep.sweeps.estimates import describe, estimate
-from edgesweep.sweeps.plan import Plan, make_plan
-from edgesweep.sweeps.resolve import resolve
+from edgesweep.sweeps.config.load import load_config, parse_config
+from edgesweep.sweeps.plan.canonical import canonical, digest, slug
+from edgesweep.sweeps.plan.cells import AttributeShard, EvaluateShard, ReduceShard
+from edgesweep.sweeps.plan.estimates import describe, estimate
+from edgesweep.sweeps.plan.plan import Plan, make_plan
+from edgesweep.sweeps.plan.resolve import resolve
 from tests.sweeps.helpers import BLOCKS, tiny
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.storage import RunDirectory
-from edgesweep.sweeps.watching import run_status
+from edgesweep.sweeps.command.watching import run_status
 from tests.sweeps.helpers import BLOCKS, DATA, contents, run_tiny, tiny
 
 PATIENCE_S = 240.0

@@ -18,18 +18,18 @@ from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.readers import blocks, circuits, evaluation, results, scores
 from edgesweep.storage.tables import RESULTS_KEY
-from edgesweep.sweeps import cli
 from edgesweep.sweeps import driver as driver_module
 from edgesweep.sweeps import launch as launch_module
-from edgesweep.sweeps.cells import STAGES
 from edgesweep.sweeps.circuits import evaluated_mask
-from edgesweep.sweeps.config import ConfigError, parse_config
+from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.command.watching import run_status
+from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
+from edgesweep.sweeps.plan.cells import STAGES
 from edgesweep.sweeps.prepare import read_mask
 from edgesweep.sweeps.progress import PlainProgress, Silence
 from edgesweep.sweeps.stopping import Stopper
-from edgesweep.sweeps.watching import run_status
-from edgesweep.sweeps.work import make_worker
+from edgesweep.sweeps.worker import make_worker
 from tests.sweeps.helpers import (
     BLOCKS,
     DATA,
@@ -326,8 +326,8 @@ def test_the_model_s_own_skill_is_said(tmp_path, capsys):
 
 
 def test_workers_do_shards_of_every_kind(calm):
-    from edgesweep.sweeps.cells import Shard
-    from edgesweep.sweeps.work import DOERS
+    from edgesweep.sweeps.plan.cells import Shard
+    from edgesweep.sweeps.worker import DOERS
 
     assert set(DOERS) == set(Shard.__args__)  # type: ignore[attr-defined]
-    assert make_worker.__module__ == "edgesweep.sweeps.work"
+    assert make_worker.__module__ == "edgesweep.sweeps.worker"

@@ -7,12 +7,12 @@ import pytest
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.readers import aggregate, results
-from edgesweep.sweeps.cells import AttributeShard
-from edgesweep.sweeps.config import parse_config
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
-from edgesweep.sweeps.plan import Plan, make_plan, rows_a_shard
+from edgesweep.sweeps.plan.cells import AttributeShard
+from edgesweep.sweeps.plan.plan import Plan, make_plan, rows_a_shard
+from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.resolve import resolve
 from edgesweep.sweeps.stopping import Stopper
 from tests.sweeps.helpers import DATA, Faulty, contents, run_tiny, tiny
 

@@ -11,7 +11,7 @@ from edgesweep.engine.dictionaries import Linear, Relu, TopK, load_dictionary
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.training import activations, fit_of, spliced_losses
-from edgesweep.sweeps import train
+from edgesweep.sweeps.command import train
 from edgesweep.sweeps.progress import Silence
 from tests.sweeps.test_cli import command
 

@@ -23,10 +23,10 @@ from edgesweep.engine.graph.known import KnownCircuit, known_circuit
 from edgesweep.engine.methods import METHODS
 from edgesweep.storage.readers import Committed
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.cells import Cell, Condition
-from edgesweep.sweeps.plan import Plan
-from edgesweep.sweeps.points import settings_of
-from edgesweep.sweeps.rankings import Ranking, families, rankings_of
+from edgesweep.sweeps.plan.cells import Cell, Condition
+from edgesweep.sweeps.plan.plan import Plan
+from edgesweep.sweeps.plan.points import settings_of
+from edgesweep.sweeps.tables.rankings import Ranking, families, rankings_of
 
 Row = dict[str, Any]
 #: faithfulness levels whose smallest circuits are noted

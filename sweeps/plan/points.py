@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgesweep.engine.methods import METHODS, MethodError, Settings
-from edgesweep.sweeps.cells import Cell
-from edgesweep.sweeps.resolve import Dataset, Resolved
+from edgesweep.sweeps.plan.cells import Cell
+from edgesweep.sweeps.plan.resolve import Dataset, Resolved
 
 
 def cells_of(resolved: Resolved) -> tuple[Cell, ...]:

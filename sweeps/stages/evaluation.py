@@ -21,10 +21,10 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.storage.atomic import to_json
 from edgesweep.storage.blocks import write_block, write_file
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.cells import BlockShard, Condition, EvaluateShard, ReferenceShard, Rows
 from edgesweep.sweeps.circuits import evaluated_mask, simple_graph
 from edgesweep.sweeps.context import Context, with_halving
 from edgesweep.sweeps.notfinite import counted
+from edgesweep.sweeps.plan.cells import BlockShard, Condition, EvaluateShard, ReferenceShard, Rows
 from edgesweep.sweeps.prepare import read_mask
 
 Writes = list[dict[str, Any]]

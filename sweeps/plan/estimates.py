@@ -14,7 +14,13 @@ from edgesweep.engine.memory import PROCESS_BYTES, VARIANT_METHODS, Footprint
 from edgesweep.engine.methods import METHODS
 from edgesweep.storage.fold import AGGREGATIONS, STATS
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.cells import (
+from edgesweep.sweeps.granularity.feature_cost import (
+    feature_bytes,
+    feature_passes,
+    training_flop,
+    training_passes,
+)
+from edgesweep.sweeps.plan.cells import (
     AttributeShard,
     Cell,
     DictionaryShard,
@@ -25,15 +31,9 @@ from edgesweep.sweeps.cells import (
     Rows,
     Shard,
 )
-from edgesweep.sweeps.feature_estimates import (
-    feature_bytes,
-    feature_passes,
-    training_flop,
-    training_passes,
-)
-from edgesweep.sweeps.plan import Plan
-from edgesweep.sweeps.points import settings_of
-from edgesweep.sweeps.resolve import Dataset
+from edgesweep.sweeps.plan.plan import Plan
+from edgesweep.sweeps.plan.points import settings_of
+from edgesweep.sweeps.plan.resolve import Dataset
 
 RECORD_BYTES = 1500
 #: one edge of a list, compressed

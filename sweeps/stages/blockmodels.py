@@ -18,11 +18,11 @@ from edgesweep.engine.blockmodel import (
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.blocks import read_file
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps.cells import BlockShard, Cell, Condition
 from edgesweep.sweeps.circuits import LabelledBlocks, evaluated_mask, simple_graph
-from edgesweep.sweeps.config import ConfigError
+from edgesweep.sweeps.config.load import ConfigError
 from edgesweep.sweeps.graphs import graph_of, scores_of
-from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.plan.cells import BlockShard, Cell, Condition
+from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.prepare import Circuit, circuits_of, make_block_arrays, write_mask
 
 

@@ -25,9 +25,9 @@ from edgesweep.storage import fold
 from edgesweep.storage.blocks import read_block, write_block, write_file
 from edgesweep.storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.cells import AttributeShard, Cell, DictionaryShard, ReduceShard
+from edgesweep.sweeps.config.schema import Trained
 from edgesweep.sweeps.context import Context, with_halving
-from edgesweep.sweeps.sections import Trained
+from edgesweep.sweeps.plan.cells import AttributeShard, Cell, DictionaryShard, ReduceShard
 from edgesweep.tasks import Prompt, TaskError, build_task
 
 Writes = list[dict[str, Any]]

@@ -42,16 +42,23 @@ from edgesweep.storage.tables import (
     table_of,
 )
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.analysis import Analysis
-from edgesweep.sweeps.blockmodels import Fitted, read_fitted
-from edgesweep.sweeps.cells import Cell, Condition, EvaluateShard, ProbeShard, ReferenceShard, Rows
 from edgesweep.sweeps.circuits import evaluated_mask
 from edgesweep.sweeps.graphs import graph_of, stats_of
-from edgesweep.sweeps.overlap import Overlap
-from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.plan.cells import (
+    Cell,
+    Condition,
+    EvaluateShard,
+    ProbeShard,
+    ReferenceShard,
+    Rows,
+)
+from edgesweep.sweeps.plan.plan import Plan
+from edgesweep.sweeps.plan.resolve import Dataset
 from edgesweep.sweeps.prepare import Circuit, circuits_of, read_mask
-from edgesweep.sweeps.probes import interpolation_rows, minimality_rows
-from edgesweep.sweeps.resolve import Dataset
+from edgesweep.sweeps.stages.blockmodels import Fitted, read_fitted
+from edgesweep.sweeps.stages.probes import interpolation_rows, minimality_rows
+from edgesweep.sweeps.tables.analysis import Analysis
+from edgesweep.sweeps.tables.overlap import Overlap
 
 Row = dict[str, Any]
 #: rows, columns, and what the rows are sorted by

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from edgesweep.storage.blocks import make_receipt
-from edgesweep.sweeps.attribution import run_attribute, run_bootstrap, run_mean, run_reduce
-from edgesweep.sweeps.cells import (
+from edgesweep.sweeps.context import Context, WorkerSettings
+from edgesweep.sweeps.granularity.featurework import train_dictionary
+from edgesweep.sweeps.notfinite import plain
+from edgesweep.sweeps.plan.cells import (
     AttributeShard,
     BlockShard,
     BootstrapShard,
@@ -22,11 +24,9 @@ from edgesweep.sweeps.cells import (
     ReferenceShard,
     Shard,
 )
-from edgesweep.sweeps.context import Context, WorkerSettings
-from edgesweep.sweeps.evaluation import run_blocks, run_evaluate, run_reference
-from edgesweep.sweeps.featurework import train_dictionary
-from edgesweep.sweeps.notfinite import plain
-from edgesweep.sweeps.probes import run_probe
+from edgesweep.sweeps.stages.attribution import run_attribute, run_bootstrap, run_mean, run_reduce
+from edgesweep.sweeps.stages.evaluation import run_blocks, run_evaluate, run_reference
+from edgesweep.sweeps.stages.probes import run_probe
 
 DOERS: dict[type, Callable[[Context, Any], tuple[list[dict[str, Any]], dict[str, Any]]]] = {
     DictionaryShard: train_dictionary,

@@ -11,9 +11,9 @@ import numpy as np
 
 from edgesweep.engine.graph import select
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps.cells import Cell
 from edgesweep.sweeps.graphs import scores_of
-from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.plan.cells import Cell
+from edgesweep.sweeps.plan.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from edgesweep.engine.features.sites import LOGITS, SiteError, chosen_sites, par
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.features import ERROR
 from edgesweep.engine.model import ModelSource
-from edgesweep.sweeps.canonical import digest
-from edgesweep.sweeps.config import Config, ConfigError
-from edgesweep.sweeps.sections import FEATURE_METHODS, Trained
+from edgesweep.sweeps.config.load import Config, ConfigError
+from edgesweep.sweeps.config.schema import FEATURE_METHODS, Trained
+from edgesweep.sweeps.plan.canonical import digest
 
 
 @dataclass(frozen=True)

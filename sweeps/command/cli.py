@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from edgesweep.sweeps.config import ConfigError, load_config
+from edgesweep.sweeps.config.load import ConfigError, load_config
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
@@ -105,9 +105,9 @@ def run(
     """Run a config, or resume it if its directory holds it already."""
     loaded = load_config(config, overrides or [])
     if dry_run:
-        from edgesweep.sweeps.estimates import describe
-        from edgesweep.sweeps.plan import make_plan
-        from edgesweep.sweeps.resolve import resolve
+        from edgesweep.sweeps.plan.estimates import describe
+        from edgesweep.sweeps.plan.plan import make_plan
+        from edgesweep.sweeps.plan.resolve import resolve
 
         print(describe(make_plan(resolve(loaded))))
         return
@@ -168,7 +168,7 @@ def drive_and_tell(
     from edgesweep.storage import Refused, StorageError
     from edgesweep.sweeps.launch import drive
     from edgesweep.sweeps.progress import make_progress
-    from edgesweep.sweeps.work import make_worker
+    from edgesweep.sweeps.worker import make_worker
 
     progress = make_progress()
     path = launch.run.path
@@ -208,7 +208,7 @@ def status(
     run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
     """How far a run is."""
-    from edgesweep.sweeps.watching import run_status
+    from edgesweep.sweeps.command.watching import run_status
 
     found = run_status(run_dir)
     if as_json:
@@ -268,8 +268,8 @@ def dictionary(
     """Train a dictionary on the activations of a site, and say how well it does."""
     from edgesweep.engine.training import Training
     from edgesweep.storage import StorageError
+    from edgesweep.sweeps.command.train import Request, told, train_dictionary
     from edgesweep.sweeps.progress import make_progress
-    from edgesweep.sweeps.train import Request, told, train_dictionary
 
     how = Training(kind, features, k, l1, steps, batch, lr, seed)
     request = Request(model, site, how, (tasks,), text, prompts, out)
@@ -283,7 +283,7 @@ def dictionary(
 @app.command()
 def doctor() -> None:
     """What this machine has, and what each missing thing disables."""
-    from edgesweep.sweeps.doctor import examine
+    from edgesweep.sweeps.command.doctor import examine
 
     for line in examine():
         print(line)
@@ -295,7 +295,7 @@ def list_(
     model: Annotated[str | None, typer.Option(help="Whose cost `list methods` shows.")] = None,
 ) -> None:
     """List models, tasks, methods or presets."""
-    from edgesweep.sweeps.listing import LISTINGS, methods
+    from edgesweep.sweeps.command.listing import LISTINGS, methods
 
     lines = methods(model) if model and kind is Kind.methods else LISTINGS[kind.value]()
     print("\n".join(lines))

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError, field_validator
 
-from edgesweep.sweeps.fields import Name, did_you_mean
-from edgesweep.sweeps.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
-from edgesweep.sweeps.sections import (
+from edgesweep.sweeps.config.fields import Name, did_you_mean
+from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
+from edgesweep.sweeps.config.schema import (
     Blocks,
     Data,
     Evaluate,

@@ -21,10 +21,10 @@ from edgesweep.engine.patches import MeanPartial, Patch, mean_groups, mean_parti
 from edgesweep.storage import fold
 from edgesweep.storage.blocks import read_block, write_block
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
 from edgesweep.sweeps.context import Context, with_halving
-from edgesweep.sweeps.featurework import lists_of_edges, reduce_lists, scores_of_nodes
-from edgesweep.sweeps.points import settings_of
+from edgesweep.sweeps.granularity.featurework import lists_of_edges, reduce_lists, scores_of_nodes
+from edgesweep.sweeps.plan.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
+from edgesweep.sweeps.plan.points import settings_of
 from edgesweep.sweeps.prepare import read_candidates
 from edgesweep.tasks import Prompt
 

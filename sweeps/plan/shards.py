@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from edgesweep.engine.blockmodel import chain_seeds
-from edgesweep.sweeps.canonical import digest
-from edgesweep.sweeps.cells import (
+from edgesweep.sweeps.plan.canonical import digest
+from edgesweep.sweeps.plan.cells import (
     AttributeShard,
     BlockShard,
     BootstrapShard,
@@ -21,10 +21,10 @@ from edgesweep.sweeps.cells import (
     ReferenceShard,
     Shard,
 )
-from edgesweep.sweeps.resolve import Dataset
+from edgesweep.sweeps.plan.resolve import Dataset
 
 if TYPE_CHECKING:
-    from edgesweep.sweeps.plan import Plan
+    from edgesweep.sweeps.plan.plan import Plan
 
 
 def shards_of(plan: Plan) -> Iterator[Shard]:

@@ -29,10 +29,10 @@ import numpy as np
 from edgesweep.engine import measures
 from edgesweep.engine.graph import select
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps.cells import Cell
 from edgesweep.sweeps.graphs import scores_of
-from edgesweep.sweeps.plan import Plan
-from edgesweep.sweeps.rankings import ranked
+from edgesweep.sweeps.plan.cells import Cell
+from edgesweep.sweeps.plan.plan import Plan
+from edgesweep.sweeps.tables.rankings import ranked
 
 Row = dict[str, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from edgesweep.engine.features.ablation.setting import MICRO_BYTES
 from edgesweep.engine.methods import METHODS
-from edgesweep.sweeps.cells import AttributeShard, Cell, DictionaryShard
-from edgesweep.sweeps.featuresets import FeatureSet, SiteDictionary
-from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
+from edgesweep.sweeps.plan.cells import AttributeShard, Cell, DictionaryShard
+from edgesweep.sweeps.plan.plan import Plan
 
 #: features active at a position, where the dictionary does not say (Marks et al. 2024)
 ACTIVE = 50

@@ -28,10 +28,10 @@ from edgesweep.storage.arrays import create_array, read_static, write_static
 from edgesweep.storage.blocks import write_block
 from edgesweep.storage.readers import Committed
 from edgesweep.sweeps import layout
-from edgesweep.sweeps.cells import Cell, Condition, ProbeShard
 from edgesweep.sweeps.circuits import evaluated_mask
 from edgesweep.sweeps.context import Context, with_halving
-from edgesweep.sweeps.plan import Plan
+from edgesweep.sweeps.plan.cells import Cell, Condition, ProbeShard
+from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.prepare import Circuit, circuits_of
 
 Writes = list[dict[str, Any]]

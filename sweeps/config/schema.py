@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgesweep.sweeps.fields import (
+from edgesweep.sweeps.config.fields import (
     AXIS,
     OPTIONAL_AXIS,
     NotNegative,

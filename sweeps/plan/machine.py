@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from edgesweep.sweeps.config import Config, ConfigError
+from edgesweep.sweeps.config.load import Config, ConfigError
 
 
 def check_machine(config: Config) -> None:

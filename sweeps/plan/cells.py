@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgesweep.sweeps.canonical import digest, number, slug
+from edgesweep.sweeps.plan.canonical import digest, number, slug
 
 
 @dataclass(frozen=True)

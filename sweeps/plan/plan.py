@@ -14,13 +14,13 @@ from functools import cached_property
 from typing import Any
 
 from edgesweep.engine.methods import METHODS
-from edgesweep.sweeps.canonical import digest
-from edgesweep.sweeps.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
-from edgesweep.sweeps.config import Config
-from edgesweep.sweeps.featuresets import FeatureSet
-from edgesweep.sweeps.points import cells_of
-from edgesweep.sweeps.resolve import Dataset, Resolved, ResolvedModel
-from edgesweep.sweeps.shards import shards_of
+from edgesweep.sweeps.config.load import Config
+from edgesweep.sweeps.granularity.featuresets import FeatureSet
+from edgesweep.sweeps.plan.canonical import digest
+from edgesweep.sweeps.plan.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
+from edgesweep.sweeps.plan.points import cells_of
+from edgesweep.sweeps.plan.resolve import Dataset, Resolved, ResolvedModel
+from edgesweep.sweeps.plan.shards import shards_of
 
 #: raised when the meaning of a stored number changes
 SCHEMA_VERSION = 2

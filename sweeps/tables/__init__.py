@@ -1,0 +1,1 @@
+"""What is told of a run: rows from what is committed."""
