@@ -1,7 +1,7 @@
 """Where each number lies in a run directory. The one place that spells these names.
 
 attributions.zarr/<cell>/{scores [input, edge], residual, metric_clean, metric_baseline [input]}
-attributions.zarr/<cell>/graph/{edge_source, edge_target, ends [pair of a target and a node of it]}
+attributions.zarr/<cell>/graph/: see `storage.graphs`
     of a cell over features instead of scores: listed/{source, target, weight, raw} [block of
     positions x input, place], listed/{count, dropped, dropped_abs, residual} [block x input]
 aggregates.zarr/<cell>/edges [edge, end]: of such a cell, the edges that its statistics are of
@@ -58,10 +58,6 @@ def scores(cell: Cell) -> str:
 
 def per_input(cell: Cell, name: str) -> str:
     return f"{cell.key}/{name}"
-
-
-def graph(cell: Cell, name: str) -> str:
-    return f"{cell.key}/graph/{name}"
 
 
 def partials(cell: Cell) -> str:

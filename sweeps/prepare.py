@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesweep.engine.graph import Graph, induced_edges, select
+from edgesweep.engine.graph import induced_edges, select
 from edgesweep.engine.patches import mean_groups
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import create_array, make_store, read_static, write_static
 from edgesweep.storage.atomic import replace
 from edgesweep.storage.fold import AGGREGATIONS, STATS
+from edgesweep.storage.graphs import write_graph
 from edgesweep.storage.readers import Committed
 from edgesweep.storage.records import seal
 from edgesweep.sweeps import layout
@@ -43,7 +44,7 @@ def prepare(run: RunDirectory, plan: Plan) -> None:
             _make_mean_arrays(run, plan, dataset)
     for cell in plan.cells:
         if not cell.features:
-            write_graph(run, cell, plan.model(cell).graph)
+            write_graph(run, cell.key, plan.model(cell).graph)
         _make_score_arrays(run, plan, cell)
         _make_folded_arrays(run, plan, cell)
         _make_value_arrays(run, plan, cell)
@@ -56,17 +57,6 @@ def _write_prompts(run: RunDirectory, dataset: Dataset) -> None:
     data = seal({split: prompts_to_json(prompts) for split, prompts in splits.items()})
     if not path.exists() or path.read_bytes() != data:
         replace(path, data)
-
-
-def write_graph(run: RunDirectory, cell: Cell, graph: Graph) -> None:
-    """Names and ends of a cell's nodes and edges."""
-    tables = {
-        "edge_source": (graph.edge_source, {"names": list(graph.sources)}),
-        "edge_target": (graph.edge_target, {"names": list(graph.targets)}),
-        "ends": (graph.ends.pairs, {"nodes": list(graph.nodes)}),
-    }
-    for name, (values, attributes) in tables.items():
-        write_static(run.attributions, layout.graph(cell, name), values, attributes)
 
 
 def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
@@ -233,7 +223,7 @@ def write_masks(committed: Committed, plan: Plan, cell: Cell) -> None:
     if cell.features:
         if plan.is_nodes(cell):
             _write_nodes(committed, plan, cell)
-        write_graph(run, cell, graph_of(run, plan, cell))
+        write_graph(run, cell.key, graph_of(run, plan, cell))
     for circuit in circuits_of(committed, plan, cell):
         write_mask(run, circuit.key, "all", circuit.mask)
 

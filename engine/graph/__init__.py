@@ -1,6 +1,6 @@
 """Nodes, edges, their one order, and circuits as masks over the edges."""
 
-from edgesweep.engine.graph.base import Block, Ends, Graph
+from edgesweep.engine.graph.base import Block, Ends, Graph, NodeTable
 from edgesweep.engine.graph.circuits import (
     SELECTIONS,
     CircuitStats,
@@ -28,6 +28,7 @@ __all__ = [
     "FeatureGraph",
     "Graph",
     "GraphSpec",
+    "NodeTable",
     "PortBlock",
     "SiteBlock",
     "circuit_stats",

@@ -6,7 +6,7 @@ and for each target by source in forward order; `blocks` are runs of targets tha
 once, so the edges of a block are one slice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -76,6 +76,32 @@ class Ends:
         return found
 
 
+@dataclass(frozen=True)
+class NodeTable:
+    """What nodes or targets are, one row each in their order, so that nobody reads it off names.
+
+    Attributes:
+        site: where it is, `embed`, `attn3`, `mlp3`, `resid3`, `logits`.
+        kind: `embed`, `head`, `mlp`, `feature`, `error` or `logits`.
+        layer: place in the network, -1 for `embed`: the layer of a head or an MLP; over features
+            the place of the site among the sites. The logits come last.
+        number: of the head or feature, of a key-value port the kv head; -1 where there is none.
+        port: of a target that is an input of attention `q`, `k` or `v`; else "".
+    """
+
+    site: tuple[str, ...]
+    kind: tuple[str, ...]
+    layer: Int[np.ndarray, " rows"]
+    number: Int[np.ndarray, " rows"]
+    port: tuple[str, ...]
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[tuple[str, str, int, int, str]]) -> "NodeTable":
+        """From (site, kind, layer, number, port) of each."""
+        site, kind, layer, number, port = zip(*rows, strict=True)
+        return cls(site, kind, np.array(layer), np.array(number), port)
+
+
 class Graph(Protocol):
     """Nodes and edges in their fixed order.
 
@@ -93,6 +119,7 @@ class Graph(Protocol):
         ends: the nodes that a target belongs to.
         reach: the nodes whose value an edge into a target can change: `ends`, and those that
             depend on the target otherwise.
+        node_table, target_table: what each of `nodes` and of `targets` is.
     """
 
     @property
@@ -119,6 +146,10 @@ class Graph(Protocol):
     def ends(self) -> Ends: ...
     @property
     def reach(self) -> Ends: ...
+    @property
+    def node_table(self) -> NodeTable: ...
+    @property
+    def target_table(self) -> NodeTable: ...
 
     def edge_name(self, edge: int) -> str:
         """The edge as people write it: `a0.h3->a3.h5.q`, `embed/f7->resid3/err`."""

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int
 
-from edgesweep.engine.graph.base import Ends
+from edgesweep.engine.graph.base import Ends, NodeTable
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,17 @@ class EdgeGraph:
                 table[rows, heads : heads + self.spec.n_heads] = True
         return _pairs(table)
 
+    @cached_property
+    def node_table(self) -> NodeTable:
+        """What each node is; a head and an MLP stand at the sites that features of their blocks
+        would."""
+        return NodeTable.of_rows(_node_rows(self.spec))
+
+    @cached_property
+    def target_table(self) -> NodeTable:
+        """What each target is."""
+        return NodeTable.of_rows(_target_rows(self.spec))
+
     def _nodes_of_targets(self) -> Iterator[list[int]]:
         spec = self.spec
         group = spec.n_heads // spec.n_kv_heads
@@ -229,6 +240,22 @@ def _target_names(spec: GraphSpec) -> Iterator[str]:
             yield from (f"a{layer}.kv{group}.{letter}" for group in range(spec.n_kv_heads))
         yield f"m{layer}"
     yield "logits"
+
+
+def _node_rows(spec: GraphSpec) -> Iterator[tuple[str, str, int, int, str]]:
+    yield "embed", "embed", -1, -1, ""
+    for layer in range(spec.n_layers):
+        yield from ((f"attn{layer}", "head", layer, head, "") for head in range(spec.n_heads))
+        yield f"mlp{layer}", "mlp", layer, -1, ""
+    yield "logits", "logits", spec.n_layers, -1, ""
+
+
+def _target_rows(spec: GraphSpec) -> Iterator[tuple[str, str, int, int, str]]:
+    for layer in range(spec.n_layers):
+        for letter, count in (("q", spec.n_heads), ("k", spec.n_kv_heads), ("v", spec.n_kv_heads)):
+            yield from ((f"attn{layer}", "head", layer, number, letter) for number in range(count))
+        yield f"mlp{layer}", "mlp", layer, -1, ""
+    yield "logits", "logits", spec.n_layers, -1, ""
 
 
 def _port_blocks(spec: GraphSpec) -> Iterator[PortBlock]:

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int
 
-from edgesweep.engine.graph.base import Ends
+from edgesweep.engine.graph.base import Ends, NodeTable
 
 #: what an error node has in place of a feature's number
 ERROR = -1
@@ -257,6 +257,24 @@ class FeatureGraph:
         target, node = np.concatenate(targets), np.concatenate(nodes)
         order = np.lexsort((node, target))
         return Ends(target[order], node[order], len(self.targets), len(self.nodes))
+
+    @cached_property
+    def node_table(self) -> NodeTable:
+        """What each node is."""
+        return self._table(0)
+
+    @cached_property
+    def target_table(self) -> NodeTable:
+        """What each target is."""
+        return self._table(self.n_roots)
+
+    def _table(self, first: int) -> NodeTable:
+        """Of the nodes from `first` on."""
+        places, numbers = self._site_of[first:], self.numbers[first:]
+        kind = np.where(numbers == ERROR, "error", "feature").tolist()
+        kind[-1] = "logits"
+        site = tuple(self._site_names[i] for i in places.tolist())
+        return NodeTable(site, tuple(kind), places - 1, numbers, ("",) * len(site))
 
     def without_errors(self, mask: Bool[np.ndarray, " edges"]) -> Bool[np.ndarray, " edges"]:
         """The circuit without edges that start at an error node: what is left of it where error

@@ -50,6 +50,25 @@ def names_of(graph, mask):
 
 
 # --- the order -----------------------------------------------------------------------------------
+def test_tables_say_what_nodes_and_targets_are():
+    graph = complete()
+    table = graph.node_table
+    found = list(zip(table.site, table.kind, table.layer, table.number, strict=True))
+    assert dict(zip(graph.nodes, found, strict=True)) == {
+        "embed/f3": ("embed", "feature", -1, 3),
+        "embed/err": ("embed", "error", -1, ERROR),
+        "resid0/f1": ("resid0", "feature", 0, 1),
+        "resid0/f9": ("resid0", "feature", 0, 9),
+        "resid0/err": ("resid0", "error", 0, ERROR),
+        "attn1/f4": ("attn1", "feature", 1, 4),
+        "resid1/f2": ("resid1", "feature", 2, 2),
+        "resid1/err": ("resid1", "error", 2, ERROR),
+        "logits": ("logits", "logits", 3, -1),
+    }
+    assert graph.target_table.site == table.site[2:]
+    assert graph.target_table.number.tolist() == table.number[2:].tolist()
+
+
 def test_nodes_are_by_site_then_number_then_the_error():
     graph = complete()
     assert graph.nodes == (

@@ -76,6 +76,31 @@ def test_heads_must_divide_into_groups():
         GraphSpec(1, 4, 3)
 
 
+# --- what nodes and targets are ----------------------------------------------------------------
+def test_tables_say_what_nodes_and_ports_are():
+    graph = EdgeGraph(GraphSpec(1, 2, 1))
+    table = graph.node_table
+    assert dict(zip(graph.nodes, rows_of(table), strict=True)) == {
+        "embed": ("embed", "embed", -1, -1, ""),
+        "a0.h0": ("attn0", "head", 0, 0, ""),
+        "a0.h1": ("attn0", "head", 0, 1, ""),
+        "m0": ("mlp0", "mlp", 0, -1, ""),
+        "logits": ("logits", "logits", 1, -1, ""),
+    }
+    assert dict(zip(graph.targets, rows_of(graph.target_table), strict=True)) == {
+        "a0.h0.q": ("attn0", "head", 0, 0, "q"),
+        "a0.h1.q": ("attn0", "head", 0, 1, "q"),
+        "a0.kv0.k": ("attn0", "head", 0, 0, "k"),
+        "a0.kv0.v": ("attn0", "head", 0, 0, "v"),
+        "m0": ("mlp0", "mlp", 0, -1, ""),
+        "logits": ("logits", "logits", 1, -1, ""),
+    }
+
+
+def rows_of(table):
+    return list(zip(table.site, table.kind, table.layer, table.number, table.port, strict=True))
+
+
 # --- selection ---------------------------------------------------------------------------------
 SCORES = np.array([0.5, -2.0, 0.0, 2.0, np.nan, 0.5])
 
