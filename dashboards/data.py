@@ -20,7 +20,7 @@ from edgesweep.dashboards.names import (
     node_cells,
 )
 from edgesweep.dashboards.style import Mark, marks
-from edgesweep.storage import CommitLog, RunDirectory, readers
+from edgesweep.storage import CommitLog, RunDirectory, layout, readers
 from edgesweep.storage.arrays import has_array, read_static
 from edgesweep.storage.manifest import check
 from edgesweep.storage.rundir import AGGREGATES, EVALUATIONS, REPORT
@@ -152,7 +152,7 @@ def load_run(path: Path, state: str | None = None) -> RunData:
     aggregation = str(run.config["evaluate"]["aggregation"][0])
     committed = readers.Committed(run)
     written = committed.arrays(AGGREGATES)
-    reduced = [cell for cell in cells if f"{cell}/{aggregation}" in written]
+    reduced = [cell for cell in cells if layout.folded(cell, aggregation) in written]
     ran = tuple(committed.arrays(EVALUATIONS))
     graphs = {cell: graph for cell in cells if (graph := _graph(run, cell, ran)) is not None}
     found = {cell: _scores(committed, cell, aggregation, graphs) for cell in reduced}
@@ -224,10 +224,10 @@ def _graph(run: RunDirectory, cell: str, ran: tuple[str, ...]) -> GraphTables | 
     """None before there is one: over features that is known once scores are reduced. It is there
     before a circuit of the cell has run (`ran`: arrays of values)."""
     has_run = any(array.startswith(f"{cell}-") for array in ran)
-    if not has_run and not has_array(run.attributions, f"{cell}/graph/ends"):
+    if not has_run and not has_array(run.attributions, layout.graph(cell, "ends")):
         return None
-    table, about = read_static(run.attributions, f"{cell}/graph/ends")
-    into, targets = read_static(run.attributions, f"{cell}/graph/edge_target")
-    out_of, sources = read_static(run.attributions, f"{cell}/graph/edge_source")
+    table, about = read_static(run.attributions, layout.graph(cell, "ends"))
+    into, targets = read_static(run.attributions, layout.graph(cell, "edge_target"))
+    out_of, sources = read_static(run.attributions, layout.graph(cell, "edge_source"))
     names = tuple(about["nodes"]), tuple(targets["names"])
     return GraphTables(*names, table, tuple(sources["names"]), out_of, into)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block
 
 
@@ -54,7 +54,7 @@ def feature_facts(run: RunDirectory, cells: Iterable[Mapping[str, Any]]) -> Feat
     lists = {
         key: _list_facts(run, listed, reduced.get(f"{key}.all", {}), key)
         for key in (str(cell["key"]) for cell in of_features)
-        if f"{key}/listed/residual" in listed
+        if layout.listed(key, "residual") in listed
     }
     fits = {shard: r["fit"] for shard, r in log.committed("dictionaries").items() if "fit" in r}
     return FeatureFacts(fits, lists, _distances(run, _writes(log, "evaluate"), of_features))
@@ -76,14 +76,15 @@ def _list_facts(
     key: str,
 ) -> ListFacts:
     kept = sum(
-        float(np.nansum(np.abs(read_block(run, write)))) for write in writes[f"{key}/listed/weight"]
+        float(np.nansum(np.abs(read_block(run, write))))
+        for write in writes[layout.listed(key, "weight")]
     )
-    dropped = float(_rows(run, writes[f"{key}/listed/dropped_abs"]).sum())
+    dropped = float(_rows(run, writes[layout.listed(key, "dropped_abs")]).sum())
     total = kept + dropped
     return ListFacts(
         dropped / total if total else 0.0,
         float(np.nan if (share := reduced.get("dropped_share")) is None else share),
-        _rows(run, writes[f"{key}/listed/residual"]),
+        _rows(run, writes[layout.listed(key, "residual")]),
     )
 
 
@@ -97,7 +98,7 @@ def _distances(
     cells: list[Mapping[str, Any]],
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of every patch, the inputs of all the run's models and tasks together."""
-    sources = {f"{cell['dataset']}.{cell['features']}" for cell in cells}
+    sources = {layout.source(cell["dataset"], cell["features"]) for cell in cells}
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for array in sorted(writes):
         source, _, rest = array.removeprefix("reference/").partition("/")

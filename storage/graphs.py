@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from edgesweep.engine.graph import Graph, NodeTable
+from edgesweep.storage import layout
 from edgesweep.storage.arrays import has_array, read_static, write_static
 from edgesweep.storage.rundir import RunDirectory
 
@@ -67,19 +68,19 @@ def write_graph(run: RunDirectory, cell: str, graph: Graph) -> None:
         "ends": (graph.ends.pairs, {"nodes": list(graph.nodes)}),
     }
     for name, (values, attributes) in tables.items():
-        write_static(run.attributions, _path(cell, name), values, attributes)
+        write_static(run.attributions, layout.graph(cell, name), values, attributes)
 
 
 def has_graph(run: RunDirectory, cell: str) -> bool:
     """Whether a cell's graph is known: over features it is once scores are reduced."""
-    return has_array(run.attributions, _path(cell, "ends"))
+    return has_array(run.attributions, layout.graph(cell, "ends"))
 
 
 def read_graph(run: RunDirectory, cell: str) -> GraphTables:
     """A cell's graph. Raises StorageError where a part of it is missing or not what was written."""
-    sources, about_sources = read_static(run.attributions, _path(cell, "edge_source"))
-    targets, about_targets = read_static(run.attributions, _path(cell, "edge_target"))
-    ends, about_ends = read_static(run.attributions, _path(cell, "ends"))
+    sources, about_sources = read_static(run.attributions, layout.graph(cell, "edge_source"))
+    targets, about_targets = read_static(run.attributions, layout.graph(cell, "edge_target"))
+    ends, about_ends = read_static(run.attributions, layout.graph(cell, "ends"))
     return GraphTables(
         tuple(about_sources["names"]),
         tuple(about_targets["names"]),
@@ -87,13 +88,9 @@ def read_graph(run: RunDirectory, cell: str) -> GraphTables:
         sources,
         targets,
         ends,
-        _decoded(*read_static(run.attributions, _path(cell, "nodes"))),
-        _decoded(*read_static(run.attributions, _path(cell, "targets"))),
+        _decoded(*read_static(run.attributions, layout.graph(cell, "nodes"))),
+        _decoded(*read_static(run.attributions, layout.graph(cell, "targets"))),
     )
-
-
-def _path(cell: str, name: str) -> str:
-    return f"{cell}/graph/{name}"
 
 
 def _encoded(table: NodeTable) -> tuple[np.ndarray, dict[str, list[str]]]:

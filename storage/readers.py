@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from edgesweep.storage import layout
 from edgesweep.storage.arrays import has_array, open_array
 from edgesweep.storage.blocks import checked_rows
 from edgesweep.storage.commits import CommitLog
@@ -141,7 +142,7 @@ class Committed:
     def aggregate(self, group: str, aggregation: str) -> np.ndarray | None:
         """A folded array [E] of aggregates.zarr (`group` is the cell, or cell/subset); None if it
         is not committed."""
-        name = f"{group}/{aggregation}"
+        name = layout.folded(group, aggregation)
         return self.read(AGGREGATES, name) if (AGGREGATES, name) in self._writes else None
 
 
@@ -153,7 +154,7 @@ def committed_rows(run: RunDirectory, store: str, array: str) -> Iterator[tuple[
 def scores(run: RunDirectory, cell: str) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers int64 [n] and scores float32 [n, E] of a cell's committed inputs. All in memory:
     for one cell of a small run; else use `committed_rows`."""
-    return _stacked(run, ATTRIBUTIONS, f"{cell}/scores")
+    return _stacked(run, ATTRIBUTIONS, layout.scores(cell))
 
 
 def evaluation(run: RunDirectory, circuit: str, metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -27,10 +27,9 @@ from edgesweep.engine.model import ChangedError, ModelSource, load_model
 from edgesweep.engine.network import Model
 from edgesweep.engine.patches import Patch, make_patch, resample_partners
 from edgesweep.engine.runtime import parent_alive
-from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block, read_file
 from edgesweep.storage.records import read_record
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
 from edgesweep.sweeps.graphs import feature_graph
 from edgesweep.sweeps.plan.cells import Cell, DictionaryShard
@@ -170,7 +169,7 @@ class Context:
         """The same for features and error terms, of the dictionaries with that digest."""
         return make_feature_patch(
             kind,
-            self._means(f"{dataset}.{features}") if kind == "mean" else None,
+            self._means(layout.source(dataset, features)) if kind == "mean" else None,
             pooled=self.settings.pooled,
             partners=self._partners(kind, dataset, split),
         )

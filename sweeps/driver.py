@@ -22,7 +22,6 @@ from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.atomic import remove_strays
 from edgesweep.storage.blocks import move_unsound
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.ending import Page, end_run
 from edgesweep.sweeps.mending import mend_records
 from edgesweep.sweeps.notfinite import plain, told
@@ -337,7 +336,7 @@ class _Needs:
     def _values(self, cell: Cell, patch: str) -> bool:
         """Whether a cell's dictionaries and patch values are there."""
         trained = cell.features not in self._untrained
-        return trained and self._patch(patch, layout.reference_source(cell))
+        return trained and self._patch(patch, cell.source)
 
     def _patch(self, kind: str, source: str) -> bool:
         return kind != "mean" or source not in self._without_means

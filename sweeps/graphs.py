@@ -13,10 +13,9 @@ import numpy as np
 
 from edgesweep.engine.graph import FeatureGraph, Graph, circuit_stats, touched_nodes
 from edgesweep.engine.graph.circuits import CircuitStats, EdgeMask
-from edgesweep.storage import RunDirectory
+from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import read_static
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.granularity.featuresets import FeatureSet
 from edgesweep.sweeps.plan.cells import Cell
 from edgesweep.sweeps.plan.plan import Plan
@@ -36,7 +35,7 @@ def feature_graph(run: RunDirectory, cell: Cell, features: FeatureSet) -> Featur
 
 @lru_cache(maxsize=8)
 def _feature_graph(path: Path, cell: Cell, features: FeatureSet) -> FeatureGraph:
-    run, name = RunDirectory.open(path), layout.edges(cell)
+    run, name = RunDirectory.open(path), layout.edges(cell.key)
     if cell.is_sparse:
         ends = Committed(run).read(layout.AGGREGATES, name)
         ends = ends[ends[:, 0] >= 0]

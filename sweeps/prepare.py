@@ -10,14 +10,13 @@ import numpy as np
 
 from edgesweep.engine.graph import induced_edges, select
 from edgesweep.engine.patches import mean_groups
-from edgesweep.storage import RunDirectory
+from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import create_array, make_store, read_static, write_static
 from edgesweep.storage.atomic import replace
 from edgesweep.storage.fold import AGGREGATIONS, STATS
 from edgesweep.storage.graphs import write_graph
 from edgesweep.storage.readers import Committed
 from edgesweep.storage.records import seal
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.graphs import graph_of, node_numbers, scores_of
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.plan.cells import (
@@ -65,11 +64,11 @@ def _make_score_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     if cell.is_sparse:
         _make_lists(run, plan, cell, n, step)
         return
-    create_array(run.attributions, layout.scores(cell), (n, n_scores), (step, n_scores))
+    create_array(run.attributions, layout.scores(cell.key), (n, n_scores), (step, n_scores))
     for name in layout.PER_INPUT:
-        create_array(run.attributions, layout.per_input(cell, name), (n,), (step,), "float64")
+        create_array(run.attributions, layout.per_input(cell.key, name), (n,), (step,), "float64")
     shape = (n_shards, len(STATS), n_scores)
-    create_array(run.aggregates, layout.partials(cell), shape, (1, *shape[1:]), "float64")
+    create_array(run.aggregates, layout.partials(cell.key), shape, (1, *shape[1:]), "float64")
 
 
 def _make_lists(run: RunDirectory, plan: Plan, cell: Cell, n: int, step: int) -> None:
@@ -78,12 +77,12 @@ def _make_lists(run: RunDirectory, plan: Plan, cell: Cell, n: int, step: int) ->
     n_rows, keep = n * plan.config.features.position_shards, cell.keep or 0
     for name, dtype in layout.LISTS.items():
         shape, chunk = (n_rows, keep), (step, keep)
-        path = layout.listed(cell, name)
+        path = layout.listed(cell.key, name)
         create_array(run.attributions, path, shape, chunk, dtype, compress=True)
     for name in layout.PER_LIST:
-        create_array(run.attributions, layout.listed(cell, name), (n_rows,), (step,), "float64")
+        create_array(run.attributions, layout.listed(cell.key, name), (n_rows,), (step,), "float64")
     ends = (plan.n_scores(cell), 2)
-    create_array(run.aggregates, layout.edges(cell), ends, ends, "int64", compress=True)
+    create_array(run.aggregates, layout.edges(cell.key), ends, ends, "int64", compress=True)
 
 
 def _make_folded_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
@@ -103,8 +102,8 @@ def _make_folded_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
 def _make_interval_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     if any(s.cell == cell for s in plan.stages["bootstrap"] if isinstance(s, BootstrapShard)):
         shape, n = (2, plan.n_scores(cell)), plan.config.measures.bootstrap
-        create_array(run.aggregates, layout.interval(cell), shape, shape, "float64")
-        create_array(run.aggregates, layout.stability(cell), (n,), (n,), "float64")
+        create_array(run.aggregates, layout.interval(cell.key), shape, shape, "float64")
+        create_array(run.aggregates, layout.stability(cell.key), (n,), (n,), "float64")
 
 
 def _make_mean_arrays(run: RunDirectory, plan: Plan, dataset: Dataset) -> None:
@@ -142,7 +141,7 @@ def _make_value_arrays(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     for circuit in plan.circuits(cell):
         for condition in plan.conditions():
             for metric in plan.metrics():
-                name = layout.value(circuit.key, condition, metric)
+                name = layout.value(circuit.key, condition.key, metric)
                 create_array(run.evaluations, name, (n,), (step,), "float64")
 
 
@@ -159,12 +158,12 @@ def write_candidates(committed: Committed, plan: Plan, cell: Cell) -> None:
     others = np.flatnonzero(~mask)
     draw = np.random.default_rng([plan.config.seed, int(digest(cell.as_dict())[:8], 16)])
     mask[draw.choice(others, min(cell.n_random, len(others)), replace=False)] = True
-    write_static(committed.run.evaluations, layout.candidates(cell), mask, compress=True)
+    write_static(committed.run.evaluations, layout.candidates(cell.key), mask, compress=True)
 
 
 def read_candidates(run: RunDirectory, cell: Cell) -> np.ndarray:
     """Bool `[edge]`: the edges that a refined cell looks at."""
-    return read_static(run.evaluations, layout.candidates(cell))[0]
+    return read_static(run.evaluations, layout.candidates(cell.key))[0]
 
 
 # --- circuits ---------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ def _write_nodes(committed: Committed, plan: Plan, cell: Cell) -> None:
     kept = np.zeros(plan.n_scores(cell), dtype=bool)
     for _, _, mask in _selected(committed, plan, cell):
         kept |= mask
-    write_static(committed.run.aggregates, layout.edges(cell), np.flatnonzero(kept))
+    write_static(committed.run.aggregates, layout.edges(cell.key), np.flatnonzero(kept))
 
 
 def write_masks(committed: Committed, plan: Plan, cell: Cell) -> None:
@@ -244,5 +243,5 @@ def make_block_arrays(run: RunDirectory, plan: Plan, cell: Cell, circuit: str) -
     n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval")
     for condition in plan.block_conditions(cell):
         for metric in plan.metrics():
-            name = layout.value(circuit, condition, metric)
+            name = layout.value(circuit, condition.key, metric)
             create_array(run.evaluations, name, (n,), (step,), "float64")

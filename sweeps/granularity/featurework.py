@@ -21,10 +21,9 @@ from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.training import Training, activations, fit_of, spliced_losses, train
-from edgesweep.storage import fold
+from edgesweep.storage import fold, layout
 from edgesweep.storage.blocks import read_block, write_block, write_file
 from edgesweep.storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.config.schema import Trained
 from edgesweep.sweeps.context import Context, with_halving
 from edgesweep.sweeps.plan.cells import AttributeShard, Cell, DictionaryShard, ReduceShard
@@ -59,7 +58,7 @@ def train_dictionary(context: Context, shard: DictionaryShard) -> tuple[Writes, 
     context.check_alive()
     tensors, metadata = dictionary_bytes(dictionary)
     data = safetensors.torch.save(tensors, metadata)
-    write = write_file(context.run, layout.dictionary(shard), data)
+    write = write_file(context.run, layout.dictionary(shard.key), data)
     return [write], {"fit": {**fit, "positions": len(x)}}
 
 
@@ -147,7 +146,7 @@ def lists_of_edges(context: Context, shard: AttributeShard) -> tuple[Writes, Ext
     found, micro_batch = with_halving(context.settings.micro_batch, compute)
     context.check_alive()
     writes = [
-        write_block(context.run, layout.ATTRIBUTIONS, layout.listed(cell, name), first, values)
+        write_block(context.run, layout.ATTRIBUTIONS, layout.listed(cell.key, name), first, values)
         for name, values in found.items()
     ]
     n_bad = int((~np.isfinite(found["weight"]) & (found["target"] >= 0)).sum())
@@ -202,7 +201,7 @@ def reduce_lists(context: Context, shard: ReduceShard) -> tuple[Writes, Extra]:
     context.check_alive()
     ends = np.full((n_edges, 2), -1, dtype=np.int64)
     ends[: len(codes), 1], ends[: len(codes), 0] = np.divmod(codes, lists.n_nodes)
-    writes = [write_block(context.run, layout.AGGREGATES, layout.edges(cell), 0, ends)]
+    writes = [write_block(context.run, layout.AGGREGATES, layout.edges(cell.key), 0, ends)]
     names = lists.members if len(lists.members) > 1 else []
     for i, subset in enumerate(["all", *names]):
         folds = [_all(members) if subset == "all" else members[i - 1] for members in parts]
@@ -258,7 +257,7 @@ class _Lists:
         return int(self._write(writes, "source")["rows"])
 
     def _write(self, writes: Writes, name: str) -> dict[str, Any]:
-        return next(w for w in writes if w["array"] == layout.listed(self._shard.cell, name))
+        return next(w for w in writes if w["array"] == layout.listed(self._shard.cell.key, name))
 
     def fold(self, part: int, n_parts: int) -> list[SparseFold]:
         """The fold of each member, over the edges of one part."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgesweep.storage import layout
 from edgesweep.sweeps.plan.canonical import digest, number, slug
 
 
@@ -47,6 +48,11 @@ class Cell:
     @property
     def key(self) -> str:
         return f"{self.method}-{digest(asdict(self))[:10]}"
+
+    @property
+    def source(self) -> str:
+        """What its means and references are of."""
+        return layout.source(self.dataset, self.features)
 
     @property
     def is_sparse(self) -> bool:
@@ -156,7 +162,7 @@ class MeanShard:
     @property
     def source(self) -> str:
         """The values that it is a mean of."""
-        return f"{self.dataset}.{self.features}" if self.features else self.dataset
+        return layout.source(self.dataset, self.features)
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,7 @@ class ReferenceShard:
     @property
     def source(self) -> str:
         """The graph and the prompts that it is of."""
-        return f"{self.dataset}.{self.features}" if self.features else self.dataset
+        return layout.source(self.dataset, self.features)
 
 
 @dataclass(frozen=True)

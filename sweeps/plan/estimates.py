@@ -12,8 +12,8 @@ import torch
 
 from edgesweep.engine.memory import PROCESS_BYTES, VARIANT_METHODS, Footprint
 from edgesweep.engine.methods import METHODS
+from edgesweep.storage import layout
 from edgesweep.storage.fold import AGGREGATIONS, STATS
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.granularity.feature_cost import (
     feature_bytes,
     feature_passes,

@@ -18,9 +18,9 @@ from edgesweep.engine.graph import EdgeGraph
 from edgesweep.engine.methods import METHODS, MethodError
 from edgesweep.engine.model import ModelError, ModelSizes, ModelSource, resolve_model
 from edgesweep.engine.patches import PatchError, mean_groups, resample_partners
+from edgesweep.storage.layout import NO_MEMBERS
 from edgesweep.sweeps.config.load import Config, ConfigError
 from edgesweep.sweeps.granularity.featuresets import FeatureSet, check_features, feature_set
-from edgesweep.sweeps.layout import NO_MEMBERS
 from edgesweep.sweeps.plan.canonical import digest, slug
 from edgesweep.tasks import Prompt, TaskData, TaskError, alike, build_task, check_task_name
 

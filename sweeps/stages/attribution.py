@@ -18,9 +18,8 @@ from edgesweep.engine.measures import ranking_stability, score_intervals
 from edgesweep.engine.methods import METHODS, Attribution
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import MeanPartial, Patch, mean_groups, mean_partials
-from edgesweep.storage import fold
+from edgesweep.storage import fold, layout
 from edgesweep.storage.blocks import read_block, write_block
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.context import Context, with_halving
 from edgesweep.sweeps.granularity.featurework import lists_of_edges, reduce_lists, scores_of_nodes
 from edgesweep.sweeps.plan.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
@@ -71,12 +70,12 @@ def run_attribute(context: Context, shard: AttributeShard) -> tuple[Writes, Extr
     found, micro_batch = with_halving(context.settings.micro_batch, compute)
     sums = fold.partial(found["scores"])
     context.check_alive()
-    names = {name: layout.per_input(cell, name) for name in ("scores", *layout.PER_INPUT)}
+    names = {name: layout.per_input(cell.key, name) for name in ("scores", *layout.PER_INPUT)}
     writes = [
         write_block(context.run, layout.ATTRIBUTIONS, path, rows.start, found[name])
         for name, path in names.items()
     ]
-    partials = layout.partials(cell)
+    partials = layout.partials(cell.key)
     writes.append(write_block(context.run, layout.AGGREGATES, partials, shard.index, sums[None]))
     n_bad = _n_bad(context, cell, found["scores"])
     return writes, {"micro_batch": micro_batch, "n_bad": n_bad}
@@ -124,7 +123,7 @@ def run_reduce(context: Context, shard: ReduceShard) -> tuple[Writes, Extra]:
     def leaves() -> Iterator[tuple[int, np.ndarray]]:
         for index, key in enumerate(shard.leaves):
             writes = log.record(shard.leaf_stage, key)["writes"]
-            mine = next(w for w in writes if w["array"] == layout.partials(shard.cell))
+            mine = next(w for w in writes if w["array"] == layout.partials(shard.cell.key))
             yield index, read_block(context.run, mine)[0]
 
     first = next(leaves())[1]
@@ -142,7 +141,7 @@ def run_bootstrap(context: Context, shard: BootstrapShard) -> tuple[Writes, Extr
     blocks = []
     for key in shard.leaves:
         writes = log.record(shard.leaf_stage, key)["writes"]
-        mine = next(w for w in writes if w["array"] == layout.scores(cell))
+        mine = next(w for w in writes if w["array"] == layout.scores(cell.key))
         blocks.append(read_block(context.run, mine))
     scores = np.concatenate(blocks)
     sizes = [stop - start for start, stop in shard.members]
@@ -155,7 +154,7 @@ def run_bootstrap(context: Context, shard: BootstrapShard) -> tuple[Writes, Extr
     return [
         write_block(context.run, layout.AGGREGATES, name, 0, values)
         for name, values in (
-            (layout.interval(cell), np.stack([low, high])),
-            (layout.stability(cell), stability),
+            (layout.interval(cell.key), np.stack([low, high])),
+            (layout.stability(cell.key), stability),
         )
     ], {}

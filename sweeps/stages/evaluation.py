@@ -18,9 +18,9 @@ from edgesweep.engine.features.ablation.evaluation import (
 from edgesweep.engine.graph import FeatureGraph, touched_nodes
 from edgesweep.engine.methods import METHODS
 from edgesweep.engine.network import PromptBatch
+from edgesweep.storage import layout
 from edgesweep.storage.atomic import to_json
 from edgesweep.storage.blocks import write_block, write_file
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.circuits import evaluated_mask, simple_graph
 from edgesweep.sweeps.context import Context, with_halving
 from edgesweep.sweeps.notfinite import counted
@@ -107,7 +107,7 @@ def _written_values(
     extra |= counted(found.items())
     context.check_alive()
     return [
-        _write(context, layout.value(circuit, shard.condition, metric), shard.rows, rows[i])
+        _write(context, layout.value(circuit, shard.condition.key, metric), shard.rows, rows[i])
         for i, circuit in enumerate(shard.circuits)
         for metric, rows in found.items()
     ], extra

@@ -23,11 +23,10 @@ from edgesweep.engine.measures import score_intervals
 from edgesweep.engine.metrics import ORIENTATION, measure
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.variants import drop_edges
-from edgesweep.storage import RunDirectory
+from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import create_array, read_static, write_static
 from edgesweep.storage.blocks import write_block
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.circuits import evaluated_mask
 from edgesweep.sweeps.context import Context, with_halving
 from edgesweep.sweeps.plan.cells import Cell, Condition, ProbeShard
@@ -66,7 +65,7 @@ def prepare_probes(committed: Committed, plan: Plan, cell: Cell, reduced: Sequen
     if "minimality" in kinds:
         circuit = minimal_circuit(committed, plan, cell)
         edges = kept_edges(plan, cell, circuit)
-        _note_edges(run, layout.probed(cell, "minimality"), edges, circuit.key)
+        _note_edges(run, layout.probed(cell.key, "minimality"), edges, circuit.key)
         n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval")
         width = max(len(edges), 1)
         for metric in plan.metrics():
@@ -74,11 +73,11 @@ def prepare_probes(committed: Committed, plan: Plan, cell: Cell, reduced: Sequen
             create_array(run.evaluations, name, (n, width), (step, width), "float64")
     if "interpolation" in kinds and truth_of(plan, cell) in (None, *reduced):
         edges = _interpolated_edges(committed, plan, cell)
-        _note_edges(run, layout.probed(cell, "interpolation"), edges, "")
+        _note_edges(run, layout.probed(cell.key, "interpolation"), edges, "")
         n, step = len(dataset.data.build), plan.chunk_rows(dataset, "build")
         shape = (len(edges), measures.fractions + 1)
         for metric in plan.metrics():
-            name = layout.interpolation(cell, metric)
+            name = layout.interpolation(cell.key, metric)
             create_array(run.evaluations, name, (n, *shape), (step, *shape), "float64")
 
 
@@ -134,7 +133,7 @@ def run_probe(context: Context, shard: ProbeShard) -> tuple[Writes, Extra]:
     context.check_alive()
     writes = []
     for metric, values in found.items():
-        name = layout.interpolation(shard.cell, metric)
+        name = layout.interpolation(shard.cell.key, metric)
         if shard.kind == "minimality":
             name = layout.minimality(circuit, shard.patch, metric)
         rows = np.ascontiguousarray(values, dtype=np.float64)
@@ -197,7 +196,7 @@ def minimality_rows(committed: Committed, plan: Plan, cell: Cell) -> Iterator[Ro
     condition, measures = Condition("edge", plan.fitted_patch), plan.config.measures
     groups = np.arange(len(plan.dataset(cell).data.evaluation)) // plan.config.data.n_eval
     for metric in plan.metrics() if len(edges) else ():
-        of_circuit = layout.value(circuit, condition, metric)
+        of_circuit = layout.value(circuit, condition.key, metric)
         whole = committed.read(layout.EVALUATIONS, of_circuit, partly=True)
         of_edges = layout.minimality(circuit, plan.fitted_patch, metric)
         without = committed.read(layout.EVALUATIONS, of_edges)
@@ -220,7 +219,7 @@ def interpolation_rows(committed: Committed, plan: Plan, cell: Cell) -> Iterator
     assert scores is not None
     named = {"cell": cell.key, "model": cell.model, "task": cell.task}
     for metric in plan.metrics():
-        found = committed.read(layout.EVALUATIONS, layout.interpolation(cell, metric))
+        found = committed.read(layout.EVALUATIONS, layout.interpolation(cell.key, metric))
         values = ORIENTATION.get(metric, 1.0) * found
         changes = (values - values[..., :1]).mean(0)
         for i, edge in enumerate(edges.tolist()):
@@ -239,7 +238,7 @@ def interpolation_rows(committed: Committed, plan: Plan, cell: Cell) -> Iterator
 
 def _noted(run: RunDirectory, cell: Cell, kind: str) -> tuple[np.ndarray, str]:
     """The edges looked at, and the circuit that they are of."""
-    edges, about = read_static(run.evaluations, layout.probed(cell, kind))
+    edges, about = read_static(run.evaluations, layout.probed(cell.key, kind))
     return edges, str(about["circuit"])
 
 

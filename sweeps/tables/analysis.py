@@ -21,8 +21,8 @@ import pandas as pd
 from edgesweep.engine import measures
 from edgesweep.engine.graph.known import KnownCircuit, known_circuit
 from edgesweep.engine.methods import METHODS
+from edgesweep.storage import layout
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.plan.cells import Cell, Condition
 from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.plan.points import settings_of
@@ -108,16 +108,13 @@ class Analysis:
         condition = Condition(fixed["ablation"], fixed["eval_patch"])
         values = np.stack(
             [
-                self._values(layout.value(circuit, condition, fixed["metric"]))[span]
+                self._values(layout.value(circuit, condition.key, fixed["metric"]))[span]
                 for circuit in rows["circuit"]
             ],
             axis=1,
         )
         patch, metric = fixed["eval_patch"], fixed["metric"]
-        sides = [
-            layout.reference(layout.reference_source(cell), patch, s, metric)
-            for s in ("full", "empty")
-        ]
+        sides = [layout.reference(cell.source, patch, s, metric) for s in ("full", "empty")]
         full, empty = (self._values(name)[span] for name in sides)
         groups = np.arange(len(values)) // n_eval
         return measures.faithfulness_samples(
@@ -156,7 +153,7 @@ class Analysis:
             yield from self._stability(cell)
 
     def _stability(self, cell: Cell) -> Iterator[Row]:
-        name = layout.stability(cell)
+        name = layout.stability(cell.key)
         samples = self._committed.read(layout.AGGREGATES, name, partly=True)
         if np.isfinite(samples).any():
             low, high = measures.interval(samples, self._plan.config.measures.level)

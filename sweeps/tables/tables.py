@@ -16,7 +16,7 @@ import pandas as pd
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.graph import Graph
 from edgesweep.engine.graph.circuits import EdgeMask
-from edgesweep.storage import CommitLog, RunDirectory, rundir
+from edgesweep.storage import CommitLog, RunDirectory, layout, rundir
 from edgesweep.storage.readers import Committed
 from edgesweep.storage.tables import (
     BLOCKS_COLUMNS,
@@ -41,7 +41,6 @@ from edgesweep.storage.tables import (
     table_bytes,
     table_of,
 )
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.circuits import evaluated_mask
 from edgesweep.sweeps.graphs import graph_of, stats_of
 from edgesweep.sweeps.plan.cells import (
@@ -211,7 +210,7 @@ class Tables:
         dataset = self._plan.dataset(cell)
         done = self._done[shards[0].stage]
         missing = {s.rows.member for s in shards if s.key not in done}
-        source = layout.reference_source(cell)
+        source = cell.source
         missing |= self._missing_references(source, condition.eval_patch)
         fixed = self._fixed_columns(cell, circuit, condition)
         for subset, rows in _subsets(dataset, self._plan.config.data.n_eval):
@@ -271,7 +270,7 @@ class Tables:
         """Means over the subset's inputs, and the ratio of means."""
         patch = condition.eval_patch
         names = (
-            layout.value(circuit.key, condition, metric),
+            layout.value(circuit.key, condition.key, metric),
             layout.reference(source, patch, "full", metric),
             layout.reference(source, patch, "empty", metric),
         )

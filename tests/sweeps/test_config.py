@@ -16,10 +16,10 @@ from edgesweep.engine.metrics import METRICS as ENGINE_METRICS
 from edgesweep.engine.model.tiny import write_tiny_random
 from edgesweep.engine.patches import PATCHES as ENGINE_PATCHES
 from edgesweep.storage.fold import AGGREGATIONS as FOLDED
+from edgesweep.storage.layout import NO_MEMBERS
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.config import schema as sections
 from edgesweep.sweeps.config.load import ConfigError, load_config, parse_config, preset_names
-from edgesweep.sweeps.layout import NO_MEMBERS
 from tests.sweeps.helpers import run_tiny, tiny
 
 

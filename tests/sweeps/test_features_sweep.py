@@ -27,11 +27,10 @@ from edgesweep.engine.graph import FeatureGraph, touched_nodes
 from edgesweep.engine.metrics import measure
 from edgesweep.engine.model import load_model
 from edgesweep.engine.network import PromptBatch
-from edgesweep.storage import RunDirectory
+from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.fold import AGGREGATIONS
 from edgesweep.storage.readers import aggregate, blocks, circuits, results
-from edgesweep.sweeps import layout
 from edgesweep.sweeps.circuits import evaluated_mask
 from edgesweep.sweeps.granularity import featurework
 from edgesweep.sweeps.graphs import graph_of
@@ -122,7 +121,7 @@ def cell_of(plan, method):
 
 
 def stored(run, cell, name) -> np.ndarray:
-    return np.asarray(open_array(run.attributions, layout.listed(cell, name))[...])
+    return np.asarray(open_array(run.attributions, layout.listed(cell.key, name))[...])
 
 
 def batches(prompts):
@@ -159,7 +158,7 @@ def test_lists_are_those_of_a_direct_call(run, plan, features):
 
 def test_node_scores_are_those_of_a_direct_call(run, plan, features):
     cell = cell_of(plan, "node_ig")
-    found = np.asarray(open_array(run.attributions, layout.scores(cell))[...])
+    found = np.asarray(open_array(run.attributions, layout.scores(cell.key))[...])
     assert found.shape == (N, NodeNumbers(features).logits)
     expected = np.zeros_like(found)
     for first, batch in enumerate(batches(plan.dataset(cell).data.build)):
@@ -220,7 +219,7 @@ SLOW = {
 def edges_of(run, plan) -> np.ndarray:
     """Codes of the edges that the aggregates are of."""
     cell = cell_of(plan, "ig_activations")
-    ends = np.asarray(open_array(run.aggregates, layout.edges(cell))[...])
+    ends = np.asarray(open_array(run.aggregates, layout.edges(cell.key))[...])
     return ends[:, 1] * (plan.features(cell).n_nodes + 1) + ends[:, 0]
 
 
@@ -379,7 +378,7 @@ def test_values_are_those_of_a_direct_call(run, plan, features, ablation, patch)
     table = table.query("ablation == @ablation and eval_patch == @patch")
     for metric, values in direct.items():
         scale = float(np.abs(values).max())
-        stored = open_array(run.evaluations, layout.value(spec.key, condition, metric))[...]
+        stored = open_array(run.evaluations, layout.value(spec.key, condition.key, metric))[...]
         np.testing.assert_allclose(stored, values, rtol=1e-3, atol=1e-4 * scale)
         rows = table[table["metric"] == metric].set_index("subset")
         at = {"all": slice(0, N), "ioi": slice(0, N // 2), "agreement": slice(N // 2, N)}
@@ -396,7 +395,7 @@ def _logits(features, tokens, real):
 
 def test_the_full_graph_is_the_model_and_the_empty_one_the_patch_run(run, plan, features):
     cell = cell_of(plan, "ig_activations")
-    source, dataset = layout.reference_source(cell), plan.dataset(cell)
+    source, dataset = cell.source, plan.dataset(cell)
     assert source == ReferenceShard(dataset.key, "mean", None, cell.features).source
     batch = PromptBatch.make(dataset.data.evaluation)
     with torch.no_grad():

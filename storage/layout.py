@@ -1,4 +1,4 @@
-"""Where each number lies in a run directory. The one place that spells these names.
+"""Where each number lies in a run directory. The one place that spells these names; it takes keys.
 
 attributions.zarr/<cell>/{scores [input, edge], residual, metric_clean, metric_baseline [input]}
 attributions.zarr/<cell>/graph/: see `storage.graphs`
@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from edgesweep.storage.fold import AGGREGATIONS
 from edgesweep.storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
-from edgesweep.sweeps.plan.cells import Cell, Condition, DictionaryShard
 
 __all__ = ["AGGREGATES", "ATTRIBUTIONS", "EVALUATIONS", "MEANS"]
 
@@ -52,28 +51,32 @@ PER_LIST = ("count", "dropped", "dropped_abs", "residual")
 DISTANCES = (("distance", "logits"), ("distance", "scale"))
 
 
-def scores(cell: Cell) -> str:
-    return f"{cell.key}/scores"
+def scores(cell: str) -> str:
+    return f"{cell}/scores"
 
 
-def per_input(cell: Cell, name: str) -> str:
-    return f"{cell.key}/{name}"
+def per_input(cell: str, name: str) -> str:
+    return f"{cell}/{name}"
 
 
-def partials(cell: Cell) -> str:
-    return f"{cell.key}/{PARTIALS}"
+def graph(cell: str, name: str) -> str:
+    return f"{cell}/graph/{name}"
+
+
+def partials(cell: str) -> str:
+    return f"{cell}/{PARTIALS}"
 
 
 def folded(group: str, statistic: str) -> str:
     return f"{group}/{statistic}"
 
 
-def interval(cell: Cell) -> str:
-    return f"{cell.key}/{INTERVAL}"
+def interval(cell: str) -> str:
+    return f"{cell}/{INTERVAL}"
 
 
-def stability(cell: Cell) -> str:
-    return f"{cell.key}/{STABILITY}"
+def stability(cell: str) -> str:
+    return f"{cell}/{STABILITY}"
 
 
 def mean(source: str, index: int) -> str:
@@ -84,45 +87,45 @@ def mask(circuit: str, blocks: str = "all") -> str:
     return f"{circuit}/mask" if blocks == "all" else f"{circuit}/mask.{blocks.replace(':', '-')}"
 
 
-def candidates(cell: Cell) -> str:
-    return f"candidates/{cell.key}"
+def candidates(cell: str) -> str:
+    return f"candidates/{cell}"
 
 
 def minimality(circuit: str, patch: str, metric: str) -> str:
     return f"{circuit}/minimality.{patch}/{metric}"
 
 
-def probed(cell: Cell, kind: str) -> str:
-    return f"probes/{cell.key}/{kind}"
+def probed(cell: str, kind: str) -> str:
+    return f"probes/{cell}/{kind}"
 
 
-def interpolation(cell: Cell, name: str) -> str:
-    return f"interpolation/{cell.key}/{name}"
+def interpolation(cell: str, name: str) -> str:
+    return f"interpolation/{cell}/{name}"
 
 
-def value(circuit: str, condition: Condition, metric: str) -> str:
-    return f"{circuit}/{condition.key}/{metric}"
+def value(circuit: str, condition: str, metric: str) -> str:
+    return f"{circuit}/{condition}/{metric}"
 
 
 def reference(source: str, patch: str, side: str, metric: str) -> str:
     return f"reference/{source}/{patch}/{side}/{metric}"
 
 
-def reference_source(cell: Cell) -> str:
-    """What a cell's references are of: its prompts, and over features its graph."""
-    return f"{cell.dataset}.{cell.features}" if cell.features else cell.dataset
+def source(dataset: str, features: str = "") -> str:
+    """What means and references are of: the prompts, and over features (their digest) the graph."""
+    return f"{dataset}.{features}" if features else dataset
 
 
-def listed(cell: Cell, name: str) -> str:
-    return f"{cell.key}/listed/{name}"
+def listed(cell: str, name: str) -> str:
+    return f"{cell}/listed/{name}"
 
 
-def edges(cell: Cell) -> str:
-    return f"{cell.key}/{EDGES}"
+def edges(cell: str) -> str:
+    return f"{cell}/{EDGES}"
 
 
-def dictionary(shard: DictionaryShard) -> str:
-    return f"dictionaries/{shard.key}.safetensors"
+def dictionary(shard: str) -> str:
+    return f"dictionaries/{shard}.safetensors"
 
 
 def prompts(dataset: str) -> str:
