@@ -30,11 +30,10 @@ from benchmarks.features_ablation import (
     random_dictionaries,
 )
 from benchmarks.timing import median_s, report
-from edgesweep.engine.features.ablation.setting import row_bytes
 from edgesweep.engine.features.edges import Completeness, Contributions, EdgeSettings, contributions
 from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import NodeAttribution, attribute_nodes
-from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.values import make_feature_patch
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.network import Model, PromptBatch
@@ -66,7 +65,7 @@ class Edges:
         batch = first_token_differs()
         features = FeatureModel(model, random_dictionaries(model, batch))
         ends = Ends.of(features, batch, make_feature_patch("counterfactual"))
-        a_row = 2 * row_bytes(model, 1) + LENGTH * model.d_model * 4
+        a_row = 2 * model.row_bytes(1) + LENGTH * model.d_model * 4
         settings = EdgeSettings(STEPS, contracted=False, micro_bytes=N_TARGETS * STEPS * a_row)
         return cls(ends, attribute_nodes(ends, METRIC, steps=STEPS), settings)
 

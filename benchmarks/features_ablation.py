@@ -22,8 +22,8 @@ from benchmarks.timing import median_s, report
 from edgesweep.engine.dictionaries.base import Dictionary, Relu
 from edgesweep.engine.features.ablation.edge_ablation import run_circuits
 from edgesweep.engine.features.ablation.evaluation import FeatureBatch
-from edgesweep.engine.features.ablation.setting import MICRO_BYTES, row_bytes, site_parents
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.ablation.setting import MICRO_BYTES
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import active_features, make_feature_patch
 from edgesweep.engine.graph import ERROR, FeatureGraph
 from edgesweep.engine.network import Model, PromptBatch
@@ -68,7 +68,7 @@ def _on_average(dictionary: Dictionary, values: torch.Tensor) -> Dictionary:
 
 def random_graph(given: FeatureBatch) -> FeatureGraph:
     """`FAN_IN` random edges into every active node, all of the last site's into the logits."""
-    draw, parents = np.random.default_rng(0), site_parents(given.features)
+    draw, parents = np.random.default_rng(0), given.features.all_parents()
     nodes = {
         site: [ERROR, *active_features(values, given.patch.sites[site]).feature.unique().tolist()]
         for site, values in given.clean.sites.items()
@@ -91,7 +91,7 @@ def nested_circuits(graph: FeatureGraph) -> np.ndarray:
 def block_s(given: FeatureBatch, repeats: int) -> float:
     """Seconds of one row through one block, in micro-batches as the runs have them."""
     n_inputs, n_positions = given.inputs.real.shape
-    n_rows = MICRO_BYTES // row_bytes(given.features.model, n_positions)
+    n_rows = MICRO_BYTES // given.features.model.row_bytes(n_positions)
     rows = torch.arange(n_rows, device=given.inputs.read.device) % n_inputs
     values = {"resid2": given.clean.values("resid2")[rows]}
 

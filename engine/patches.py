@@ -16,7 +16,7 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgesweep.engine.network import Inputs, Model, PromptBatch, RunValues, SourceValues
+from edgesweep.engine.network.base import Network
 from edgesweep.engine.network.values import stack_sources, table_values, zero_values
 from edgesweep.tasks import Prompt
 
@@ -53,8 +54,12 @@ class Counterfactual:
     kind, n_forwards = "counterfactual", 1
 
     @torch.no_grad()
+    def run(self, network: Network, batch: PromptBatch) -> Any:
+        """The run that the values are of."""
+        return network.run(network.prepare(batch.patch, batch.real))
+
     def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
-        return RunValues(model, model.run(model.prepare(batch.patch, batch.real)))
+        return RunValues(model, self.run(model, batch))
 
 
 class Resample:
@@ -70,16 +75,19 @@ class Resample:
         self._partners = partners
 
     @torch.no_grad()
-    def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
-        tokens = batch.clean.clone()
-        for row, prompt in enumerate(batch.prompts):
+    def run(self, network: Network, batch: PromptBatch) -> Any:
+        """The run that the values are of."""
+        for prompt in batch.prompts:
             if prompt.clean not in self._partners:
                 raise PatchError(
                     f"patch 'resample' has no partner for a prompt of group {_group(prompt)!r}; "
                     "make partners of all prompts of the split"
                 )
-            tokens[row, batch.real[row]] = torch.tensor(self._partners[prompt.clean])
-        return RunValues(model, model.run(model.prepare(tokens, batch.real)))
+        given = batch.side([self._partners[prompt.clean] for prompt in batch.prompts])
+        return network.run(network.prepare(given, batch.real))
+
+    def values(self, model: Model, batch: PromptBatch, inputs: Inputs) -> SourceValues:
+        return RunValues(model, self.run(model, batch))
 
 
 def resample_partners(

@@ -34,10 +34,9 @@ from edgesweep.engine.dictionaries.base import (
     Relu,
     TopK,
 )
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import Downstream
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.sites import parse_site
-from edgesweep.engine.network import Model
+from edgesweep.engine.network.base import Network
 
 Activations = Float[Tensor, "places d_model"]
 KINDS = ("topk", "relu", "pca")
@@ -226,14 +225,14 @@ def _clipped(y: Activations) -> Float[Tensor, " places"]:
 
 @torch.no_grad()
 def activations(
-    model: Model, site: str, texts: Sequence[tuple[int, ...]], micro_batch: int = 16
+    model: Network, site: str, texts: Sequence[tuple[int, ...]], micro_batch: int = 16
 ) -> Activations:
     """The value of a site at every position of texts in tokens, the shortest texts first.
 
     Raises:
         SiteError: no site of the model.
     """
-    features = FeatureModel(model, {site: NoDictionary(model.d_model)})
+    features = FeatureModel(model, {site: NoDictionary(model.sites.width(site))})
     parts = []
     for tokens, real in _batches(texts, micro_batch):
         run = model.run(model.prepare(tokens, real))
@@ -259,7 +258,7 @@ def _batches(texts: Sequence[tuple[int, ...]], micro_batch: int) -> Iterator[tup
 
 @torch.no_grad()
 def spliced_losses(
-    model: Model,
+    model: Network,
     site: str,
     dictionary: Dictionary,
     texts: Sequence[tuple[int, ...]],
@@ -269,9 +268,10 @@ def spliced_losses(
     """Next-token cross-entropy in nats: of the model (`loss_clean`), with the site's value replaced
     by D(E(x)) (`loss_spliced`) or by its mean (`loss_mean`), and the share of what the mean loses
     that the dictionary keeps (`loss_recovered`; None unless the mean loses something)."""
-    device, dtype = model.device, model.layers[0].w_out.dtype
+    device, dtype = model.device, model.dtype
     dictionary, mean = dictionary.to(device, dtype), mean.to(device, dtype)
-    features, place = FeatureModel(model, {site: dictionary}), parse_site(site, model.spec.n_layers)
+    features = FeatureModel(model, {site: dictionary})
+    place = features.sites[-1]
     total, n = torch.zeros(3, dtype=torch.float64), 0
     for tokens, real in _batches(texts, micro_batch):
         inputs = model.prepare(tokens, real)

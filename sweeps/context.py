@@ -20,7 +20,7 @@ import torch
 from edgesweep.engine.blockmodel import BlockOptions, Interpreter, find_interpreter
 from edgesweep.engine.dictionaries.base import Dictionary
 from edgesweep.engine.dictionaries.files import load_dictionary
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import FeaturePatch, make_feature_patch
 from edgesweep.engine.graph import EdgeGraph, Graph
 from edgesweep.engine.model import ChangedError, ModelSource, load_model

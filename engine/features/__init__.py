@@ -8,14 +8,13 @@ from edgesweep.engine.features.edges import (
     contributions,
 )
 from edgesweep.engine.features.ends import Ends, NodeNumbers
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import (
     NodeAttribution,
     NodeScores,
     attribute_nodes,
     node_scores,
 )
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.sites import LOGITS, Site, SiteError, parse_site
 from edgesweep.engine.features.values import (
     FeaturePatch,
     NodeValues,
@@ -26,7 +25,6 @@ from edgesweep.engine.features.values import (
 )
 
 __all__ = [
-    "LOGITS",
     "EdgeSettings",
     "Ends",
     "FeatureEdges",
@@ -37,8 +35,6 @@ __all__ = [
     "NodeNumbers",
     "NodeScores",
     "NodeValues",
-    "Site",
-    "SiteError",
     "active_features",
     "attribute_edges",
     "attribute_nodes",
@@ -46,6 +42,5 @@ __all__ = [
     "make_feature_patch",
     "node_mean_partials",
     "node_scores",
-    "parse_site",
     "run_nodes",
 ]

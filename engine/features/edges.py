@@ -6,7 +6,7 @@ For one input and one target site (or the logits), with t from patch to clean:
    see them (Dhimoïla 2024, section 5.2). Forward values are shared by all targets.
 2. A target at position p is a cotangent of the site's value at p (`engine.features.targets`).
 3. It is pulled back to its parents, G_s(q) = Σ_k w_k ∂target/∂x_s(q) at t_k
-   (`engine.features.pullback`).
+   (`Network.pull_back`).
 4. An active feature (i, q) of s contributes (f_i,clean − f_i,patch)(q) ⟨d_i, G_s(q)⟩, the error
    node ⟨(ε_clean − ε_patch)(q), G_s(q)⟩: products of G with the few vectors that moved.
 5. The contributions to a target, times its factor, are its edges' weights in units of the metric;
@@ -26,12 +26,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.ablation.setting import MICRO_BYTES, row_bytes
+from edgesweep.engine.features.ablation.setting import MICRO_BYTES
 from edgesweep.engine.features.edgelist import EdgeList, InputEdges
 from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import NodeAttribution
-from edgesweep.engine.features.pullback import SegmentSlopes, groups
-from edgesweep.engine.features.sites import LOGITS
 from edgesweep.engine.features.sources import Sources
 from edgesweep.engine.features.targets import (
     AlongPath,
@@ -42,6 +40,8 @@ from edgesweep.engine.features.targets import (
 )
 from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.methods.quadrature import points
+from edgesweep.engine.network.base import LOGITS
+from edgesweep.engine.network.pullback import groups
 
 TARGETS = ("value", "metric")
 
@@ -174,7 +174,7 @@ def contributions(
     if first is None:
         return
     values = {name: ends.path(name, ts, number) for name in parents}
-    slopes = SegmentSlopes(ends.features, target, values, ends.inputs, number, first)
+    slopes = ends.features.pull_back(target, values, ends.inputs, number, first)
     wanted = _wanted(ends, number, positions, first if slopes.causal else 0)
     targets = _targets(ends, nodes, metric, settings, number, target, slopes.x, wanted)
     sparse, dense = target_rows(ends, settings.micro_bytes)
@@ -209,7 +209,7 @@ def _targets(
     settings: EdgeSettings,
     number: int,
     target: str,
-    x: Float[Tensor, "steps positions d_model"],
+    x: Float[Tensor, "steps positions width"],
     wanted: Int[Tensor, " positions"],
 ) -> Targets:
     """The targets of a site at these positions, from its values along the path."""
@@ -246,9 +246,10 @@ def target_rows(ends: Ends, micro_bytes: int) -> tuple[int, int]:
     """(target, step) rows that fit into so many bytes: where a row is at one position in the top
     layer and spread over positions at its end, and where a layer holds it at all positions."""
     model, n_positions = ends.features.model, ends.inputs.embed.shape[1]
-    spread = n_positions * model.d_model * ends.inputs.embed.element_size()
-    sparse = 2 * row_bytes(model, 1) + spread
-    dense = 2 * row_bytes(model, n_positions)
+    widest = max(ends.features.width(site.name) for site in ends.features.sites)
+    spread = n_positions * widest * ends.inputs.embed.element_size()
+    sparse = 2 * model.row_bytes(1) + spread
+    dense = 2 * model.row_bytes(n_positions)
     return max(1, micro_bytes // sparse), max(1, micro_bytes // dense)
 
 

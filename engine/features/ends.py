@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import (
     Active,
     FeaturePatch,
@@ -22,8 +22,8 @@ from edgesweep.engine.features.values import (
 )
 from edgesweep.engine.methods.gradients import Objective
 from edgesweep.engine.metrics import oriented
-from edgesweep.engine.network import Inputs, PromptBatch, Run
-from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.base import Inputs, Run, Value
 
 
 class NodeNumbers:
@@ -92,12 +92,12 @@ class Ends:
 
     def path(
         self, site: str, ts: Float[Tensor, " steps"], number: int
-    ) -> Float[Tensor, "steps positions d_model"]:
+    ) -> Float[Tensor, "steps positions width"]:
         """The value of a site on its way from patch to clean, for one input."""
         clean, patch = self.clean.values(site)[number], self.patch.values(site)[number]
         return torch.lerp(patch[None], clean[None], ts[:, None, None])
 
-    def difference(self, site: str) -> Stream:
+    def difference(self, site: str) -> Value:
         """x_clean − x_patch."""
         return self.clean.values(site) - self.patch.values(site)
 

@@ -13,6 +13,7 @@ the residual. Pinned by tests/features/test_node_attribution.py.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,56 +21,34 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgesweep.engine.features.ends import Ends
-from edgesweep.engine.features.sites import Site
 from edgesweep.engine.methods.gradients import Objective
 from edgesweep.engine.methods.quadrature import points
-from edgesweep.engine.network import Inputs, Model, Run
-from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.base import Inputs, Network, Site, Value
 
 
 class Downstream:
-    """The network after a site, in the clean run otherwise."""
+    """What the metric reads as a function of one site's value, in the clean run otherwise."""
 
-    def __init__(self, model: Model, inputs: Inputs, run: Run) -> None:
-        self._model, self._inputs, self._run = model, inputs, run
-        self._before = [run.embed]
-        for attention, mlp in zip(run.attention, run.mlps, strict=True):
-            self._before.append(self._before[-1] + attention + mlp)
+    def __init__(self, model: Network, inputs: Inputs, run: Any) -> None:
+        self._model, self._inputs, self._after = model, inputs, model.after(inputs, run)
+
+    def final(self, site: Site, value: Value, rows: Int[Tensor, " rows"]) -> Value:
+        """The final value, at all positions; arguments as of `logits`."""
+        return self._after.final(site, value, rows)
 
     def logits(
-        self, site: Site, value: Stream, rows: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "rows vocab"]:
-        """Logits at the read positions for values of a site, `[rows, positions, d_model]`.
+        self, site: Site, value: Value, rows: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows outputs"]:
+        """Logits for values of a site, `[rows, positions, width]`.
 
         Args:
             rows: the input that each row belongs to.
         """
-        stream, read = self.final(site, value, rows), self._inputs.read[rows]
-        return self._model.unembed(stream[torch.arange(len(rows), device=read.device), read])
-
-    def final(self, site: Site, value: Stream, rows: Int[Tensor, " rows"]) -> Stream:
-        """The last stream, at all positions."""
-        stream = value if site.is_cut else self._after_block(site, value, rows)
-        for index in range(site.layer + 1, self._model.spec.n_layers):
-            layer = self._model.layers[index]
-            z = layer.attend(*layer.project(stream), self._inputs.context(index, rows))
-            after = stream + layer.write(z)[0]
-            stream = after + layer.mlp(stream if self._model.spec.parallel else after)
-        return stream
-
-    def _after_block(self, site: Site, value: Stream, rows: Tensor) -> Stream:
-        """The stream after the layer of a block with another value."""
-        before = self._before[site.layer][rows]
-        if site.kind == "mlp":
-            return before + self._run.attention[site.layer][rows] + value
-        if self._model.spec.parallel:
-            return before + value + self._run.mlps[site.layer][rows]
-        after = before + value
-        return after + self._model.layers[site.layer].mlp(after)
+        return self._model.logits(self.final(site, value, rows), self._inputs, rows)
 
     def gradient(
-        self, site: Site, value: Stream, rows: Int[Tensor, " rows"], objective: Objective
-    ) -> tuple[Stream, Float[Tensor, " rows"]]:
+        self, site: Site, value: Value, rows: Int[Tensor, " rows"], objective: Objective
+    ) -> tuple[Value, Float[Tensor, " rows"]]:
         """∂λ/∂value, row by row, and λ.
 
         Args:
@@ -86,13 +65,13 @@ class NodeAttribution:
     """What step 2 gave.
 
     Attributes:
-        gradients: ḡ of each site, `[inputs, positions, d_model]`; 0 at padding.
+        gradients: ḡ of each site, `[inputs, positions, width]`; 0 at padding.
         residual: Σ of a site's scores − (λ(clean) − λ(its patch value)), in units of the metric.
         metric_clean: λ of the clean run.
         metric_patch: λ with each site at its patch value.
     """
 
-    gradients: Mapping[str, Stream]
+    gradients: Mapping[str, Value]
     residual: Float[Tensor, "inputs sites"]
     metric_clean: Float[Tensor, " inputs"]
     metric_patch: Float[Tensor, "inputs sites"]
@@ -146,9 +125,9 @@ def _site_gradient(
     metric: str,
     quadrature: list[tuple[float, float]],
     rows: int,
-) -> Stream:
-    embed, n = ends.inputs.embed, len(ends.batch)
-    total = torch.zeros_like(embed, dtype=torch.promote_types(embed.dtype, torch.float32))
+) -> Value:
+    like, n = ends.clean.values(site.name), len(ends.batch)
+    total = torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
     size = max(1, rows // len(quadrature))
     for first in range(0, n, size):
         some = torch.arange(first, min(first + size, n), device=total.device)
@@ -158,7 +137,7 @@ def _site_gradient(
         gradient, _ = downstream.gradient(site, value, which, ends.objective(metric, which))
         for part, (_, weight) in zip(gradient.split(len(some)), quadrature, strict=True):
             total[some] += weight * part
-    return (total * ends.inputs.real[..., None]).to(embed)
+    return (total * ends.inputs.real[..., None]).to(like)
 
 
 def node_scores(

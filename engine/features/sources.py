@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgesweep.engine.features.ends import Ends
-from edgesweep.engine.features.pullback import Pulled
+from edgesweep.engine.network.base import Pulled
 
 
 class Sources:
@@ -68,7 +68,7 @@ class Sources:
                 out[rows, columns] += pulled.before[rows, q] @ vectors.T
         return out
 
-    def _vectors(self, some: slice, q: int) -> Float[Tensor, "sources d_model"]:
+    def _vectors(self, some: slice, q: int) -> Float[Tensor, "sources width"]:
         """y of the sources at one position."""
         node, n_features = self._node[some], self._dictionary.n_features
         is_error = bool(node[-1] == n_features)

@@ -25,9 +25,8 @@ from torch import Tensor
 
 from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import Downstream
-from edgesweep.engine.features.sites import Site
 from edgesweep.engine.features.values import split
-from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.base import Site, Value
 
 Index = Int[Tensor, " some"]
 Numbers = Float[Tensor, " some"]
@@ -44,7 +43,7 @@ class Targets(Protocol):
     node: Int[Tensor, " targets"]
     position: Int[Tensor, " targets"]
 
-    def cotangents(self, some: Index) -> Float[Tensor, "some steps d_model"]:
+    def cotangents(self, some: Index) -> Float[Tensor, "some steps width"]:
         """Gradients of some targets at their positions, along the path."""
 
     def factor(self, some: Index) -> Numbers:
@@ -63,8 +62,8 @@ class AlongPath:
         start: at the patch parents.
     """
 
-    x: Float[Tensor, "steps positions d_model"]
-    start: Float[Tensor, "positions d_model"]
+    x: Float[Tensor, "steps positions width"]
+    start: Float[Tensor, "positions width"]
 
 
 class SiteTargets:
@@ -82,7 +81,7 @@ class SiteTargets:
         site: Site,
         number: int,
         along: AlongPath,
-        gradient: Float[Tensor, "positions d_model"],
+        gradient: Float[Tensor, "positions width"],
         positions: Int[Tensor, " wanted"],
     ) -> None:
         self.dictionary, self.along = ends.features.dictionary(site.name), along
@@ -99,7 +98,7 @@ class SiteTargets:
         self.slopes = self.dictionary.slopes(along.x)
 
     @cached_property
-    def _errors(self) -> Float[Tensor, "steps positions d_model"]:
+    def _errors(self) -> Float[Tensor, "steps positions width"]:
         """Gradients of the error targets."""
         out = torch.zeros_like(self.along.x)
         for p in self.position[self.node == self.dictionary.n_features].tolist():
@@ -107,8 +106,8 @@ class SiteTargets:
         return out
 
     def of_error(
-        self, p: int, gradient: Float[Tensor, "steps d_model"]
-    ) -> Float[Tensor, "steps d_model"]:
+        self, p: int, gradient: Float[Tensor, "steps width"]
+    ) -> Float[Tensor, "steps width"]:
         """The gradient of ⟨gradient, ε(p)⟩, by the features that have a slope there."""
         slopes = self.slopes[:, p]
         features = slopes.any(0).nonzero().flatten()
@@ -118,12 +117,12 @@ class SiteTargets:
     def is_error(self, some: Index) -> Bool[Tensor, " some"]:
         return self.node[some] == self.dictionary.n_features
 
-    def of_features(self, node: Index, position: Index) -> Float[Tensor, "some steps d_model"]:
+    def of_features(self, node: Index, position: Index) -> Float[Tensor, "some steps width"]:
         """slope_j e_j."""
         slopes = self.slopes[:, position, node].T
         return slopes[..., None] * self.dictionary.directions(node)[:, None]
 
-    def cotangents(self, some: Index) -> Float[Tensor, "some steps d_model"]:
+    def cotangents(self, some: Index) -> Float[Tensor, "some steps width"]:
         error, node, position = self.is_error(some), self.node[some], self.position[some]
         out = self.gradient.new_zeros(len(some), *self.along.x.shape[::2])
         out[~error] = self.of_features(node[~error], position[~error])
@@ -173,7 +172,7 @@ class MetricTargets:
         every = torch.cat([targets.along.start[None], targets.clean[None], targets.along.x])
         self._f, self._epsilon = split(dictionary, every)
 
-    def cotangents(self, some: Index) -> Float[Tensor, "some steps d_model"]:
+    def cotangents(self, some: Index) -> Float[Tensor, "some steps width"]:
         gradient = self._through_metric(some)[0]
         error, node, position = self._of.is_error(some), self.node[some], self.position[some]
         out = torch.zeros_like(gradient)
@@ -192,7 +191,7 @@ class MetricTargets:
 
     def _through_metric(
         self, some: Index
-    ) -> tuple[Float[Tensor, "some steps d_model"], Float[Tensor, "some two"]]:
+    ) -> tuple[Float[Tensor, "some steps width"], Float[Tensor, "some two"]]:
         """The metric's gradient at each target's position at every step, and its values with the
         target's parents at their patch values and clean."""
         size = max(1, self._rows // len(self._f))
@@ -212,7 +211,7 @@ class MetricTargets:
         at = gradient[torch.arange(len(some)), :, self.position[some]]
         return at, value.unflatten(0, x.shape[:2])
 
-    def _shift(self, some: Index) -> Float[Tensor, "some rows d_model"]:
+    def _shift(self, some: Index) -> Float[Tensor, "some rows width"]:
         """What the target's own change adds to its site's value at its position."""
         error, node, position = self._of.is_error(some), self.node[some], self.position[some]
         epsilon = self._epsilon[:, position].transpose(0, 1)
@@ -224,10 +223,10 @@ class MetricTargets:
 
 
 class LogitsTarget:
-    """The metric, read off the final stream.
+    """The metric, read off the final value.
 
     Args:
-        final: the final stream at the steps of the quadrature.
+        final: the final value at the steps of the quadrature.
         start: λ at the patch values of the parents.
         positions: which target positions are wanted; the read position may not be one of them.
     """
@@ -237,7 +236,7 @@ class LogitsTarget:
         ends: Ends,
         metric: str,
         number: int,
-        final: Stream,
+        final: Value,
         start: Numbers,
         positions: Int[Tensor, " wanted"],
     ) -> None:
@@ -254,7 +253,7 @@ class LogitsTarget:
         one = which[:1]
         self._change = ends.objective(metric, one)(ends.run.logits[one]) - start
 
-    def cotangents(self, some: Index) -> Float[Tensor, "some steps d_model"]:
+    def cotangents(self, some: Index) -> Float[Tensor, "some steps width"]:
         return self._gradient[some]
 
     def factor(self, some: Index) -> Numbers:

@@ -23,10 +23,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgesweep.engine.dictionaries.base import Dictionary
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.network import Inputs, PromptBatch, Run
-from edgesweep.engine.network.layers import Stream
-from edgesweep.engine.patches import MeanPartial, Patch, PatchError, make_patch, mean_groups
+from edgesweep.engine.features.model import FeatureModel
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.base import Inputs, Run, Value
+from edgesweep.engine.patches import (
+    Counterfactual,
+    MeanPartial,
+    PatchError,
+    Resample,
+    make_patch,
+    mean_groups,
+)
 from edgesweep.tasks import Prompt
 
 Features = Float[Tensor, "inputs positions features"]
@@ -43,8 +50,8 @@ class SiteValues:
         f: their values.
     """
 
-    x: Stream
-    error: Stream
+    x: Value
+    error: Value
     input: Int[Tensor, " nonzero"]
     position: Int[Tensor, " nonzero"]
     feature: Int[Tensor, " nonzero"]
@@ -52,7 +59,7 @@ class SiteValues:
 
     @classmethod
     def of(
-        cls, dictionary: Dictionary, f: Features, error: Stream, real: Bool[Tensor, "inputs pos"]
+        cls, dictionary: Dictionary, f: Features, error: Value, real: Bool[Tensor, "inputs pos"]
     ) -> "SiteValues":
         """From features as a table."""
         row, place, number = ((f != 0) & real[..., None]).nonzero(as_tuple=True)
@@ -80,11 +87,11 @@ class NodeValues:
     def __init__(self, sites: Mapping[str, SiteValues], *, from_one_run: bool) -> None:
         self.sites, self.from_one_run = sites, from_one_run
 
-    def values(self, site: str) -> Stream:
+    def values(self, site: str) -> Value:
         """x of a site."""
         return self.sites[site].x
 
-    def error(self, site: str) -> Stream:
+    def error(self, site: str) -> Value:
         """ε of a site."""
         return self.sites[site].error
 
@@ -106,7 +113,7 @@ def run_nodes(features: FeatureModel, inputs: Inputs, run: Run) -> NodeValues:
     return NodeValues(sites, from_one_run=True)
 
 
-def split(dictionary: Dictionary, x: Stream) -> tuple[Features, Stream]:
+def split(dictionary: Dictionary, x: Value) -> tuple[Features, Value]:
     """f = E(x) and ε = x − D(f)."""
     f = dictionary.encode(x)
     return f, x - dictionary.decode(f)
@@ -170,15 +177,14 @@ class FeaturePatch(Protocol):
 
 
 class RunNodes:
-    """Values in the run that a patch of streams makes (counterfactual, resample)."""
+    """Values in the run that a patch of a network makes (counterfactual, resample)."""
 
-    def __init__(self, patch: Patch) -> None:
+    def __init__(self, patch: Counterfactual | Resample) -> None:
         self._patch, self.kind, self.n_forwards = patch, patch.kind, patch.n_forwards
 
     @torch.no_grad()
     def values(self, features: FeatureModel, batch: PromptBatch, inputs: Inputs) -> NodeValues:
-        run = self._patch.values(features.model, batch, inputs).run  # type: ignore[attr-defined]
-        return run_nodes(features, inputs, run)
+        return run_nodes(features, inputs, self._patch.run(features.model, batch))
 
 
 class ZeroNodes:
@@ -189,8 +195,8 @@ class ZeroNodes:
     @torch.no_grad()
     def values(self, features: FeatureModel, batch: PromptBatch, inputs: Inputs) -> NodeValues:
         sites, none = {}, torch.zeros(0, dtype=torch.long, device=inputs.embed.device)
-        error = torch.zeros_like(inputs.embed)
         for site in features.sites:
+            error = inputs.embed.new_zeros(*inputs.real.shape, features.width(site.name))
             bias = features.dictionary(site.name).bias.to(error)
             sites[site.name] = SiteValues(error + bias, error, none, none, none, error[:0, 0, 0])
         return NodeValues(sites, from_one_run=False)
@@ -250,14 +256,16 @@ def make_feature_patch(
         return ZeroNodes()
     if kind == "mean" and means is not None:
         return MeanNodes(means, pooled=pooled)
-    return RunNodes(make_patch(kind, partners=partners))
+    patch = make_patch(kind, partners=partners)
+    assert isinstance(patch, Counterfactual | Resample)
+    return RunNodes(patch)
 
 
 def node_columns(features: FeatureModel) -> dict[str, slice]:
     """Where a table of means keeps each site: its features, then the coordinates of its error."""
     columns, start = {}, 0
     for site in features.sites:
-        width = features.dictionary(site.name).n_features + features.model.d_model
+        width = features.dictionary(site.name).n_features + features.width(site.name)
         columns[site.name] = slice(start, start + width)
         start += width
     return columns

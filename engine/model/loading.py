@@ -31,6 +31,8 @@ from edgesweep.engine.model.weights import (
     open_weights,
 )
 from edgesweep.engine.network.architectures import ARCHITECTURES
+from edgesweep.engine.network.base import Sites
+from edgesweep.engine.network.sites import TransformerSites
 from edgesweep.engine.network.transformer import Model, graph_spec
 from edgesweep.tasks import vocabulary
 
@@ -78,6 +80,11 @@ class ModelSource:
     @property
     def spec(self) -> GraphSpec:
         return graph_spec(self.config)
+
+    @property
+    def sites(self) -> Sites:
+        """The places that it can be read at."""
+        return TransformerSites(self.spec, self.sizes.d_model)
 
     @property
     def sizes(self) -> ModelSizes:

@@ -51,6 +51,13 @@ class PromptBatch:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def side(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, "inputs positions"]:
+        """Other prompts as tensors, each as long as the one in its place."""
+        given = self.clean.clone()
+        for row, (real, tokens) in enumerate(zip(self.real, rows, strict=True)):
+            given[row, real] = torch.tensor(tokens)
+        return given
+
 
 def _pad(rows: Sequence[Sequence[int]], fill: int, side: str) -> Tensor:
     width = max(map(len, rows))

@@ -6,7 +6,6 @@ forward and to nnsight's values by tests/model.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,66 +14,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
-from edgesweep.engine.network.architectures import ARCHITECTURES, Heads, LayerRecorder, skeleton
+from edgesweep.engine.network.architectures import ARCHITECTURES, LayerRecorder, skeleton
+from edgesweep.engine.network.base import Inputs, Values
 from edgesweep.engine.network.layers import Layer, Stream, norm_of
-
-Logits = Float[Tensor, "inputs vocab"]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """A batch, ready for the layers.
-
-    Attributes:
-        embed: `[inputs, positions, d_model]`, the value of node `embed`.
-        contexts: per layer, the keyword arguments its attention takes (mask, positions).
-        read: position of each input whose logits the metric reads.
-        real: `[inputs, positions]`, False at padding.
-    """
-
-    embed: Stream
-    contexts: Sequence[dict[str, Any]]
-    read: Int[Tensor, " inputs"]
-    real: Bool[Tensor, "inputs positions"]
-
-    def context(self, layer: int, rows: Int[Tensor, " rows"] | None = None) -> dict[str, Any]:
-        """The attention arguments of a layer, for the given inputs in the given order."""
-        context = self.contexts[layer]
-        if rows is None:
-            return context
-        return {name: _take(value, rows) for name, value in context.items()}
-
-    def at_read(self, stream: Float[Tensor, "*lead inputs positions d"]) -> Tensor:
-        """The stream at each input's read position: `[*lead, inputs, d]`."""
-        return stream[..., torch.arange(len(self.read), device=stream.device), self.read, :]
-
-
-def _take(value: Any, rows: Tensor) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_take(v, rows) for v in value)
-    if isinstance(value, Tensor) and value.shape[0] > 1:
-        return value.index_select(0, rows)
-    return value
-
-
-@dataclass
-class Run:
-    """What one forward computed. Every list has one entry a layer.
-
-    `z` (heads before W_O), `scales` (post-norm scale of the heads, or None), `attention` and `mlps`
-    (what the blocks added to the stream) are always kept; `ports` and `streams` only on request:
-    queries, keys, values; the stream before attention; the stream read by the MLP.
-    """
-
-    embed: Stream
-    z: list[Heads] = field(default_factory=list)
-    scales: list[Stream | None] = field(default_factory=list)
-    attention: list[Stream] = field(default_factory=list)
-    mlps: list[Stream] = field(default_factory=list)
-    ports: list[tuple[Heads, Heads, Heads]] = field(default_factory=list)
-    streams: list[tuple[Stream, Stream]] = field(default_factory=list)
-    final: Stream | None = None
-    logits: Logits | None = None
+from edgesweep.engine.network.pullback import SegmentSlopes
+from edgesweep.engine.network.run import Run
+from edgesweep.engine.network.sections import AfterSite, Sections
+from edgesweep.engine.network.sites import Place, TransformerSites
 
 
 class Model:
@@ -101,12 +47,18 @@ class Model:
         self.layers = [Layer(m, arch, self.spec) for m in getattr(stack, arch.layers)]
         self._shell, self._recorders = skeleton(stack, arch)
         self._final_norm = norm_of(stack.get_submodule(arch.final_norm), arch.unit_offset)
+        self.sites = TransformerSites(self.spec, self.d_model)
+        self._sections = Sections(self.layers, self.spec, self.sites)
         self._unembed: nn.Module = hf.get_output_embeddings()  # type: ignore[operator]
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
 
     @property
     def device(self) -> torch.device:
         return self._unembed.weight.device  # type: ignore[return-value]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.layers[0].w_out.dtype
 
     @property
     def d_model(self) -> int:
@@ -171,6 +123,46 @@ class Model:
         if self._softcap is None:
             return logits
         return torch.tanh(logits / self._softcap) * self._softcap
+
+    # --- between sites -----------------------------------------------------------------------
+    def site_values(self, run: Run) -> dict[str, Stream]:
+        return self._sections.site_values(run)
+
+    def section(
+        self,
+        chosen: Sequence[Place],
+        target: str,
+        values: Values,
+        inputs: Inputs,
+        rows: Int[Tensor, " rows"] | None = None,
+    ) -> Stream:
+        return self._sections.section(chosen, target, values, inputs, rows)
+
+    def logits(
+        self, final: Stream, inputs: Inputs, rows: Int[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, "rows vocab"]:
+        return self.unembed(inputs.at_read(final, rows))
+
+    def after(self, inputs: Inputs, run: Run) -> AfterSite:
+        return AfterSite(self._sections, inputs, run)
+
+    def pull_back(
+        self,
+        chosen: Sequence[Place],
+        target: str,
+        values: Values,
+        inputs: Inputs,
+        number: int,
+        first: int = 0,
+    ) -> SegmentSlopes:
+        return SegmentSlopes(self._sections, chosen, target, values, inputs, number, first)
+
+    def row_bytes(self, n_positions: int) -> int:
+        """Of one layer: streams, ports and the MLP."""
+        wide = getattr(self.hf.config, "intermediate_size", None)
+        wide = wide or getattr(self.hf.config, "n_inner", None) or 4 * self.d_model
+        numbers = 12 * self.d_model + 3 * wide + 2 * self.spec.n_heads * n_positions
+        return int(n_positions * numbers * self.layers[0].w_out.element_size())
 
 
 def graph_spec(config: Any) -> GraphSpec:

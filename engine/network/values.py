@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgesweep.engine.network.layers import Stream
-from edgesweep.engine.network.transformer import Model, Run
+from edgesweep.engine.network.run import Run
+from edgesweep.engine.network.transformer import Model
 
 HeadWrites = Float[Tensor, "heads inputs positions d_model"]
 

@@ -24,9 +24,9 @@ import torch
 
 from edgesweep.engine.dictionaries.base import DictionaryError
 from edgesweep.engine.dictionaries.files import dictionary_bytes
-from edgesweep.engine.features.sites import SiteError, parse_site
 from edgesweep.engine.model import ModelError, ModelSource, load_model, resolve_model
 from edgesweep.engine.network import Model
+from edgesweep.engine.network.base import SiteError
 from edgesweep.engine.training import (
     Training,
     activations,
@@ -79,7 +79,7 @@ def train_dictionary(request: Request, progress: Progress) -> dict[str, Any]:
     try:
         check_training(request.how)
         source = resolve_model(request.model)
-        parse_site(request.site, source.spec.n_layers)
+        source.sites.chosen([request.site])
         tokens = _tokens(request, source)
     except (DictionaryError, ModelError, SiteError, TaskError) as error:
         raise ConfigError(" ".join(str(error).split())) from None
@@ -91,7 +91,7 @@ def train_dictionary(request: Request, progress: Progress) -> dict[str, Any]:
     n_tokens = sum(map(len, tokens))
     progress.say(
         f"{len(kept)} texts to train on, {len(held)} held out; {n_tokens} tokens, "
-        f"{n_tokens * model.d_model * 4 / 2**20:.0f} MiB of activations"
+        f"{n_tokens * source.sites.width(request.site) * 4 / 2**20:.0f} MiB of activations"
     )
     try:
         return _train(request, model, kept, held, progress)

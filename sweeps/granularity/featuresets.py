@@ -16,10 +16,10 @@ import numpy as np
 
 from edgesweep.engine.dictionaries.base import DictionaryError
 from edgesweep.engine.dictionaries.files import load_dictionary
-from edgesweep.engine.features.sites import LOGITS, SiteError, chosen_sites, parents_of, parse_site
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.features import ERROR
 from edgesweep.engine.model import ModelSource
+from edgesweep.engine.network.base import LOGITS, SiteError, Sites
 from edgesweep.sweeps.config.load import Config, ConfigError
 from edgesweep.sweeps.config.schema import FEATURE_METHODS, Trained
 from edgesweep.sweeps.plan.canonical import digest
@@ -176,44 +176,42 @@ def feature_set(
     Raises:
         ConfigError: no dictionary, a site that the model lacks, a dictionary that cannot be read.
     """
-    given = _per_site(config.features.dictionaries, source.spec.n_layers)
+    sites = source.sites
     try:
-        sites = chosen_sites(given, source.spec.n_layers)
+        given = _per_site(config.features.dictionaries, sites)
+        chosen = sites.chosen(given)
     except SiteError as error:
         raise ConfigError(f"features.dictionaries: {error}") from None
-    _check_spelling(given, [site.name for site in sites], source.spec.n_layers)
+    names = [site.name for site in chosen]
+    _check_spelling(given, names, sites)
     if not given:
         raise ConfigError(
             "features.dictionaries: is empty; nodes 'features' need the dictionary of one site at "
             "least, as in {resid3: ./dictionaries/resid3} or {resid*: {kind: topk}}"
         )
-    parents: dict[str, tuple[str, ...]] = {sites[0].name: ()}
-    for site in (*sites[1:], None):
-        name = LOGITS if site is None else site.name
-        parents[name] = tuple(p.name for p in parents_of(sites, site, source.spec))
+    parents: dict[str, tuple[str, ...]] = {names[0]: ()}
+    for name in (*names[1:], LOGITS):
+        parents[name] = tuple(p.name for p in sites.parents(chosen, name))
     dictionaries = tuple(
-        _dictionary(site.name, given.get(site.name, "none"), config, source, prompts)
-        for site in sites
+        _dictionary(name, given.get(name, "none"), config, source, prompts) for name in names
     )
     return FeatureSet(label, dictionaries, parents, config.features.error)
 
 
-def _check_spelling(given: Mapping[str, str | Trained], sites: list[str], n_layers: int) -> None:
+def _check_spelling(given: Mapping[str, str | Trained], chosen: list[str], sites: Sites) -> None:
     """A site has one name, or its dictionary would be looked up under another and not be found."""
     for name in given:
-        if name not in sites:
-            site = parse_site(name, n_layers).name
+        if name not in chosen:
+            site = sites.named(name)[0]
             raise ConfigError(f"features.dictionaries: {name!r} is no site; write {site}")
 
 
-def _per_site(given: Mapping[str, str | Trained], n_layers: int) -> dict[str, str | Trained]:
+def _per_site(given: Mapping[str, str | Trained], sites: Sites) -> dict[str, str | Trained]:
     """`resid*` for every layer that has no entry of its own; `{layer}` filled in."""
     found: dict[str, str | Trained] = {}
     for name, what in given.items():
-        starred = re.fullmatch(r"(attn|mlp|resid)\*", name)
-        layers: Sequence[int | str] = range(n_layers) if starred else [""]
-        for layer in layers:
-            site = f"{starred[1]}{layer}" if starred else name
+        starred = name.endswith("*")
+        for site in sites.named(name) if starred else [name]:
             if starred and site in given:
                 continue
             number = re.sub(r"\D", "", site)
@@ -224,7 +222,7 @@ def _per_site(given: Mapping[str, str | Trained], n_layers: int) -> dict[str, st
 def _dictionary(
     site: str, given: str | Trained, config: Config, source: ModelSource, prompts: Sequence[str]
 ) -> SiteDictionary:
-    width = source.sizes.d_model
+    width = source.sites.width(site)
     if isinstance(given, Trained):
         size = width if given.kind == "pca" else given.features
         if given.kind == "topk" and given.k > size:

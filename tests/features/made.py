@@ -15,8 +15,7 @@ from edgesweep.engine.dictionaries.base import (
     Relu,
     TopK,
 )
-from edgesweep.engine.features.ablation.setting import site_parents
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import (
     FeaturePatch,
     NodeValues,
@@ -101,7 +100,7 @@ def case(
         site: [ERROR, *active_features(values, patched.sites[site]).feature.unique().tolist()]
         for site, values in clean.sites.items()
     }
-    graph = FeatureGraph.complete(site_parents(features), nodes)
+    graph = FeatureGraph.complete(features.all_parents(), nodes)
     return Case(model, batch, features, given, inputs, clean, patched, graph)
 
 

@@ -14,8 +14,8 @@ from edgesweep.engine.features.edges import (
     contributions,
 )
 from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes
-from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.network import PromptBatch
 from tests.features.made import CHAIN, KINDS, MIXED, feature_patch, random_dictionary

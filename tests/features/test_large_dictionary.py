@@ -7,9 +7,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edgesweep.engine.dictionaries.base import Relu
 from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
 from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes
-from edgesweep.engine.features.pullback import SegmentSlopes
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.network.pullback import SegmentSlopes
 from tests.features.made import feature_patch
 from tests.features.test_edge_attribution import _compare, by_position
 from tests.oracles.slow_features import SlowAttribution

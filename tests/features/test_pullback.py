@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from edgesweep.engine.dictionaries.base import Identity
-from edgesweep.engine.features.attention import AttentionSlopes
-from edgesweep.engine.features.pullback import AtPositions, SegmentSlopes
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.attention import AttentionSlopes
+from edgesweep.engine.network.pullback import AtPositions
 from tests.features.made import CHAIN, MIXED
 from tests.tiny import FAMILIES, model_and_batch, prompts
 
@@ -142,7 +142,7 @@ def test_segments_are_autograds(family, sites, rows):
         }
         x = features.segment(target, leaves, inputs, which)
         values = {name: leaf.detach() for name, leaf in leaves.items()}
-        slopes = SegmentSlopes(features, target, values, inputs, WHICH)
+        slopes = features.pull_back(target, values, inputs, WHICH)
         real = batch.real[WHICH]
         assert (slopes.x - x.detach())[:, real].abs().max() <= tolerance(family) * x.abs().max()
         g = normal(len(position), STEPS, model.d_model)
@@ -169,7 +169,7 @@ def test_what_has_not_moved_is_left_out():
     values = {"embed": normal(STEPS, n, model.d_model)}
     position, g = torch.tensor([2, 3, 3]), normal(3, STEPS, model.d_model)
     whole, late = (
-        SegmentSlopes(features, "resid1", values, inputs, WHICH, first).pull(g, position, 100)
+        features.pull_back("resid1", values, inputs, WHICH, first).pull(g, position, 100)
         for first in (0, 2)
     )
     tables = [full(pulled["embed"], position, n) for pulled in (whole, late)]

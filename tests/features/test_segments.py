@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from edgesweep.engine.dictionaries.base import Identity
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.sites import SiteError
+from edgesweep.engine.features.model import FeatureModel
+from edgesweep.engine.network.base import SiteError
 from tests.features.made import CHAIN, MIXED
 from tests.tiny import FAMILIES, model_and_batch
 

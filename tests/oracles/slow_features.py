@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import run_nodes
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.metrics import oriented

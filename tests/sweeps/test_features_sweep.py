@@ -20,8 +20,8 @@ from edgesweep.engine.features.ablation.evaluation import (
 )
 from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
 from edgesweep.engine.features.ends import Ends, NodeNumbers
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
-from edgesweep.engine.features.segments import FeatureModel
 from edgesweep.engine.features.values import make_feature_patch, node_mean_partials
 from edgesweep.engine.graph import FeatureGraph, touched_nodes
 from edgesweep.engine.metrics import measure

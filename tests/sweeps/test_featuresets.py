@@ -10,7 +10,7 @@ import torch
 from edgesweep.engine.dictionaries.base import Identity, NoDictionary, Relu, TopK
 from edgesweep.engine.dictionaries.files import save_dictionary
 from edgesweep.engine.features.ends import NodeNumbers
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.sweeps.config.load import ConfigError, load_config, parse_config

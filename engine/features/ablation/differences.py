@@ -5,7 +5,7 @@ A target with mask M reads, at every position q of a parent site s,
     x_s = base_s + Σ_{i ∈ M} (f_i^G − f_i,patch)(q) d_i + [err ∈ M] (ε^G − ε_patch)(q)
 
 Few features differ at a position, so the sum runs over those alone: they are packed to the front,
-and a position is one product `[rows, packed] · [packed, d_model]`.
+and a position is one product `[rows, packed] · [packed, width]`.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgesweep.engine.features.ablation.prints import Prints
-from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.base import Value
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Differences:
     node: Int[Tensor, "inputs positions packed"]
     number: Int[Tensor, "inputs positions packed"]
     value: Float[Tensor, "inputs positions packed"]
-    error: Stream | None
+    error: Value | None
     prints: Prints
 
 
@@ -59,12 +59,12 @@ def pack(
 
 
 def add_kept(
-    streams: Float[Tensor, "rows positions d_model"],
+    streams: Float[Tensor, "rows positions width"],
     rows: Int[Tensor, " some"],
     kept: Bool[np.ndarray, "some nodes"],
     of: Differences,
     which: int,
-    decoder: Float[Tensor, "features d_model"],
+    decoder: Float[Tensor, "features width"],
 ) -> None:
     """Add to some rows the differences that each keeps, in place.
 

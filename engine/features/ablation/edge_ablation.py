@@ -49,18 +49,15 @@ from edgesweep.engine.features.ablation.setting import (
     check_mode,
     check_sites,
     is_patch_run,
-    row_bytes,
 )
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.sites import LOGITS
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import NodeValues
 from edgesweep.engine.graph import FeatureGraph, prune
-from edgesweep.engine.network import Inputs
-from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.base import LOGITS, Inputs, Value
 
 MaskRows = Bool[np.ndarray, "circuits edges"]
 #: circuit -> ε^G − ε_patch of a site
-ErrorTable = dict[int, Stream]
+ErrorTable = dict[int, Value]
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class FeatureAblation:
         fallback_mass: the part of it at positions where the feature was not attributed.
     """
 
-    logits: Float[Tensor, "circuits inputs vocab"]
+    logits: Float[Tensor, "circuits inputs outputs"]
     n_masks: int
     n_rows: int
     n_skipped: int
@@ -171,8 +168,8 @@ class _Run:
         self.skips_empty = is_patch_run(values[1], errors)
         self.circuits = [Circuit(graph, self._pruned(mask)) for mask in masks]
         n_inputs, n_positions = inputs.real.shape
-        self.most_rows = max(1, micro_bytes // row_bytes(features.model, n_positions))
-        self.base: dict[str, Stream] = {}
+        self.most_rows = max(1, micro_bytes // features.model.row_bytes(n_positions))
+        self.base: dict[str, Value] = {}
         self.counts = np.zeros(3, dtype=np.int64)
         self.mass = np.zeros((2, len(masks), n_inputs))
 
@@ -225,8 +222,9 @@ class _Run:
         places = [circuit.places(name) for circuit in self.circuits]
         sizes = [len(self.inputs.read) * len(p) for p in places]
         table = self.inputs.embed.new_zeros(sum(sizes), self.inputs.embed.shape[1])
+        width = self.features.width(name)
         errors = {
-            number: torch.zeros_like(self.inputs.embed)
+            number: self.inputs.embed.new_zeros(*self.inputs.real.shape, width)
             for number, circuit in enumerate(self.circuits)
             if circuit.wants_error(name)
         }
@@ -241,7 +239,7 @@ class _Run:
             self._publish(circuit, name, site, delta, error, plan.prints[number])
 
     def _read(
-        self, name: str, site: _Site, streams: Stream, requests: Requests, table: Tensor
+        self, name: str, site: _Site, streams: Value, requests: Requests, table: Tensor
     ) -> None:
         """Differences of the requested features, into their lines of the table."""
         dictionary = self.features.dictionary(name)
@@ -255,7 +253,7 @@ class _Run:
         table.index_add_(0, slot, (found - site.patch[here]) * use)
 
     def _read_errors(
-        self, name: str, site: _Site, streams: Stream, wanted: ErrorRequests, errors: ErrorTable
+        self, name: str, site: _Site, streams: Value, wanted: ErrorRequests, errors: ErrorTable
     ) -> None:
         """Error terms less the patch's, for the circuits that read them."""
         for row in np.unique(wanted.row):
@@ -279,7 +277,7 @@ class _Run:
                 self.features.segment(name, values, self.inputs, which),
             )
 
-    def _sum(self, name: str, parent: str, rows: Masks) -> Stream:
+    def _sum(self, name: str, parent: str, rows: Masks) -> Value:
         """x_s of each row: the patch value and the kept differences."""
         out = self.base[parent][torch.as_tensor(rows.input, device=self.inputs.real.device)]
         code = np.where(rows.prints.any(1), rows.circuit * len(self.inputs.read) + rows.input, -1)
@@ -296,7 +294,7 @@ class _Run:
             )
         return out
 
-    def _logits(self) -> Float[Tensor, "circuits inputs vocab"]:
+    def _logits(self) -> Float[Tensor, "circuits inputs outputs"]:
         """The logits of each distinct mask, handed to every circuit that has it."""
         n_inputs = len(self.inputs.read)
         prints = np.concatenate([circuit.prints(LOGITS)[0] for circuit in self.circuits])
@@ -314,7 +312,7 @@ class _Run:
         name: str,
         site: _Site,
         delta: Float[Tensor, "inputs places positions"],
-        error: Stream | None,
+        error: Value | None,
         prints: Prints,
     ) -> None:
         """Note what a site's nodes differ by, and the numbers of those that do."""

@@ -25,11 +25,12 @@ from edgesweep.engine.features.ablation.node_ablation import (
     run_node_sets,
 )
 from edgesweep.engine.features.ablation.setting import MICRO_BYTES
-from edgesweep.engine.features.segments import FeatureModel
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import FeaturePatch, NodeValues, run_nodes
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.metrics import measure
-from edgesweep.engine.network import Inputs, PromptBatch
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.base import Inputs
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class FeatureBatch:
     features: FeatureModel
     batch: PromptBatch
     inputs: Inputs
-    logits: Float[Tensor, "inputs vocab"]
+    logits: Float[Tensor, "inputs outputs"]
     clean: NodeValues
     patch: NodeValues
 
@@ -61,7 +62,7 @@ class FeatureBatch:
         return cls(features, batch, inputs, run.logits, clean, patched)
 
     def measured(
-        self, metrics: Sequence[str], logits: Float[Tensor, "*circuits inputs vocab"]
+        self, metrics: Sequence[str], logits: Float[Tensor, "*circuits inputs outputs"]
     ) -> ByMetric:
         """Each metric on each input, `[*circuits, inputs]`."""
         return {m: measure(m, logits, self.batch, self.logits).cpu().numpy() for m in metrics}
@@ -153,7 +154,7 @@ def evaluate_feature_reference(
 
 def _node_logits(
     given: FeatureBatch, sets: Sequence[NodeSet], errors: str, micro_bytes: int
-) -> Float[Tensor, "circuits inputs vocab"]:
+) -> Float[Tensor, "circuits inputs outputs"]:
     return run_node_sets(
         given.features,
         given.inputs,

@@ -28,13 +28,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.ablation.setting import MICRO_BYTES, base_of, check_mode, row_bytes
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.sites import LOGITS
+from edgesweep.engine.features.ablation.setting import MICRO_BYTES, base_of, check_mode
+from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import NodeValues
 from edgesweep.engine.graph import FeatureGraph
-from edgesweep.engine.network import Inputs
-from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.base import LOGITS, Inputs, Value
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def run_node_sets(
     *,
     errors: str = "node",
     micro_bytes: int = MICRO_BYTES,
-) -> Float[Tensor, "circuits inputs vocab"]:
+) -> Float[Tensor, "circuits inputs outputs"]:
     """Logits at the read positions of every node-ablated run.
 
     Args:
@@ -94,7 +92,7 @@ def run_node_sets(
     """
     check_mode(errors)
     run, n_inputs = _NodeRun(features, inputs, clean, patch, errors), len(inputs.read)
-    step = max(1, micro_bytes // row_bytes(features.model, inputs.real.shape[1]))
+    step = max(1, micro_bytes // features.model.row_bytes(inputs.real.shape[1]))
     parts = [
         run.logits(kept, rows)
         for kept in node_sets
@@ -119,21 +117,19 @@ class _NodeRun:
         self.first = clean.values(names[0])
         self.base = {name: base_of(clean, patch, name, errors) for name in names}
 
-    def logits(self, kept: NodeSet, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows vocab"]:
-        values: dict[str, Stream] = {}
+    def logits(self, kept: NodeSet, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows outputs"]:
+        values: dict[str, Value] = {}
         for site in self.features.sites:
             reached = self._segment(site.name, values, rows) if values else self.first[rows]
             values[site.name] = self._ablated(site.name, reached, kept[site.name], rows)
         return self._segment(LOGITS, values, rows)
 
-    def _segment(
-        self, target: str, values: dict[str, Stream], rows: Int[Tensor, " rows"]
-    ) -> Tensor:
+    def _segment(self, target: str, values: dict[str, Value], rows: Int[Tensor, " rows"]) -> Tensor:
         return self.features.segment(target, values, self.inputs, rows)
 
     def _ablated(
-        self, site: str, reached: Stream, kept: KeptNodes, rows: Int[Tensor, " rows"]
-    ) -> Stream:
+        self, site: str, reached: Value, kept: KeptNodes, rows: Int[Tensor, " rows"]
+    ) -> Value:
         """x': the patch value, and what the kept nodes differ from it by."""
         dictionary, out = self.features.dictionary(site), self.base[site][rows]
         if len(kept.features):

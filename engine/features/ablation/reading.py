@@ -14,14 +14,14 @@ from torch import Tensor
 
 from edgesweep.engine.dictionaries.base import Dictionary
 from edgesweep.engine.features.ablation.planning import Requests
-from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.base import Value
 
 MOST = 32
 
 
 def read_features(
     dictionary: Dictionary,
-    streams: Stream,
+    streams: Value,
     features: Int[Tensor, " places"],
     requests: Requests,
     most_rows: int,
@@ -29,7 +29,7 @@ def read_features(
     """The requested features at every position.
 
     Args:
-        streams: `[rows, positions, d_model]`.
+        streams: `[rows, positions, width]`.
         features: number of each place in the dictionary.
         most_rows: rows that may be encoded at once.
     """

@@ -1,12 +1,12 @@
 """From cotangents of a target at single positions to those of its parents, at all steps at once.
 
 A target (feature, position p) is one linear function of the target site's value at p, so its
-cotangent g lives at p alone. Walking back through a segment (see `engine.features.segments`):
+cotangent g lives at p alone. Walking back through a section (see `engine.network.sections`):
 
 1. In the top layer g stays at p until the attention: the MLP, the output map W_O and the residual
    path are pulled back at p only. A parent that writes there (an `attn` or `mlp` site) receives
    what the stream holds at p.
-2. Attention carries it from query p to keys and values at q ≤ p (`engine.features.attention`).
+2. Attention carries it from query p to keys and values at q ≤ p (`engine.network.attention`).
 3. In layers below, if the segment has any, the cotangent is dense over q ≤ p.
 
 What depends on the network alone is had once a step and shared by all targets: the points that the
@@ -16,29 +16,19 @@ weights of the quadrature. Pinned by tests/features/test_pullback.py to autograd
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.attention import AttentionSlopes
-from edgesweep.engine.features.segments import FeatureModel
-from edgesweep.engine.features.sites import LOGITS, Site
-from edgesweep.engine.network import Inputs, Model
+from edgesweep.engine.network.attention import AttentionSlopes
+from edgesweep.engine.network.base import LOGITS, Inputs, Pulled, batched_vjp
 from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.sections import Sections
+from edgesweep.engine.network.sites import Place
 
 Cotangents = Float[Tensor, "targets steps d_model"]
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """The cotangent of a parent, summed over steps: `at` at each target's position, and `before`
-    at every position; None: nowhere else."""
-
-    at: Float[Tensor, "targets d_model"]
-    before: Float[Tensor, "targets positions d_model"] | None = None
 
 
 class Places(Protocol):
@@ -100,18 +90,6 @@ class AtSpan:
         return batched_vjp(fn, x[self._at], g)
 
 
-@torch.enable_grad()
-def batched_vjp(fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
-    """Jᵀ g for a batch of cotangents at the same points.
-
-    Args:
-        x: points, `[*points, d_in]`.
-        g: `[batch, *points, d_out]`.
-    """
-    x = x.detach().requires_grad_()
-    return torch.autograd.grad(fn(x), x, g, is_grads_batched=True)[0]
-
-
 class LayerSlopes:
     """The part of one layer that a segment runs, linearised at several steps of one input.
 
@@ -127,15 +105,16 @@ class LayerSlopes:
 
     def __init__(
         self,
-        model: Model,
+        sections: Sections,
         index: int,
         stream: Stream,
         given: Mapping[str, Stream],
-        target: Site | None,
+        target: Place | None,
         context: Callable[[int], dict[str, Any]],
         positions: Sequence[int],
     ) -> None:
-        self.index, self._layer, self._parallel = index, model.layers[index], model.spec.parallel
+        self.index, self._layer = index, sections.layers[index]
+        self._parallel = sections.spec.parallel
         self._names = (f"attn{index}", f"mlp{index}")
         self._given = [name in given for name in self._names]
         self._target = target.kind if target is not None and target.layer == index else "resid"
@@ -208,26 +187,27 @@ class SegmentSlopes:
 
     def __init__(
         self,
-        features: FeatureModel,
+        sections: Sections,
+        chosen: Sequence[Place],
         target: str,
         values: Mapping[str, Stream],
         inputs: Inputs,
         number: int,
         first: int = 0,
     ) -> None:
-        self._parents = features.parents(target)
-        site = None if target == LOGITS else next(s for s in features.sites if s.name == target)
+        self._parents = sections.sites.parents(chosen, target)
+        site = None if target == LOGITS else sections.sites.place(target)
         given = {p.name: values[p.name] for p in self._parents[1:]}
         positions = inputs.real[number].nonzero().flatten().tolist()
         self.x = values[self._parents[0].name]
         self._layers: list[LayerSlopes] = []
-        last = features.model.spec.n_layers - 1 if site is None else site.layer
+        last = sections.spec.n_layers - 1 if site is None else site.layer
         for index in range(self._parents[0].layer + 1, last + 1):
 
             def context(rows: int, index: int = index) -> dict[str, Any]:
                 return inputs.context(index, inputs.read.new_full((rows,), number))
 
-            layer = LayerSlopes(features.model, index, self.x, given, site, context, positions)
+            layer = LayerSlopes(sections, index, self.x, given, site, context, positions)
             self._layers.insert(0, layer)
             self.x = layer.out
         attention = [layer.attention for layer in self._layers if layer.attention]
