@@ -7,7 +7,7 @@ dictionary of 32k features against the next would have 10^9 entries.
 
 Order, relied on by every array of a run: nodes by site in forward order, within a site features by
 number and then the error node; edges by target, then by source. Sites come as a table of parents
-(`engine.features.sites`), so nothing here knows of models.
+(`engine.network.sites`), so nothing here knows of models.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
