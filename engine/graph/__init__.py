@@ -1,6 +1,8 @@
 """Nodes, edges, their one order, and circuits as masks over the edges."""
 
 from edgesweep.engine.graph.base import Block, Ends, Graph, NodeTable
+from edgesweep.engine.graph.circuit import Circuit
+from edgesweep.engine.graph.circuit_files import load_circuit
 from edgesweep.engine.graph.circuits import (
     SELECTIONS,
     CircuitStats,
@@ -15,6 +17,7 @@ from edgesweep.engine.graph.circuits import (
     touched_nodes,
     without_nodes,
 )
+from edgesweep.engine.graph.edge_names import CircuitError
 from edgesweep.engine.graph.edges import EdgeGraph, GraphSpec, PortBlock
 from edgesweep.engine.graph.features import ERROR, FeatureGraph, SiteBlock
 
@@ -22,6 +25,8 @@ __all__ = [
     "ERROR",
     "SELECTIONS",
     "Block",
+    "Circuit",
+    "CircuitError",
     "CircuitStats",
     "EdgeGraph",
     "Ends",
@@ -34,6 +39,7 @@ __all__ = [
     "circuit_stats",
     "edge_ends",
     "induced_edges",
+    "load_circuit",
     "node_circuit",
     "node_edges",
     "only_nodes",
