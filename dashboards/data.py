@@ -22,9 +22,21 @@ from edgesweep.dashboards.names import (
 from edgesweep.dashboards.style import Mark, marks
 from edgesweep.storage import CommitLog, RunDirectory, layout, readers
 from edgesweep.storage.arrays import has_array, read_static
+from edgesweep.storage.layout import AGGREGATES, EVALUATIONS, REPORT
 from edgesweep.storage.manifest import check
-from edgesweep.storage.rundir import AGGREGATES, EVALUATIONS, REPORT
 from edgesweep.storage.status import status
+from edgesweep.storage.tables import (
+    BLOCKS,
+    CIRCUITS,
+    INTERPOLATION,
+    KNOWN,
+    MEASURES,
+    MINIMALITY,
+    OVERLAP,
+    RESULTS,
+    ROC,
+    read_table,
+)
 
 #: how a ranking of edges becomes circuits
 RANKED_BY = ("aggregation", "selection")
@@ -161,17 +173,17 @@ def load_run(path: Path, state: str | None = None) -> RunData:
         plan=run.plan,
         config=run.config,
         status=status(run, but=(REPORT,)) | ({"state": state} if state else {}),
-        results=_told(readers.results(run), run.plan),
-        circuits=_told(readers.circuits(run), run.plan),
-        blocks=readers.blocks(run),
+        results=_told(read_table(run, RESULTS), run.plan),
+        circuits=_told(read_table(run, CIRCUITS), run.plan),
+        blocks=read_table(run, BLOCKS),
         commits=readers.commits(run),
         aggregation=aggregation,
-        measures=_told(readers.measures(run), run.plan),
-        roc=_told(readers.roc(run), run.plan),
-        overlap=readers.overlap(run),
-        minimality=readers.minimality(run),
-        interpolation=readers.interpolation(run),
-        known=readers.known(run),
+        measures=_told(read_table(run, MEASURES), run.plan),
+        roc=_told(read_table(run, ROC), run.plan),
+        overlap=read_table(run, OVERLAP),
+        minimality=read_table(run, MINIMALITY),
+        interpolation=read_table(run, INTERPOLATION),
+        known=read_table(run, KNOWN),
         histograms={cell: scores for cell, scores in found.items() if scores is not None},
         graphs=graphs,
         log=tuple(run.read_log()),

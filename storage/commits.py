@@ -25,9 +25,10 @@ from typing import Any
 from edgesweep.storage.atomic import fsync_folder, make_folder, put_if_absent, replace, to_json
 from edgesweep.storage.epochs import BAD, Epochs
 from edgesweep.storage.errors import DamagedRecord, Fenced, StorageError, storage_errors
-from edgesweep.storage.manifest import remove_manifest
+from edgesweep.storage.layout import COMMITS, FAILURES
+from edgesweep.storage.manifest import remove_manifest, remove_parts
 from edgesweep.storage.records import Record, read_record, seal
-from edgesweep.storage.rundir import COMMITS, FAILURES, RunDirectory
+from edgesweep.storage.rundir import RunDirectory
 
 REQUIRED = ("attempt", "crc", "rows", "micro_batch", "device", "seconds")
 UNKNOWN = "unknown: the record of the failure is damaged"
@@ -161,6 +162,7 @@ class CommitLog:
         where it is. Raises Fenced, StorageError."""
         self.check_fence()
         self._unseal()
+        remove_parts(self.root)
         source = self._path(stage, shard)
         folder = self.root / COMMITS / BAD / stage
         make_folder(folder)

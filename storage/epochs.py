@@ -25,8 +25,8 @@ from typing import Any
 
 from edgesweep.storage.atomic import fsync_folder, make_folder, put_if_absent, replace
 from edgesweep.storage.errors import Busy, DamagedRecord, StorageError, storage_errors
+from edgesweep.storage.layout import EPOCHS, LEASE
 from edgesweep.storage.records import Record, read_record, seal
-from edgesweep.storage.rundir import EPOCHS, LEASE
 
 RENEW_S = 20.0
 LEASE_S = 90.0

@@ -1,4 +1,4 @@
-"""Where each number lies in a run directory. The one place that spells these names; it takes keys.
+"""Where everything lies in a run directory. The one place that spells these names; it takes keys.
 
 attributions.zarr/<cell>/{scores [input, edge], residual, metric_clean, metric_baseline [input]}
 attributions.zarr/<cell>/graph/: see `storage.graphs`
@@ -20,16 +20,30 @@ evaluations.zarr/interpolation/<cell>/<metric> [input, place, fraction]
 evaluations.zarr/reference/<dataset>/<eval_patch>/{full, empty}/<metric> [input]
     over features <dataset>.<features> in place of <dataset>
 blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
+tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
+
+The tables themselves are `<table>.parquet` (`storage.tables.registry`).
 """
 
 from __future__ import annotations
 
 from edgesweep.storage.fold import AGGREGATIONS
-from edgesweep.storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
 
-__all__ = ["AGGREGATES", "ATTRIBUTIONS", "EVALUATIONS", "MEANS"]
-
+PLAN = "plan.json"
+CONFIG = "config.yaml"
+LOG = "log.jsonl"
+COMMITS = "commits"
+FAILURES = "failures"
+EPOCHS = "epochs"
+LEASE = "lease.json"
+MANIFEST = "manifest.json"
+REPORT = "report.html"
+ATTRIBUTIONS = "attributions.zarr"
+AGGREGATES = "aggregates.zarr"
+EVALUATIONS = "evaluations.zarr"
 MEANS = "means.zarr"
+#: tables of cells that are done, before those of the run are written
+PARTS = "tables/parts"
 #: of a cell, in aggregates.zarr
 PARTIALS, EDGES, INTERVAL, STABILITY = "partials", "edges", "interval", "stability"
 #: folded beside the aggregations
@@ -134,3 +148,12 @@ def prompts(dataset: str) -> str:
 
 def chain(shard: str) -> str:
     return f"blocks/{shard}.json"
+
+
+def part(cell: str, table: str) -> str:
+    """`table`: the name of its file."""
+    return f"{PARTS}/{cell}.{table}"
+
+
+def parts_record(cell: str) -> str:
+    return f"{PARTS}/{cell}.json"

@@ -12,16 +12,17 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgesweep.storage.atomic import fsync_folder, replace
 from edgesweep.storage.errors import StorageError, storage_errors
+from edgesweep.storage.layout import LOG, MANIFEST, PARTS
 from edgesweep.storage.records import seal, unseal
-from edgesweep.storage.rundir import LOG, RunDirectory
+from edgesweep.storage.rundir import RunDirectory
 
-MANIFEST = "manifest.json"
 #: stands for a file that is still to be written
 PENDING: Mapping[str, Any] = {"bytes": 0, "sha256": ""}
 Entries = dict[str, Mapping[str, Any]]
@@ -45,6 +46,15 @@ def remove_manifest(root: Path) -> None:
         if path.exists():
             path.unlink(missing_ok=True)
             fsync_folder(root)
+
+
+def remove_parts(root: Path) -> None:
+    """The rows of cells that are done (`storage.tables.parts`), durably. Raises StorageError."""
+    folder = root / PARTS
+    with storage_errors(folder):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+            fsync_folder(folder.parent)
 
 
 def read_manifest(run: RunDirectory) -> Entries | None:

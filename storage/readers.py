@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,74 +13,8 @@ from edgesweep.storage.arrays import has_array, open_array
 from edgesweep.storage.blocks import checked_rows
 from edgesweep.storage.commits import CommitLog
 from edgesweep.storage.errors import StorageError
-from edgesweep.storage.manifest import vouched
-from edgesweep.storage.rundir import AGGREGATES, ATTRIBUTIONS, EVALUATIONS, RunDirectory
-from edgesweep.storage.tables import (
-    BLOCKS_COLUMNS,
-    CIRCUITS_COLUMNS,
-    INTERPOLATION_COLUMNS,
-    KNOWN_COLUMNS,
-    MEASURES_COLUMNS,
-    MINIMALITY_COLUMNS,
-    OVERLAP_COLUMNS,
-    RESULTS_COLUMNS,
-    ROC_COLUMNS,
-    Columns,
-    empty_table,
-    table_of,
-)
-
-
-def results(run: RunDirectory) -> pd.DataFrame:
-    """results.parquet; no rows before it is written."""
-    return _table(run, run.results, RESULTS_COLUMNS)
-
-
-def circuits(run: RunDirectory) -> pd.DataFrame:
-    """circuits.parquet; no rows before it is written."""
-    return _table(run, run.circuits, CIRCUITS_COLUMNS)
-
-
-def blocks(run: RunDirectory) -> pd.DataFrame:
-    """blocks.parquet; no rows before it is written."""
-    return _table(run, run.blocks, BLOCKS_COLUMNS)
-
-
-def measures(run: RunDirectory) -> pd.DataFrame:
-    """measures.parquet, what curves and rankings come to; empty if there is none."""
-    return _table(run, run.measures, MEASURES_COLUMNS)
-
-
-def roc(run: RunDirectory) -> pd.DataFrame:
-    """roc.parquet, how rankings find a known circuit; empty if there is none."""
-    return _table(run, run.roc, ROC_COLUMNS)
-
-
-def overlap(run: RunDirectory) -> pd.DataFrame:
-    """overlap.parquet, how far two cells' scores agree; empty if there is none."""
-    return _table(run, run.overlap, OVERLAP_COLUMNS)
-
-
-def minimality(run: RunDirectory) -> pd.DataFrame:
-    """minimality.parquet, what each edge of a circuit is needed for; empty if there is none."""
-    return _table(run, run.minimality, MINIMALITY_COLUMNS)
-
-
-def interpolation(run: RunDirectory) -> pd.DataFrame:
-    """interpolation.parquet, single edges moved from clean to patch; empty if there is none."""
-    return _table(run, run.interpolation, INTERPOLATION_COLUMNS)
-
-
-def known(run: RunDirectory) -> pd.DataFrame:
-    """known.parquet, the true edges; empty if there is none."""
-    return _table(run, run.known, KNOWN_COLUMNS)
-
-
-def _table(run: RunDirectory, path: Path, columns: Columns) -> pd.DataFrame:
-    """A table that the manifest vouches for; no rows before a driver has written it. Raises
-    StorageError if the file is not what was written."""
-    data = vouched(run, path.name)
-    return empty_table(columns) if data is None else table_of(data)
+from edgesweep.storage.layout import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
+from edgesweep.storage.rundir import RunDirectory
 
 
 def commits(run: RunDirectory) -> pd.DataFrame:

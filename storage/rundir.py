@@ -23,28 +23,16 @@ from edgesweep.storage.atomic import (
     replace,
 )
 from edgesweep.storage.errors import DamagedRecord, OtherRunError, StorageError, storage_errors
+from edgesweep.storage.layout import (
+    AGGREGATES,
+    ATTRIBUTIONS,
+    CONFIG,
+    EVALUATIONS,
+    LOG,
+    PLAN,
+    REPORT,
+)
 from edgesweep.storage.records import CHECKSUM, read_record, seal, unseal
-
-PLAN = "plan.json"
-CONFIG = "config.yaml"
-LOG = "log.jsonl"
-COMMITS = "commits"
-FAILURES = "failures"
-EPOCHS = "epochs"
-LEASE = "lease.json"
-ATTRIBUTIONS = "attributions.zarr"
-AGGREGATES = "aggregates.zarr"
-EVALUATIONS = "evaluations.zarr"
-CIRCUITS = "circuits.parquet"
-RESULTS = "results.parquet"
-BLOCKS = "blocks.parquet"
-MEASURES = "measures.parquet"
-ROC = "roc.parquet"
-OVERLAP = "overlap.parquet"
-MINIMALITY = "minimality.parquet"
-INTERPOLATION = "interpolation.parquet"
-KNOWN = "known.parquet"
-REPORT = "report.html"
 
 _MISSING = "(missing)"
 
@@ -115,42 +103,6 @@ class RunDirectory:
     @property
     def evaluations(self) -> Path:
         return self.path / EVALUATIONS
-
-    @property
-    def results(self) -> Path:
-        return self.path / RESULTS
-
-    @property
-    def circuits(self) -> Path:
-        return self.path / CIRCUITS
-
-    @property
-    def blocks(self) -> Path:
-        return self.path / BLOCKS
-
-    @property
-    def measures(self) -> Path:
-        return self.path / MEASURES
-
-    @property
-    def roc(self) -> Path:
-        return self.path / ROC
-
-    @property
-    def overlap(self) -> Path:
-        return self.path / OVERLAP
-
-    @property
-    def minimality(self) -> Path:
-        return self.path / MINIMALITY
-
-    @property
-    def interpolation(self) -> Path:
-        return self.path / INTERPOLATION
-
-    @property
-    def known(self) -> Path:
-        return self.path / KNOWN
 
     @property
     def report(self) -> Path:

@@ -11,8 +11,14 @@ from collections.abc import Callable, Mapping
 
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.atomic import replace
-from edgesweep.storage.manifest import PENDING, entry, remove_manifest, write_manifest
-from edgesweep.storage.rundir import CONFIG, REPORT
+from edgesweep.storage.layout import CONFIG, REPORT
+from edgesweep.storage.manifest import (
+    PENDING,
+    entry,
+    remove_manifest,
+    remove_parts,
+    write_manifest,
+)
 
 #: the page of a run in a given state
 Page = Callable[[RunDirectory, str], bytes]
@@ -47,6 +53,7 @@ def end_run(
         log.check_fence()
         replace(run.report, data)
     _vouch(run, log, files)
+    remove_parts(run.path)
 
 
 def _holds(run: RunDirectory, name: str, data: bytes) -> bool:

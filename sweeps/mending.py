@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.commits import UNKNOWN
+from edgesweep.storage.layout import CONFIG, LOG
 from edgesweep.storage.manifest import MANIFEST, unsound
-from edgesweep.storage.rundir import CONFIG, LOG
 
 #: packages of which another version may give other bits
 DECISIVE = ("edgesweep", "torch", "transformers", "numpy", "ray", "zarr")

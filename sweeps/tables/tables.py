@@ -6,7 +6,7 @@ rows out and never makes them means over fewer inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -16,30 +16,21 @@ import pandas as pd
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.graph import Graph
 from edgesweep.engine.graph.circuits import EdgeMask
-from edgesweep.storage import CommitLog, RunDirectory, layout, rundir
+from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.readers import Committed
 from edgesweep.storage.tables import (
-    BLOCKS_COLUMNS,
-    BLOCKS_KEY,
-    CIRCUITS_COLUMNS,
-    CIRCUITS_KEY,
-    INTERPOLATION_COLUMNS,
-    INTERPOLATION_KEY,
-    KNOWN_COLUMNS,
-    KNOWN_KEY,
-    MEASURES_COLUMNS,
-    MEASURES_KEY,
-    MINIMALITY_COLUMNS,
-    MINIMALITY_KEY,
-    OVERLAP_COLUMNS,
-    OVERLAP_KEY,
-    RESULTS_COLUMNS,
-    RESULTS_KEY,
-    ROC_COLUMNS,
-    ROC_KEY,
-    Columns,
-    table_bytes,
-    table_of,
+    BLOCKS,
+    CIRCUITS,
+    INTERPOLATION,
+    KNOWN,
+    MEASURES,
+    MINIMALITY,
+    OVERLAP,
+    RESULTS,
+    ROC,
+    Table,
+    from_parquet,
+    to_parquet,
 )
 from edgesweep.sweeps.circuits import evaluated_mask
 from edgesweep.sweeps.graphs import graph_of, stats_of
@@ -60,8 +51,6 @@ from edgesweep.sweeps.tables.analysis import Analysis
 from edgesweep.sweeps.tables.overlap import Overlap
 
 Row = dict[str, Any]
-#: rows, columns, and what the rows are sorted by
-Table = tuple[pd.DataFrame | list[Row], Columns, tuple[str, ...]]
 
 
 class Tables:
@@ -90,28 +79,20 @@ class Tables:
             members += self._block_rows(cell, fitted)
             results += self._result_rows(cell, circuits, fitted)
         table = pd.concat(edges) if edges else pd.DataFrame()
-        found = _as_bytes(
-            {
-                rundir.CIRCUITS: (table, CIRCUITS_COLUMNS, CIRCUITS_KEY),
-                rundir.BLOCKS: (members, BLOCKS_COLUMNS, BLOCKS_KEY),
-                rundir.RESULTS: (results, RESULTS_COLUMNS, RESULTS_KEY),
-            }
-        )
-        return found | _as_bytes(self._derived(table_of(found[rundir.RESULTS])))
+        found = _as_bytes({CIRCUITS: table, BLOCKS: members, RESULTS: results})
+        return found | _as_bytes(self._derived(from_parquet(found[RESULTS.file])))
 
-    def _derived(self, results: pd.DataFrame) -> dict[str, Table]:
+    def _derived(self, results: pd.DataFrame) -> Mapping[Table, list[Row]]:
         """What follows from the results and the scores: measures, rankings, single edges."""
         analysis = Analysis(self._committed, self._plan, self._reduced, results)
         overlap = Overlap(self._committed, self._plan, self._reduced).rows()
-        minimality = self._probed("minimality", minimality_rows)
-        interpolation = self._probed("interpolation", interpolation_rows)
         return {
-            rundir.MEASURES: (list(analysis.measures()), MEASURES_COLUMNS, MEASURES_KEY),
-            rundir.ROC: (list(analysis.roc()), ROC_COLUMNS, ROC_KEY),
-            rundir.OVERLAP: (list(overlap), OVERLAP_COLUMNS, OVERLAP_KEY),
-            rundir.KNOWN: (list(analysis.known()), KNOWN_COLUMNS, KNOWN_KEY),
-            rundir.MINIMALITY: (minimality, MINIMALITY_COLUMNS, MINIMALITY_KEY),
-            rundir.INTERPOLATION: (interpolation, INTERPOLATION_COLUMNS, INTERPOLATION_KEY),
+            MEASURES: list(analysis.measures()),
+            ROC: list(analysis.roc()),
+            OVERLAP: list(overlap),
+            KNOWN: list(analysis.known()),
+            MINIMALITY: self._probed("minimality", minimality_rows),
+            INTERPOLATION: self._probed("interpolation", interpolation_rows),
         }
 
     def _probed(
@@ -307,8 +288,8 @@ class Tables:
         return found
 
 
-def _as_bytes(tables: dict[str, Table]) -> dict[str, bytes]:
-    return {name: table_bytes(name, *table) for name, table in tables.items()}
+def _as_bytes(tables: Mapping[Table, pd.DataFrame | list[Row]]) -> dict[str, bytes]:
+    return {table.file: to_parquet(table, rows) for table, rows in tables.items()}
 
 
 def _subsets(

@@ -12,8 +12,8 @@ from edgesweep.engine.graph import EdgeGraph, GraphSpec
 from edgesweep.storage import CommitLog, RunDirectory, tables
 from edgesweep.storage.arrays import create_array, make_store, write_static
 from edgesweep.storage.blocks import write_block
+from edgesweep.storage.layout import AGGREGATES
 from edgesweep.storage.manifest import entry, write_manifest
-from edgesweep.storage.rundir import AGGREGATES
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=4, n_heads=4, n_kv_heads=2))
 N, NODES = GRAPH.n_edges, len(GRAPH.sources)
@@ -392,11 +392,8 @@ def make_run(path: Path, *, without: tuple[str, ...] = (), unreduced: str = "") 
         if name not in without:
             found = rows()
             frame = found if isinstance(found, pd.DataFrame) else pd.DataFrame(list(found))
-            columns, key = (
-                getattr(tables, f"{name.upper()}_{part}") for part in ("COLUMNS", "KEY")
-            )
-            file = getattr(run, name)
-            file.write_bytes(tables.table_bytes(file.name, frame, columns, key))
+            table = getattr(tables, name.upper())
+            (path / table.file).write_bytes(tables.to_parquet(table, frame))
     _write_arrays(run, unreduced)
     files = sorted(path.glob("*.parquet"))
     write_manifest(run, {file.name: entry(file.read_bytes()) for file in files})

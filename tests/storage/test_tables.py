@@ -11,42 +11,45 @@ import pytest
 
 from edgesweep.storage import RunDirectory, StorageError
 from edgesweep.storage.manifest import entry, write_manifest
-from edgesweep.storage.readers import blocks, circuits, results
 from edgesweep.storage.tables import (
-    CIRCUITS_COLUMNS,
-    CIRCUITS_KEY,
-    RESULTS_COLUMNS,
-    RESULTS_KEY,
-    table_bytes,
-    table_of,
+    BLOCKS,
+    CIRCUITS,
+    RESULTS,
+    TABLES,
+    Table,
+    from_parquet,
+    read_table,
+    to_parquet,
 )
 
-COLUMNS = {"name": "str", "n": "int", "value": "float", "kept": "bool"}
+TABLE = Table(
+    "t", "a row", {"name": "str", "n": "int", "value": "float", "kept": "bool"}, ("name",)
+)
 ROWS: list[dict[str, Any]] = [
     {"name": f"r{i % 3}", "n": i, "value": i / 3, "kept": i % 2 == 0} for i in range(30)
 ]
 
 
 def test_same_rows_same_bytes() -> None:
-    before = table_bytes("t", ROWS, COLUMNS, ["name"])
+    before = to_parquet(TABLE, ROWS)
     for seed in range(5):
         shuffled = random.Random(seed).sample(ROWS, len(ROWS))
-        assert table_bytes("t", shuffled, COLUMNS, ["name"]) == before
+        assert to_parquet(TABLE, shuffled) == before
     columns = pd.DataFrame(ROWS)[["kept", "value", "n", "name"]]
-    assert table_bytes("t", columns, COLUMNS, ["name"]) == before
+    assert to_parquet(TABLE, columns) == before
 
 
 def test_rows_come_back_sorted_and_typed() -> None:
-    found = table_of(table_bytes("t", ROWS, COLUMNS, ["name", "n"]))
+    found = from_parquet(to_parquet(TABLE, ROWS))
     expected = sorted(ROWS, key=lambda row: (row["name"], row["n"]))
     assert found.to_dict("records") == expected
-    assert list(found.columns) == list(COLUMNS)
+    assert list(found.columns) == list(TABLE.columns)
     assert found["n"].dtype == np.int64
 
 
 def test_floats_may_be_nan() -> None:
     rows = [{**ROWS[0], "value": float("nan")}, {**ROWS[1], "value": None}]
-    assert table_of(table_bytes("t", rows, COLUMNS, ["name"]))["value"].isna().all()
+    assert from_parquet(to_parquet(TABLE, rows))["value"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -62,26 +65,26 @@ def test_floats_may_be_nan() -> None:
 )
 def test_wrong_rows_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        table_bytes("t", [{**ROWS[0], **change}], COLUMNS, ["name"])
+        to_parquet(TABLE, [{**ROWS[0], **change}])
 
 
 def test_no_rows() -> None:
-    found = table_of(table_bytes("t", [], COLUMNS, ["name"]))
-    assert (len(found), list(found.columns)) == (0, list(COLUMNS))
+    found = from_parquet(to_parquet(TABLE, []))
+    assert (len(found), list(found.columns)) == (0, list(TABLE.columns))
 
 
 def test_a_damaged_table_is_one_line(run: RunDirectory) -> None:
     run.log("driver_started")
-    write_manifest(run, {run.results.name: entry(b"as it was written")})
-    run.results.write_bytes(b"PAR1 and nothing more")
+    write_manifest(run, {RESULTS.file: entry(b"as it was written")})
+    (run.path / RESULTS.file).write_bytes(b"PAR1 and nothing more")
     with pytest.raises(StorageError, match=r"results.parquet is not as it was written; .*resume"):
-        results(run)
+        read_table(run, RESULTS)
 
 
 def test_before_there_are_results(run: RunDirectory) -> None:
-    assert list(results(run).columns) == list(RESULTS_COLUMNS)
-    assert list(circuits(run).columns) == list(CIRCUITS_COLUMNS)
-    assert len(results(run)) == len(circuits(run)) == len(blocks(run)) == 0
+    for table in (RESULTS, CIRCUITS, BLOCKS):
+        found = read_table(run, table)
+        assert (len(found), list(found.columns)) == (0, list(table.columns))
 
 
 def test_the_contracts_columns() -> None:
@@ -91,7 +94,12 @@ def test_the_contracts_columns() -> None:
         "n_edges_possible average_degree density metric value value_full value_empty faithfulness "
         "n_inputs"
     )
-    assert list(RESULTS_COLUMNS) == contract.split()
-    assert set(RESULTS_KEY) < set(RESULTS_COLUMNS)
-    assert {"cell", "aggregation", "threshold", "source", "target", "weight"} < {*CIRCUITS_COLUMNS}
-    assert set(CIRCUITS_KEY) < set(CIRCUITS_COLUMNS)
+    assert list(RESULTS.columns) == contract.split()
+    assert {"cell", "aggregation", "threshold", "source", "target", "weight"} < {*CIRCUITS.columns}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_table_is_sorted_by_columns_of_its_own(table: Table) -> None:
+    assert set(table.key) < set(table.columns)
+    assert set(table.columns.values()) <= {"str", "int", "float", "bool"}
+    assert list(from_parquet(to_parquet(table, [])).columns) == list(table.columns)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesweep.storage import CommitLog, RunDirectory
-from edgesweep.storage.readers import circuits, results
+from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.context import WorkerSettings
 from edgesweep.sweeps.driver import Outcome
@@ -130,7 +130,7 @@ def flip_a_bit(path: Path) -> None:
 
 def assert_ran_is_what_was_counted(run: RunDirectory) -> None:
     """Of every circuit and patch, as many edges of circuits.parquet ran as the results count."""
-    edges, table = circuits(run), results(run)
+    edges, table = read_table(run, CIRCUITS), read_table(run, RESULTS)
     rows = table[(table["ablation"] == "edge") & (table["blocks"] == "all")]
     assert set(edges["circuit"]) <= set(rows["circuit"])
     for (circuit, patch), counted in rows.groupby(["circuit", "eval_patch"])["n_edges"]:

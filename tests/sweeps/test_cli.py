@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgesweep.storage import RunDirectory
-from edgesweep.storage.readers import results
+from edgesweep.storage.tables import RESULTS, read_table
 from edgesweep.sweeps.command import cli
 
 
@@ -108,7 +108,7 @@ def test_the_smoke_preset_through_ray(tmp_path):
     assert done.stdout.splitlines()[-1] == "runs/smoke/report.html"
     run = tmp_path / "runs" / "smoke"
     assert "<html" in (run / "report.html").read_text()
-    assert len(results(RunDirectory.open(run))) > 100
+    assert len(read_table(RunDirectory.open(run), RESULTS)) > 100
 
 
 def test_resume_takes_more_actors(monkeypatch, capsys, tmp_path):

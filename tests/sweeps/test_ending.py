@@ -9,7 +9,7 @@ import pytest
 from edgesweep.dashboards.report import write_report
 from edgesweep.storage import CommitLog, Fenced, RunDirectory, StorageError
 from edgesweep.storage.manifest import MANIFEST, read_manifest
-from edgesweep.storage.readers import measures, results
+from edgesweep.storage.tables import MEASURES, RESULTS, read_table
 from edgesweep.sweeps import ending
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.command.watching import run_status
@@ -84,7 +84,8 @@ def test_killed_between_any_two_files_it_is_not_done(shown, run, monkeypatch):
                 cli.drive_and_tell(reopen(run))
         opened = RunDirectory.open(run)
         assert run_status(run)["state"] == "stopped"
-        assert len(results(opened)) == len(measures(opened)) == 0 or kills > len(FILES)
+        n_rows = {len(read_table(opened, table)) for table in (RESULTS, MEASURES)}
+        assert n_rows == {0} or kills > len(FILES)
     assert drive(reopen(run), Silence()).exit_code == 0
     assert contents(run, *FILES) == whole
     assert run_status(run)["state"] == "done"
@@ -102,7 +103,7 @@ def test_before_a_commit_the_manifest_goes(run):
         drive(reopen(run), Silence(), Faulty(before=kill))
     assert not (run / MANIFEST).exists()
     assert run_status(run)["state"] == "stopped"
-    assert len(results(RunDirectory.open(run))) == 0
+    assert len(read_table(RunDirectory.open(run), RESULTS)) == 0
 
 
 def test_a_flipped_bit_is_told_and_mended(shown, run, capsys):
@@ -167,11 +168,11 @@ def test_tables_do_not_depend_on_the_page(tmp_path):
     out = tmp_path / "run"
     assert run_tiny(out).exit_code == 0
     assert run_status(out)["state"] == "done"
-    assert len(results(RunDirectory.open(out)))
+    assert len(read_table(RunDirectory.open(out), RESULTS))
 
     def fails(run: RunDirectory, state: str) -> bytes:
         raise ValueError("no page")
 
     with pytest.raises(ValueError, match="no page"):
         drive(reopen(out), Silence(), page=fails)
-    assert len(results(RunDirectory.open(out)))
+    assert len(read_table(RunDirectory.open(out), RESULTS))

@@ -14,7 +14,7 @@ from edgesweep.engine.runtime import PoolOptions, SerialExecutor
 from edgesweep.storage import Busy, CommitLog, Fenced, RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.errors import storage_errors
-from edgesweep.storage.readers import results
+from edgesweep.storage.tables import RESULTS, read_table
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.command.watching import run_status
 from edgesweep.sweeps.config.load import parse_config
@@ -53,8 +53,8 @@ def test_a_poison_shard_is_quarantined_and_the_rest_goes_on(calm, tmp_path):
     assert worker.asked.count(poison) == 3
     assert outcome.quarantined == {f"attribute/{poison}": "ValueError: this shard is poison"}
     # The other cell is whole; the poisoned one has no row that stands on fewer inputs.
-    healthy = results(RunDirectory.open(calm)).query("method == 'ig_inputs'")
-    assert results(RunDirectory.open(out)).equals(healthy.reset_index(drop=True))
+    healthy = read_table(RunDirectory.open(calm), RESULTS).query("method == 'ig_inputs'")
+    assert read_table(RunDirectory.open(out), RESULTS).equals(healthy.reset_index(drop=True))
     found = run_status(out)
     assert found["shards"]["quarantined"] == 1
     assert drive(reopen(out), Silence()).exit_code == 0
@@ -68,7 +68,7 @@ def test_a_poison_evaluation_leaves_its_rows_out(calm, tmp_path):
         k for k in committed(calm)["evaluate"] if k.endswith("edge.counterfactual.000004")
     )
     assert run_tiny(out, factory=Faulty(poison=poison)).exit_code == 3
-    whole, left = results(RunDirectory.open(calm)), results(RunDirectory.open(out))
+    whole, left = (read_table(RunDirectory.open(path), RESULTS) for path in (calm, out))
     gone = whole.merge(left, how="outer", indicator=True).query("_merge != 'both'")
     assert set(gone["subset"]) == {"all", "agreement"}
     assert set(gone["ablation"]) == {"edge"}
@@ -110,7 +110,7 @@ def test_tables_are_made_of_what_was_committed(calm, tmp_path, capsys, hurt):
     assert len(error.strip().splitlines()) == 1
     assert "kl" in error
     assert "resume the run to redo" in error
-    assert len(results(launch.run)) == 0
+    assert len(read_table(launch.run, RESULTS)) == 0
     assert run_tiny(out).exit_code == 0
     assert contents(out, *DATA) == contents(calm, *DATA)
 

@@ -30,7 +30,9 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.fold import AGGREGATIONS
-from edgesweep.storage.readers import aggregate, blocks, circuits, results
+from edgesweep.storage.readers import aggregate
+from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
+from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
 from edgesweep.sweeps.circuits import evaluated_mask
 from edgesweep.sweeps.granularity import featurework
 from edgesweep.sweeps.graphs import graph_of
@@ -317,7 +319,7 @@ def starved_of_the_first_positions(ends, nodes, metric, how, positions):
 
 def test_circuits_are_the_first_edges_by_size(run, plan, features):
     cell, codes = cell_of(plan, "ig_activations"), edges_of(run, plan)
-    numbers, table = NodeNumbers(features), circuits(run)
+    numbers, table = NodeNumbers(features), read_table(run, CIRCUITS)
     target, source = np.divmod(codes, numbers.logits + 1)
     names = [f"{numbers.name(s)}->{numbers.name(t)}" for s, t in zip(source, target, strict=True)]
     for spec in plan.circuits(cell):
@@ -344,13 +346,13 @@ def test_a_circuit_of_nodes_is_all_edges_among_them(run, plan, features):
             for a in nodes.get(parent, [])
             for b in nodes.get(site, ["logits"] if site == "logits" else [])
         }
-        mine = circuits(run).query("circuit == @spec.key")
+        mine = read_table(run, CIRCUITS).query("circuit == @spec.key")
         assert set(zip(mine["source"], mine["target"], strict=True)) == expected
 
 
 def direct_values(run, plan, features, cell, circuit, condition) -> dict[str, np.ndarray]:
     """What the engine gives for a circuit whose edges are read by name."""
-    edges = circuits(run).query("circuit == @circuit")
+    edges = read_table(run, CIRCUITS).query("circuit == @circuit")
     graph = FeatureGraph.of_names(PARENTS, edges["source"] + "->" + edges["target"])
     dataset, whole = plan.dataset(cell), np.ones(graph.n_edges, dtype=bool)
     means = node_mean_partials(
@@ -374,7 +376,7 @@ def test_values_are_those_of_a_direct_call(run, plan, features, ablation, patch)
     cell, condition = cell_of(plan, "ig_activations"), Condition(ablation, patch)
     spec = plan.circuits(cell)[1]
     direct = direct_values(run, plan, features, cell, spec.key, condition)
-    table = results(run).query("circuit == @spec.key and blocks == 'all'")
+    table = read_table(run, RESULTS).query("circuit == @spec.key and blocks == 'all'")
     table = table.query("ablation == @ablation and eval_patch == @patch")
     for metric, values in direct.items():
         scale = float(np.abs(values).max())
@@ -407,7 +409,7 @@ def test_the_full_graph_is_the_model_and_the_empty_one_the_patch_run(run, plan, 
             for name in layout.DISTANCES
         )
         assert (distance <= 1e-5 * scale).all()
-        mine = results(run).query("eval_patch == @patch and metric == 'logit_diff'")
+        mine = read_table(run, RESULTS).query("eval_patch == @patch and metric == 'logit_diff'")
         of_all = mine[mine["subset"] == "all"]
         np.testing.assert_allclose(of_all["value_full"], full.mean(), rtol=1e-4, atol=1e-6)
         if patch == "counterfactual":
@@ -415,7 +417,7 @@ def test_the_full_graph_is_the_model_and_the_empty_one_the_patch_run(run, plan, 
 
 
 def test_faithfulness_and_sizes_follow_from_the_row(run, plan):
-    table = results(run)
+    table = read_table(run, RESULTS)
     assert set(table["nodes"]) == {"features"}
     for _, row in table.iterrows():
         phi = faithfulness(row["value"], row["value_full"], row["value_empty"])
@@ -427,24 +429,24 @@ def test_faithfulness_and_sizes_follow_from_the_row(run, plan):
 
 
 def test_the_table_of_circuits_says_which_edges_ran(run):
-    assert set(circuits(run)["ran"]) == {"", "counterfactual+mean"}
+    assert set(read_table(run, CIRCUITS)["ran"]) == {"", "counterfactual+mean"}
     assert_ran_is_what_was_counted(run)
 
 
 @pytest.mark.skipif(not HAS_GRAPH_TOOL, reason="needs graph-tool")
 def test_block_models_are_of_the_circuit_s_nodes(run, plan):
-    cell, found = cell_of(plan, "ig_activations"), blocks(run)
+    cell, found = cell_of(plan, "ig_activations"), read_table(run, BLOCKS_TABLE)
     assert found["circuit"].nunique() == 1
     circuit = found["circuit"].iloc[0]
     graph = graph_of(run, plan, cell)
-    edges = circuits(run)
+    edges = read_table(run, CIRCUITS)
     kept = edges[edges["circuit"] == circuit]["edge"].to_numpy()
     mask = np.zeros(graph.n_edges, dtype=bool)
     mask[kept] = True
     touched = touched_nodes(graph, evaluated_mask(graph, mask, Condition("edge", "counterfactual")))
     assert set(found["node"]) == {n for n, t in zip(graph.nodes, touched, strict=True) if t}
     assert set(found["label"]) <= {"ioi", "agreement"}
-    mine = results(run)[results(run)["circuit"] == circuit]
+    mine = read_table(run, RESULTS).query("circuit == @circuit")
     of_blocks = mine[mine["blocks"] != "all"]
     modes = {f"{mode}:{task}" for mode in ("without", "only") for task in ("ioi", "agreement")}
     assert set(of_blocks["blocks"]) == modes
@@ -460,7 +462,7 @@ def test_a_graph_without_edges_is_the_patch_run(tmp_path):
         evaluate={"selection": "abs", "threshold": 1e9, "eval_patch": "counterfactual"},
     )
     assert run_tiny(out, none).exit_code == 0
-    table = results(RunDirectory.open(out))
+    table = read_table(RunDirectory.open(out), RESULTS)
     assert (table["n_edges"] == 0).all()
     assert set(table["method"]) == {"ig_activations", "node_ig"}
     np.testing.assert_allclose(table["value"], table["value_empty"], rtol=1e-3, atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgesweep.storage import RunDirectory
-from edgesweep.storage.readers import known, measures, roc
+from edgesweep.storage.tables import KNOWN, MEASURES, ROC, read_table
 from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.launch import start
 from tests.sweeps.helpers import run_tiny, tiny
@@ -33,7 +33,7 @@ def config(model: str, patch: str) -> dict:
 
 
 def areas(out: Path) -> dict[str, float]:
-    found = measures(RunDirectory.open(out)).query("measure == 'roc_auc'")
+    found = read_table(RunDirectory.open(out), MEASURES).query("measure == 'roc_auc'")
     return dict(zip(found["method"], found["value"], strict=True))
 
 
@@ -43,7 +43,7 @@ def test_exact_patching_and_acdc_find_what_was_wired(tmp_path, model):
     found = areas(tmp_path / "run")
     assert found["exact"] == found["node_exact"] == found["acdc"] == 1.0
     assert found["random"] < 0.9
-    curves = roc(RunDirectory.open(tmp_path / "run"))
+    curves = read_table(RunDirectory.open(tmp_path / "run"), ROC)
     for _, curve in curves.groupby(["cell", "aggregation", "selection"]):
         assert curve["fpr"].is_monotonic_increasing
         assert (curve["tpr"].iloc[0], curve["tpr"].iloc[-1]) == (0, 1)
@@ -53,7 +53,7 @@ def test_exact_patching_and_acdc_find_what_was_wired(tmp_path, model):
 def test_every_method_finds_the_circuit_of_a_compiled_program(tmp_path):
     """Area at least 0.99 under resample ablation."""
     assert run_tiny(tmp_path / "run", config(str(REVERSE), "resample")).exit_code == 0
-    true = known(RunDirectory.open(tmp_path / "run"))
+    true = read_table(RunDirectory.open(tmp_path / "run"), KNOWN)
     assert sorted(true["source"] + "->" + true["target"]) == sorted(TRUE_ON_REVERSE)
     found = areas(tmp_path / "run")
     for method in ("ig_inputs", "ig_activations", "exact", "acdc"):
@@ -64,8 +64,8 @@ def test_a_known_circuit_is_as_faithful_as_the_model(tmp_path):
     """The true edges alone do the task: exact patching's first circuits reach φ = 1."""
     assert run_tiny(tmp_path / "run", config("wired-copy", "counterfactual")).exit_code == 0
     run = RunDirectory.open(tmp_path / "run")
-    n_true = len(known(run))
-    table = measures(run).query("measure == 'edges_95' and method == 'exact'")
+    n_true = len(read_table(run, KNOWN))
+    table = read_table(run, MEASURES).query("measure == 'edges_95' and method == 'exact'")
     assert np.isfinite(table["value"]).all()
     assert n_true <= 10
 

@@ -18,10 +18,8 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
-from edgesweep.storage.readers import aggregate, results
-from edgesweep.storage.readers import measures as read_measures
-from edgesweep.storage.readers import minimality as read_minimality
-from edgesweep.storage.readers import overlap as read_overlap
+from edgesweep.storage.readers import aggregate
+from edgesweep.storage.tables import MEASURES, MINIMALITY, OVERLAP, RESULTS, read_table
 from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.launch import reopen, start
 from edgesweep.sweeps.plan.cells import AttributeShard
@@ -178,7 +176,7 @@ def test_a_circuit_of_nodes_is_all_edges_among_them(run, plan):
             ends = np.flatnonzero(graph.target_nodes[graph.edge_target[edge]])
             assert kept[graph.edge_source[edge]]
             assert any(n == len(graph.sources) or kept[n] for n in ends)
-    table = results(run)
+    table = read_table(run, RESULTS)
     mine = table[(table["cell"] == cell.key) & (table["blocks"] == "all")]
     by_ablation = mine.pivot_table(index=["circuit", "metric"], columns="ablation", values="value")
     np.testing.assert_allclose(by_ablation["edge"], by_ablation["node"], rtol=1e-3, atol=1e-5)
@@ -194,7 +192,7 @@ def test_the_complement_is_the_model_without_the_circuit(run, plan):
     batch = PromptBatch.make(dataset.data.evaluation)
     inputs = model.prepare(batch.clean, batch.real)
     values = make_patch("counterfactual").values(model, batch, inputs)
-    table = results(run)
+    table = read_table(run, RESULTS)
     for spec in plan.circuits(cell):
         circuit = prune(graph, read_mask(run, spec.key), both_sides=True)
         logits = ablated_logits(model, inputs, values, ~circuit[None])
@@ -215,7 +213,7 @@ def test_minimality_is_the_circuit_without_each_edge(run, plan):
     batch = PromptBatch.make(dataset.data.evaluation)
     inputs = model.prepare(batch.clean, batch.real)
     values = make_patch("counterfactual").values(model, batch, inputs)
-    rows = read_minimality(run)
+    rows = read_table(run, MINIMALITY)
     rows = rows[(rows["cell"] == cell.key) & (rows["metric"] == "logit_diff")]
     circuit = prune(graph, read_mask(run, rows["circuit"].iloc[0]), both_sides=True)
     assert rows["edge"].tolist() == np.flatnonzero(circuit).tolist()
@@ -230,9 +228,9 @@ def test_minimality_is_the_circuit_without_each_edge(run, plan):
 
 
 def test_interpolation_ends_at_exact_patching(run, plan):
-    from edgesweep.storage.readers import interpolation
+    from edgesweep.storage.tables import INTERPOLATION, read_table
 
-    rows, exact = interpolation(run), aggregate(run, cell_of(plan, "exact").key, "mean")
+    rows, exact = read_table(run, INTERPOLATION), aggregate(run, cell_of(plan, "exact").key, "mean")
     eap = aggregate(run, cell_of(plan, "eap").key, "mean")
     rows = rows[rows["metric"] == "logit_diff"]
     assert rows["edge"].nunique() == 3
@@ -249,7 +247,7 @@ def test_interpolation_ends_at_exact_patching(run, plan):
 
 
 def test_areas_and_sizes_follow_from_the_results(run, plan):
-    table, found = results(run), read_measures(run)
+    table, found = read_table(run, RESULTS), read_table(run, MEASURES)
     cell = cell_of(plan, "eap")
     rows = table[
         (table["cell"] == cell.key)
@@ -276,7 +274,7 @@ def test_areas_and_sizes_follow_from_the_results(run, plan):
 
 
 def test_methods_are_compared_pair_by_pair(run, plan):
-    found = read_overlap(run)
+    found = read_table(run, OVERLAP)
     exact, eap = cell_of(plan, "exact"), cell_of(plan, "eap")
     x, y = aggregate(run, eap.key, "mean"), aggregate(run, exact.key, "mean")
     both = np.isfinite(y)

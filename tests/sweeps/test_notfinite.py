@@ -12,7 +12,7 @@ from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.model.tiny import write_tiny_random
 from edgesweep.storage import CommitLog, RunDirectory
-from edgesweep.storage.readers import measures, results
+from edgesweep.storage.tables import MEASURES, RESULTS, read_table
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.notfinite import plain
@@ -49,16 +49,17 @@ def test_a_model_that_yields_nan_costs_the_others_nothing(broken, tmp_path, caps
     printed = capsys.readouterr().out
     assert not any(shard.startswith("evaluate") for shard in outcome.quarantined)
     run = RunDirectory.open(out)
-    table = results(run)
+    table = read_table(run, RESULTS)
     assert run_tiny(tmp_path / "alone", config("tiny-random")).exit_code == 0
-    alone = results(RunDirectory.open(tmp_path / "alone"))
+    alone = read_table(RunDirectory.open(tmp_path / "alone"), RESULTS)
     mine = table[table["model"] == "tiny-random"].reset_index(drop=True)
     assert mine.equals(alone)
     theirs = table[(table["model"] != "tiny-random") & (table["metric"] == "kl")]
     assert len(theirs)
     assert theirs["faithfulness"].isna().all()
     others = {c["key"] for c in run.plan["cells"] if c["model"] != "tiny-random"}
-    of_broken = measures(run)[measures(run)["cell"].isin(others)]
+    found = read_table(run, MEASURES)
+    of_broken = found[found["cell"].isin(others)]
     areas = of_broken[of_broken["measure"].isin(["area_log", "cpr", "cmd"])]
     assert areas["value"].isna().all()
 

@@ -9,7 +9,8 @@ from scipy.stats import spearmanr
 
 from edgesweep.engine.measures import jaccard_by_chance
 from edgesweep.storage import RunDirectory
-from edgesweep.storage.readers import aggregate, overlap, results
+from edgesweep.storage.readers import aggregate
+from edgesweep.storage.tables import OVERLAP, RESULTS, read_table
 from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.plan.plan import make_plan
 from edgesweep.sweeps.plan.resolve import resolve
@@ -101,7 +102,7 @@ def test_a_method_that_takes_a_seed_is_given_it(run):
 
 
 def test_all_seeds_are_in_the_results(run):
-    assert set(results(run)["cell"]) == {c.key for c in plan(RAW).cells}
+    assert set(read_table(run, RESULTS)["cell"]) == {c.key for c in plan(RAW).cells}
 
 
 # --- overlap -----------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def scores(run, row, end, aggregation="mean"):
 
 def ranked(run):
     """Rows between cells that rank."""
-    about, table = cells(run), overlap(run)
+    about, table = cells(run), read_table(run, OVERLAP)
     searches = [k for k, c in about.items() if c["tau"] is not None]
     return table[~table["cell_a"].isin(searches) & ~table["cell_b"].isin(searches)]
 
@@ -156,7 +157,7 @@ def test_pairs_are_those_that_differ_in_one_thing(run):
 
 
 def test_members_of_a_mixture_are_compared_within_their_cell(mixed):
-    rows = overlap(mixed).query("measure == 'spearman' and aggregation == 'mean'")
+    rows = read_table(mixed, OVERLAP).query("measure == 'spearman' and aggregation == 'mean'")
     task = rows[rows["across"] == "task"]
     assert (task["cell_a"] == task["cell_b"]).all()
     ends = {("ioi", "agreement")}
@@ -168,7 +169,7 @@ def test_members_of_a_mixture_are_compared_within_their_cell(mixed):
 
 
 def test_the_circuit_of_a_search_meets_as_many_of_the_strongest(run):
-    about, table = cells(run), overlap(run)
+    about, table = cells(run), read_table(run, OVERLAP)
     of_search = table[table["method_b"] == "acdc"].query("across == 'method'")
     mine = of_search[of_search["method_a"] == "eap"]
     assert len(mine)
@@ -193,6 +194,6 @@ def test_chance_is_the_mean_over_all_draws(run):
     assert jaccard_by_chance(70651, 1000, 1000) == pytest.approx(
         1000 / (2 * 70651 - 1000), rel=0.01
     )
-    rows = overlap(run).query("measure == 'jaccard'")
+    rows = read_table(run, OVERLAP).query("measure == 'jaccard'")
     assert ((rows["chance"] > 0) & (rows["chance"] < 1)).all()
     assert (rows["size"] < rows["n"]).all()

@@ -16,8 +16,9 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch, mean_partials
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
-from edgesweep.storage.readers import blocks, circuits, evaluation, results, scores
-from edgesweep.storage.tables import RESULTS_KEY
+from edgesweep.storage.readers import evaluation, scores
+from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
+from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
 from edgesweep.sweeps import driver as driver_module
 from edgesweep.sweeps import launch as launch_module
 from edgesweep.sweeps.circuits import evaluated_mask
@@ -72,13 +73,13 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
     spec = plan.circuits(cell)[1]
     order = np.argsort(-np.abs(stored.astype(np.float64).mean(0)), kind="stable")
     assert sorted(order[:40]) == np.flatnonzero(read_mask(run, spec.key)).tolist()
-    edges = circuits(run).query("circuit == @spec.key")
+    edges = read_table(run, CIRCUITS).query("circuit == @spec.key")
     assert edges["edge"].tolist() == sorted(order[:40])
     assert edges["source"].iloc[0] == graph.sources[graph.edge_source[edges["edge"].iloc[0]]]
 
     partials = mean_partials(model, dataset.data.build, pooled=True, over="patch", micro_batch=8)
     means = {group: partial.mean() for group, partial in partials.items()}
-    table = results(run)
+    table = read_table(run, RESULTS)
     batch = PromptBatch.make(dataset.data.evaluation)
     for condition in plan.conditions():
         patch = make_patch(condition.eval_patch, means, pooled=True)
@@ -104,10 +105,10 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
 
 
 def test_results_are_keyed_and_sorted(calm):
-    table = results(RunDirectory.open(calm))
+    table = read_table(RunDirectory.open(calm), RESULTS)
     # 2 cells x 2 circuits x 2 ablations x 2 metrics x 3 subsets
     assert len(table) == 48
-    keys = list(table[list(RESULTS_KEY)].itertuples(index=False, name=None))
+    keys = list(table[list(RESULTS.key)].itertuples(index=False, name=None))
     assert keys == sorted(set(keys))
     assert set(table["steps"]) == {0, 5}
     assert set(table["split"]) == {"eval"}
@@ -118,7 +119,7 @@ def test_the_table_of_circuits_says_which_edges_ran(tmp_path):
     raw = tiny(sweep={"method": ["eap", "node_ap"]}, evaluate=patches)
     assert run_tiny(tmp_path / "run", raw).exit_code == 0
     run = RunDirectory.open(tmp_path / "run")
-    assert set(circuits(run)["ran"]) == {"", "zero", "counterfactual+zero"}
+    assert set(read_table(run, CIRCUITS)["ran"]) == {"", "zero", "counterfactual+zero"}
     assert_ran_is_what_was_counted(run)
 
 
@@ -151,7 +152,7 @@ def test_a_task_of_one_s_own_and_a_file_that_changes(tmp_path):
     write_own_task(own, 8)
     raw = tiny(sweep={"task": f"ioi+{own}"}, evaluate={"threshold": 30})
     assert run_tiny(out, raw).exit_code == 0
-    table = results(RunDirectory.open(out))
+    table = read_table(RunDirectory.open(out), RESULTS)
     assert set(table["task"]) == {"ioi+mine"}
     assert set(table["subset"]) == {"all", "ioi", "mine"}
     write_own_task(own, 8, first=4)
@@ -173,7 +174,7 @@ def test_the_options_that_others_leave_alone(tmp_path):
     )
     assert run_tiny(tmp_path / "run", raw).exit_code == 0
     run = RunDirectory.open(tmp_path / "run")
-    table = results(run)
+    table = read_table(run, RESULTS)
     grid = set(table[["selection", "threshold"]].itertuples(index=False, name=None))
     assert grid == {
         ("value", 0), ("value", 0.001), ("abs", 0), ("abs", 0.5), ("abs", 1), ("topk_value", 30)
@@ -258,7 +259,7 @@ def test_blocks_are_fitted_and_ablated(tmp_path):
     out = tmp_path / "run"
     assert run_tiny(out, tiny(blocks=BLOCKS)).exit_code == 0
     run = RunDirectory.open(out)
-    table, found = results(run), blocks(run)
+    table, found = read_table(run, RESULTS), read_table(run, BLOCKS_TABLE)
     assert set(found["label"]) <= {"ioi", "agreement"}
     assert found["circuit"].nunique() == 1
     cell = run.plan["cells"][0]["key"]
@@ -285,7 +286,8 @@ def test_without_graph_tool_the_rest_completes_and_says_so(calm, tmp_path, monke
     printed = capsys.readouterr().out
     assert "block models are left out: no interpreter here can import graph_tool" in printed
     assert "left out: block_evaluate" in printed
-    assert results(RunDirectory.open(out)).equals(results(RunDirectory.open(calm)))
+    without, whole = (read_table(RunDirectory.open(path), RESULTS) for path in (out, calm))
+    assert without.equals(whole)
     assert set(run_status(out)["left_out"]) == {"blocks", "block_evaluate"}
 
 
@@ -296,7 +298,7 @@ def test_complements_wait_for_no_block_model(tmp_path, monkeypatch, fits):
     if not fits:
         monkeypatch.setattr(launch_module, "graph_tool_is_here", lambda plan: False)
     assert run_tiny(out, tiny(blocks=BLOCKS, evaluate={"complement": True})).exit_code == 0
-    table = results(RunDirectory.open(out))
+    table = read_table(RunDirectory.open(out), RESULTS)
     assert (table["blocks"] == "complement").sum() == (table["ablation"] == "node").sum() > 0
     assert table["blocks"].str.startswith("without:").any() == fits
 

@@ -6,7 +6,8 @@ import pytest
 
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
-from edgesweep.storage.readers import aggregate, results
+from edgesweep.storage.readers import aggregate
+from edgesweep.storage.tables import RESULTS, read_table
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
 from edgesweep.sweeps.plan.cells import AttributeShard
@@ -68,7 +69,7 @@ def test_a_prime_number_of_prompts(tmp_path, task):
     scores = np.asarray(open_array(run.attributions, f"{cell}/scores")[...], dtype=np.float64)
     assert np.isfinite(scores).all()
     np.testing.assert_allclose(aggregate(run, cell, "mean"), scores.mean(0), rtol=1e-12)
-    assert set(results(run)["n_inputs"]) == ({29} if task == "ioi" else {29, 58})
+    assert set(read_table(run, RESULTS)["n_inputs"]) == ({29} if task == "ioi" else {29, 58})
 
     stopper, worker = Stopper(lambda text: None, ""), Faulty()
     worker.before = lambda shard: setattr(stopper, "asked", len(worker.asked) >= 9)

@@ -1,0 +1,37 @@
+"""Tables of a run: what each is (`registry`), its bytes (`parquet`), and what is there of one while
+the run goes on (`parts`)."""
+
+from edgesweep.storage.tables.parquet import from_parquet, to_parquet
+from edgesweep.storage.tables.parts import has_parts, read_table, write_parts
+from edgesweep.storage.tables.registry import (
+    BLOCKS,
+    CIRCUITS,
+    INTERPOLATION,
+    KNOWN,
+    MEASURES,
+    MINIMALITY,
+    OVERLAP,
+    RESULTS,
+    ROC,
+    TABLES,
+    Table,
+)
+
+__all__ = [
+    "BLOCKS",
+    "CIRCUITS",
+    "INTERPOLATION",
+    "KNOWN",
+    "MEASURES",
+    "MINIMALITY",
+    "OVERLAP",
+    "RESULTS",
+    "ROC",
+    "TABLES",
+    "Table",
+    "from_parquet",
+    "has_parts",
+    "read_table",
+    "to_parquet",
+    "write_parts",
+]
