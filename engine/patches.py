@@ -26,7 +26,11 @@ from torch import Tensor
 from edgesweep.engine.network import Inputs, Model, PromptBatch, RunValues, SourceValues
 from edgesweep.engine.network.base import Network
 from edgesweep.engine.network.values import stack_sources, table_values, zero_values
-from edgesweep.tasks import Prompt
+from edgesweep.tasks import Example
+
+#: all numbers of one side of an example
+Side = tuple[Any, ...]
+Partners = Mapping[Side, Side]
 
 
 class PatchError(ValueError):
@@ -71,7 +75,7 @@ class Resample:
 
     kind, n_forwards = "resample", 1
 
-    def __init__(self, partners: Mapping[tuple[int, ...], tuple[int, ...]]) -> None:
+    def __init__(self, partners: Partners) -> None:
         self._partners = partners
 
     @torch.no_grad()
@@ -90,9 +94,7 @@ class Resample:
         return RunValues(model, self.run(model, batch))
 
 
-def resample_partners(
-    prompts: Sequence[Prompt], seed: int
-) -> dict[tuple[int, ...], tuple[int, ...]]:
+def resample_partners(prompts: Sequence[Example], seed: int) -> dict[Side, Side]:
     """A partner for each prompt: the next one round a circle drawn with the seed, among the
     prompts of equal task, template and length with other tokens. Whom a prompt gets depends on the
     whole split and on no batch.
@@ -100,10 +102,10 @@ def resample_partners(
     Raises:
         PatchError: a prompt is alone in its group.
     """
-    groups: dict[str, list[tuple[int, ...]]] = {}
+    groups: dict[str, list[Side]] = {}
     for prompt in prompts:
         groups.setdefault(_group(prompt), []).append(prompt.clean)
-    partners: dict[tuple[int, ...], tuple[int, ...]] = {}
+    partners: dict[Side, Side] = {}
     for group, members in groups.items():
         circle = sorted(set(members))
         if len(circle) < 2:
@@ -116,7 +118,7 @@ def resample_partners(
     return partners
 
 
-def _group(prompt: Prompt) -> str:
+def _group(prompt: Example) -> str:
     return mean_groups([prompt], pooled=False)[0]
 
 
@@ -143,7 +145,7 @@ class Noise:
         ]
         return table_values(model, rows)
 
-    def _disturbed(self, clean: Tensor, prompt: Prompt, real: Tensor) -> Tensor:
+    def _disturbed(self, clean: Tensor, prompt: Example, real: Tensor) -> Tensor:
         """`[sources, positions, d_model]` of one prompt; padding stays as it is."""
         key = hashlib.sha256(f"{self._seed}/{prompt.clean}".encode()).digest()[:8]
         draw = torch.Generator().manual_seed(int.from_bytes(key, "big") % 2**63)
@@ -215,14 +217,14 @@ class Mean:
         return out
 
 
-def mean_groups(prompts: Sequence[Prompt], *, pooled: bool) -> list[str]:
+def mean_groups(prompts: Sequence[Example], *, pooled: bool) -> list[str]:
     """The group whose mean stands in for each prompt: `task/template/length`, or `task`."""
-    return [p.task if pooled else f"{p.task}/{p.template}/{len(p.clean)}" for p in prompts]
+    return [p.task if pooled else f"{p.task}/{p.template}/{len(p)}" for p in prompts]
 
 
 @torch.no_grad()
 def mean_partials(
-    model: Model, prompts: Sequence[Prompt], *, pooled: bool, over: str, micro_batch: int
+    model: Model, prompts: Sequence[Example], *, pooled: bool, over: str, micro_batch: int
 ) -> dict[str, MeanPartial]:
     """Sums of what every source writes, by group.
 
@@ -232,7 +234,7 @@ def mean_partials(
         micro_batch: prompts a forward.
     """
     partials: dict[str, MeanPartial] = {}
-    by_length = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].clean), i))
+    by_length = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     for start in range(0, len(by_length), micro_batch):
         batch = PromptBatch.make([prompts[i] for i in by_length[start : start + micro_batch]])
         inputs = model.prepare(getattr(batch, over), batch.real)
@@ -256,7 +258,7 @@ def make_patch(
     means: Mapping[str, np.ndarray] | None = None,
     *,
     pooled: bool = False,
-    partners: Mapping[tuple[int, ...], tuple[int, ...]] | None = None,
+    partners: Partners | None = None,
     seed: int = 0,
     noise_scale: float = 1.0,
 ) -> Patch:

@@ -34,7 +34,7 @@ from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
 from edgesweep.sweeps.graphs import feature_graph
 from edgesweep.sweeps.plan.cells import Cell, DictionaryShard
 from edgesweep.sweeps.plan.resolve import prompts_from_json
-from edgesweep.tasks import Prompt
+from edgesweep.tasks import Example
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ class Context:
             return self.graph(cell.model)
         return feature_graph(self.run, cell, self.settings.features[cell.model])
 
-    def prompts(self, dataset: str, split: str) -> tuple[Prompt, ...]:
+    def prompts(self, dataset: str, split: str) -> tuple[Example, ...]:
         """The prompts of a split, "build" or "eval"."""
         return _prompts(self.settings.run / layout.prompts(dataset))[split]
 
@@ -220,7 +220,7 @@ def _graph(source: ModelSource) -> EdgeGraph:
 
 
 @cache
-def _prompts(path: Path) -> dict[str, tuple[Prompt, ...]]:
+def _prompts(path: Path) -> dict[str, tuple[Example, ...]]:
     """Raises StorageError for a file that is not as it was written."""
     return {split: prompts_from_json(rows) for split, rows in read_record(path).items()}
 

@@ -1,11 +1,12 @@
-"""What a model is asked: clean and patch prompts of equal length, good and bad answers, labels.
+"""What a network is asked: clean and patch sides of one shape, good and bad answers, labels.
 
-A leaf: it imports nothing else of this project, and no model. Read ``prompt`` for the values,
-``ioi``, ``greater_than``, ``agreement`` and ``docstring`` for the built-in tasks, ``userfile`` for
-a user's own.
+A leaf: it imports nothing else of this project, and no model. Read ``example`` and ``prompt`` for
+the values, ``ioi``, ``greater_than``, ``agreement``, ``docstring`` and ``digits`` for the built-in
+tasks, ``userfile`` for a user's own.
 """
 
-from edgesweep.tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
+from edgesweep.tasks.example import ArrayExample, Example, TaskError
+from edgesweep.tasks.prompt import Prompt, TaskData, TaskInfo, example_of
 from edgesweep.tasks.registry import (
     OWN_PROMPTS,
     OWN_TASK,
@@ -13,6 +14,7 @@ from edgesweep.tasks.registry import (
     alike,
     build_task,
     check_task_name,
+    labelled,
     list_tasks,
     vocabulary,
 )
@@ -21,6 +23,8 @@ __all__ = [
     "OWN_PROMPTS",
     "OWN_TASK",
     "WORD_PATTERN",
+    "ArrayExample",
+    "Example",
     "Prompt",
     "TaskData",
     "TaskError",
@@ -28,6 +32,8 @@ __all__ = [
     "alike",
     "build_task",
     "check_task_name",
+    "example_of",
+    "labelled",
     "list_tasks",
     "vocabulary",
 ]

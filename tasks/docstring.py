@@ -33,7 +33,8 @@ from functools import partial
 
 from edgesweep.tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
 from edgesweep.tasks.encoding import Encoder
-from edgesweep.tasks.prompt import TaskError, TaskInfo
+from edgesweep.tasks.example import TaskError
+from edgesweep.tasks.prompt import TaskInfo
 
 _FRAME = '''def {method}(self, {before1}, {before2}, {A_def}, {B_def}, {C_def}, {after}):
     """Return the {word1} {word2}

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from edgesweep.tasks.prompt import TaskError
+from edgesweep.tasks.example import TaskError
 
 # A word that stands before another when asking whether the other is one token inside a sentence.
 _CARRIER = "the"

@@ -41,7 +41,8 @@ from functools import partial
 
 from edgesweep.tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
 from edgesweep.tasks.encoding import Encoder
-from edgesweep.tasks.prompt import TaskError, TaskInfo
+from edgesweep.tasks.example import TaskError
+from edgesweep.tasks.prompt import TaskInfo
 
 FRAMES = {
     "lasted": "The {noun} lasted from the year {XX}{YY}{rest} to the year {stem}",

@@ -23,7 +23,8 @@ from functools import partial
 
 from edgesweep.tasks.drafts import Draft, Drawer, Generator, fill, fixed_text
 from edgesweep.tasks.encoding import Encoder
-from edgesweep.tasks.prompt import TaskError, TaskInfo
+from edgesweep.tasks.example import TaskError
+from edgesweep.tasks.prompt import TaskInfo
 
 FRAMES = {
     "when": "When {A} and {B} went to the {place}, {S2} gave a {object} to",

@@ -1,24 +1,20 @@
-"""The values that a task is made of: prompts, a task's two splits, and the one error of this
-package.
+"""Prompts, the examples that are text or token ids; and a task's two splits.
 
-A prompt is a pair of runs: ``clean``, the input of interest, and ``patch``, the baseline with the
-same number of tokens, so that position p of one can be replaced by position p of the other.
-``good`` and ``bad`` are next-token ids; the logit difference of a prompt is the mean logit over
+``good`` and ``bad`` of a prompt are next-token ids; its logit difference is the mean logit over
 ``good`` less the mean logit over ``bad``, read at the last position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-
-class TaskError(ValueError):
-    """A task that cannot be had: one line that says what is wrong, the value, what to do."""
+from edgesweep.tasks.example import ArrayExample, Example
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Prompt(Example):
     """One clean and patch pair with its answers.
 
     Attributes:
@@ -39,38 +35,38 @@ class Prompt:
 
     clean: tuple[int, ...]
     patch: tuple[int, ...]
-    good: tuple[int, ...]
-    bad: tuple[int, ...]
-    task: str
-    template: str
     labels: Mapping[str, int] = field(hash=False)
     clean_text: str = ""
     patch_text: str = ""
 
-    def __post_init__(self) -> None:
-        fault = _tokens_fault(self) or _answers_fault(self) or _labels_fault(self)
-        if fault:
-            raise TaskError(fault)
+    def fault(self) -> str:
+        return _tokens_fault(self) or super().fault() or _labels_fault(self)
 
-    def __len__(self) -> int:
-        return len(self.clean)
+    def value(self) -> dict[str, Any]:
+        return {**super().value(), "labels": dict(self.labels)}
+
+
+def example_of(value: Mapping[str, Any]) -> Example:
+    """The example whose ``value`` this is, also after JSON made lists of its tuples."""
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+    return ArrayExample(**fields) if "shape" in fields else Prompt(**fields)
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """The prompts of a task or of a mixture of tasks.
+    """The examples of a task or of a mixture of tasks.
 
     Attributes:
         name: ``ioi``, ``ioi+agreement`` for a mixture, the stem of the file for a user's task.
         members: the member tasks in the order they were named; one for a task that is no mixture.
-        build, evaluation: prompts grouped by member in that order, equally many per member. No
-            clean prompt of a member is in both.
+        build, evaluation: examples grouped by member in that order, equally many per member. No
+            clean side of a member is in both.
     """
 
     name: str
     members: tuple[str, ...]
-    build: tuple[Prompt, ...]
-    evaluation: tuple[Prompt, ...]
+    build: tuple[Example, ...]
+    evaluation: tuple[Example, ...]
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,22 @@ class TaskInfo:
     bad: str
 
 
+@dataclass(frozen=True)
+class ArrayTask:
+    """A built-in task of arrays.
+
+    Attributes:
+        shape: of an example.
+        n_outputs: how many a network needs at least.
+        draw: n examples of a split ("build", "evaluation") with a seed; None: all of it.
+    """
+
+    info: TaskInfo
+    shape: tuple[int, ...]
+    n_outputs: int
+    draw: Callable[[str, int | None, int], Sequence[ArrayExample]]
+
+
 def _tokens_fault(prompt: Prompt) -> str:
     if not prompt.clean:
         return "clean has no tokens; a prompt needs at least one"
@@ -93,18 +105,6 @@ def _tokens_fault(prompt: Prompt) -> str:
             f"clean has {len(prompt.clean)} tokens and patch has {len(prompt.patch)}; "
             "they must have equally many, aligned position by position"
         )
-    return ""
-
-
-def _answers_fault(prompt: Prompt) -> str:
-    for key, ids in (("good", prompt.good), ("bad", prompt.bad)):
-        if not ids:
-            return f"{key} is empty; give at least one answer token"
-        if len(set(ids)) != len(ids):
-            return f"{key} has the same answer token twice: {list(ids)}"
-    shared = sorted(set(prompt.good) & set(prompt.bad))
-    if shared:
-        return f"good and bad share answer tokens {shared}; an answer is either good or bad"
     return ""
 
 

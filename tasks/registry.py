@@ -12,17 +12,22 @@ from typing import Any
 
 from edgesweep.tasks import userfile
 from edgesweep.tasks.agreement import AGREEMENT
+from edgesweep.tasks.digits import DIGITS
 from edgesweep.tasks.docstring import DOCSTRING
 from edgesweep.tasks.drafts import Generator
 from edgesweep.tasks.encoding import Encoder
+from edgesweep.tasks.example import Example, TaskError, by
 from edgesweep.tasks.greater_than import GREATER_THAN
 from edgesweep.tasks.ioi import IOI
-from edgesweep.tasks.prompt import Prompt, TaskData, TaskError, TaskInfo
+from edgesweep.tasks.prompt import ArrayTask, TaskData, TaskInfo
 from edgesweep.tasks.sampling import BUILD, EVALUATION, sample
 
 GENERATORS: dict[str, Generator] = {
     g.info.name: g for g in (IOI, GREATER_THAN, AGREEMENT, DOCSTRING)
 }
+
+ARRAYS: dict[str, ArrayTask] = {DIGITS.info.name: DIGITS}
+BUILT_IN: dict[str, Generator | ArrayTask] = {**GENERATORS, **ARRAYS}
 
 # How a text falls into the words of `vocabulary`: a word or a mark with the space before it, digits
 # one by one after a space of their own, spaces and line ends one by one.
@@ -32,7 +37,7 @@ WORD_PATTERN = r" ?[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]| |\n"
 OWN_TASK = "own"
 OWN_PROMPTS = "prompts.jsonl"
 
-Splits = tuple[list[Prompt], list[Prompt]]
+Splits = tuple[list[Example], list[Example]]
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,12 @@ class _File:
     path: Path | None
 
 
+_Member = Generator | ArrayTask | _File
+
+
 def list_tasks() -> list[TaskInfo]:
     """The built-in tasks in their fixed order, with an example each."""
-    return [generator.info for generator in GENERATORS.values()]
+    return [task.info for task in BUILT_IN.values()]
 
 
 def vocabulary() -> tuple[str, ...]:
@@ -86,6 +94,7 @@ def build_task(
     base: Path | None = None,
     n_vocab: int | None = None,
     own: Path | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> TaskData:
     """Makes the prompts of a task.
 
@@ -95,8 +104,10 @@ def build_task(
         tokenizer: a fast tokenizer; None for a model without one, for JSONL tasks of token ids.
         n_build, n_eval: prompts per member in each split.
         seed: the same seed gives the same prompts, on every machine.
-        n_vocab: the model's number of token ids; ids in a JSONL file are checked against it.
+        n_vocab: the model's number of token ids, or of its outputs; what a JSONL file names is
+            checked against it.
         own: the model's folder, whose prompts the task ``own`` is.
+        shape: of the arrays that the model reads; None: it reads tokens.
 
     Raises:
         TaskError: one line, on anything that keeps the prompts from being made.
@@ -105,10 +116,11 @@ def build_task(
         raise TaskError(f"n_build is {n_build} and n_eval {n_eval}; allowed: 0 or more")
     members = _members(name, base, own)
     encoder = None if tokenizer is None else Encoder(tokenizer)
-    build: list[Prompt] = []
-    evaluation: list[Prompt] = []
+    reader = userfile.Reader(encoder, n_vocab, shape)
+    build: list[Example] = []
+    evaluation: list[Example] = []
     for member in members:
-        splits = _member_splits(member, encoder, n_build, n_eval, seed, n_vocab)
+        splits = _member_splits(member, reader, n_build, n_eval, seed)
         build += splits[0]
         evaluation += splits[1]
     names = tuple(_name(member) for member in members)
@@ -116,29 +128,76 @@ def build_task(
 
 
 def _member_splits(
-    member: Generator | _File,
-    encoder: Encoder | None,
-    n_build: int,
-    n_eval: int,
-    seed: int,
-    n_vocab: int | None,
+    member: _Member, reader: userfile.Reader, n_build: int, n_eval: int, seed: int
 ) -> Splits:
     if isinstance(member, _File):
         path = _own_prompts(member.path)
-        prompts = [replace(p, task=member.name) for p in userfile.load(path, encoder, n_vocab)]
-        return userfile.split(path, prompts, n_build, n_eval, seed)
-    if encoder is None:
-        raise TaskError(
-            f"task {member.info.name} needs a tokenizer and this model has none; "
-            "use a JSONL task of token ids"
-        )
+        lines = [(replace(e, task=member.name), s) for e, s in userfile.load(path, reader)]
+        return userfile.split(path, lines, n_build, n_eval, seed)
+    _check_reads(member, reader)
+    if isinstance(member, ArrayTask):
+        return list(member.draw(BUILD, n_build, seed)), list(member.draw(EVALUATION, n_eval, seed))
+    assert reader.encoder is not None
     return (
-        sample(member, encoder, BUILD, n_build, seed),
-        sample(member, encoder, EVALUATION, n_eval, seed),
+        list(sample(member, reader.encoder, BUILD, n_build, seed)),
+        list(sample(member, reader.encoder, EVALUATION, n_eval, seed)),
     )
 
 
-def _members(name: str, base: Path | None, own: Path | None = None) -> list[Generator | _File]:
+def _check_reads(task: Generator | ArrayTask, reader: userfile.Reader) -> None:
+    """Refuse a built-in task that is not what the model reads."""
+    name = task.info.name
+    if isinstance(task, ArrayTask):
+        if reader.shape != task.shape:
+            reads = "tokens" if reader.shape is None else f"arrays of {by(reader.shape)}"
+            raise TaskError(
+                f"task {name} is arrays of {by(task.shape)} and this model reads {reads}; use "
+                "another task or model"
+            )
+        if reader.n_vocab is not None and reader.n_vocab < task.n_outputs:
+            raise TaskError(
+                f"task {name} has {task.n_outputs} classes and this model {reader.n_vocab} "
+                "outputs; use another task or model"
+            )
+    elif reader.shape is not None:
+        raise TaskError(
+            f"task {name} is text and this model reads arrays of {by(reader.shape)}; use "
+            f"{', '.join(ARRAYS)} or a JSONL task of arrays"
+        )
+    elif reader.encoder is None:
+        raise TaskError(
+            f"task {name} needs a tokenizer and this model has none; use a JSONL task of token ids"
+        )
+
+
+def labelled(name: str, base: Path | None = None, shape: tuple[int, ...] | None = None) -> Splits:
+    """All examples of a task of arrays, to train a network on: build, then evaluation.
+
+    Args:
+        name: as of ``build_task``; a file must say which split a line is of.
+        shape: of the arrays in a file; None: what its first line has.
+
+    Raises:
+        TaskError: a task of text, a file without splits.
+    """
+    build: list[Example] = []
+    evaluation: list[Example] = []
+    for member in _members(name, base):
+        if isinstance(member, ArrayTask):
+            build += member.draw(BUILD, None, 0)
+            evaluation += member.draw(EVALUATION, None, 0)
+            continue
+        if isinstance(member, Generator) or member.path is None:
+            raise TaskError(
+                f"task {_name(member)} is no task of arrays; use {', '.join(ARRAYS)} or a JSONL "
+                "task of arrays"
+            )
+        for example, split in userfile.load_arrays(member.path, shape):
+            (evaluation if split == userfile.EVAL else build).append(example)
+    return build, evaluation
+
+
+def _members(name: str, base: Path | None, own: Path | None = None) -> list[_Member]:
     """The members of a task name. A file whose own name holds a + is one member."""
     whole = _path(name, base)
     if whole is not None and _is_file(whole):
@@ -161,7 +220,7 @@ def alike(names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def _member(name: str, base: Path | None, own: Path | None) -> Generator | _File:
+def _member(name: str, base: Path | None, own: Path | None) -> _Member:
     if name == OWN_TASK:
         return _File(OWN_TASK, None if own is None else own / OWN_PROMPTS)
     path = _path(name, base)
@@ -169,20 +228,20 @@ def _member(name: str, base: Path | None, own: Path | None) -> Generator | _File
         if not _is_file(path):
             raise TaskError(f"task file {path} is not there; give the path of a JSONL file")
         return _file(path)
-    if name not in GENERATORS:
-        known = (*GENERATORS, OWN_TASK)
+    if name not in BUILT_IN:
+        known = (*BUILT_IN, OWN_TASK)
         near = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise TaskError(
             f"unknown task {name!r}; {hint}allowed: {', '.join(known)}, several joined by +, "
             "or a path ending in .jsonl"
         )
-    return GENERATORS[name]
+    return BUILT_IN[name]
 
 
 def _file(path: Path) -> _File:
     """A user's file. Its name is all that tables, folders and known circuits know it by."""
-    taken = {name: f"the built-in task {name!r}" for name in GENERATORS}
+    taken = {name: f"the built-in task {name!r}" for name in BUILT_IN}
     taken[OWN_TASK] = f"the task {OWN_TASK!r} of a model's own prompts"
     if path.stem.lower() in taken:
         raise TaskError(
@@ -212,5 +271,5 @@ def _path(name: str, base: Path | None) -> Path | None:
     return (base or Path()) / name if name.endswith(".jsonl") else None
 
 
-def _name(member: Generator | _File) -> str:
+def _name(member: _Member) -> str:
     return member.name if isinstance(member, _File) else member.info.name

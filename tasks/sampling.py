@@ -20,7 +20,8 @@ from collections.abc import Callable
 
 from edgesweep.tasks.drafts import Draft, Drawer, Generator
 from edgesweep.tasks.encoding import Encoder
-from edgesweep.tasks.prompt import Prompt, TaskError
+from edgesweep.tasks.example import TaskError
+from edgesweep.tasks.prompt import Prompt
 
 BUILD, EVALUATION = "build", "evaluation"
 _DRAWS_BEFORE_GIVING_UP = 300

@@ -2,170 +2,144 @@
 
     {"clean": "The farmer", "patch": "The farmers", "good": " is", "bad": [" are", " were"]}
     {"clean": [17, 4, 9], "patch": [17, 5, 9], "good": 3, "bad": 8, "labels": {"subject": 1}}
+    {"clean": [[0.0, 0.5], [1.0, 0.0]], "patch": [[0, 0], [0, 0]], "good": 1, "bad": 0}
 
-Keys: ``clean`` and ``patch``, text or a list of token ids; ``good`` and ``bad``, one answer or a
-list, each a text that continues ``clean`` (with its leading space) or a token id; optional
-``labels``, token positions (a BOS counts); optional ``template``, a name that groups aligned lines.
+Keys: ``clean`` and ``patch``, text or a list of token ids, or, of a network that reads arrays,
+nested lists of numbers in its shape; ``good`` and ``bad``, one answer or a list, each a text that
+continues ``clean`` (with its leading space), a token id or the number of an output; optional
+``labels``, token positions (a BOS counts); optional ``template``, a name that groups aligned lines;
+optional ``split``, ``build`` or ``eval``, on all lines or on none: who gives no splits has them
+dealt out with the seed.
 Texts get the tokenizer's BOS, where it has one; ids are taken as they are. Blank lines are skipped.
 Where clean and patch are the same tokens there is nothing to explain, under any ablation: refused.
 
-A file is read in two steps, since the first needs no tokenizer: ``read`` checks JSON, keys and
+A file is read in two steps, since the first needs no tokenizer: ``lines`` checks JSON, keys and
 types, ``load`` tokenizes and checks lengths and answers.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import random
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgesweep.tasks.encoding import Encoder
-from edgesweep.tasks.prompt import Prompt, TaskError
+from edgesweep.tasks.example import ArrayExample, Example, TaskError, by, flat
+from edgesweep.tasks.lines import BUILD, EVAL, Answer, GivenSide, Line, is_id, read, short
+from edgesweep.tasks.prompt import Prompt
 
-REQUIRED = ("clean", "patch", "good", "bad")
-OPTIONAL = ("labels", "template")
-DEFAULT_TEMPLATE = "line"
-
-Tokens = str | list[int]
-Answer = str | int
+_SAME = (
+    "clean and patch are the same {}, so nothing would be patched and every effect be 0 of 0; "
+    "give patch another prompt, or drop the line"
+)
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of the file with the right keys and types; ``where`` is "file, line number"."""
+class Reader:
+    """What the lines of a file are for.
 
-    where: str
-    clean: Tokens
-    patch: Tokens
-    good: list[Answer]
-    bad: list[Answer]
-    labels: dict[str, int]
-    template: str
-
-
-def read(path: Path) -> list[Line]:
-    """Reads the lines of a file and checks what needs no tokenizer.
-
-    Raises:
-        TaskError: names the file, the line, the key, the value and what is allowed.
+    Attributes:
+        encoder: the tokenizer; None where there is none.
+        n_vocab: number of token ids, or of outputs; None: any.
+        shape: of the arrays that the network reads; None: it reads tokens.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"task file {path} cannot be read as UTF-8 text: {error}") from error
-    lines = [
-        _line(f"{path}, line {number}", raw)
-        for number, raw in enumerate(text.split("\n"), start=1)
-        if raw.strip()
-    ]
-    if not lines:
-        raise TaskError(f"task file {path} has no prompts; give one JSON object a line")
-    return lines
+
+    encoder: Encoder | None
+    n_vocab: int | None
+    shape: tuple[int, ...] | None
 
 
-def load(path: Path, encoder: Encoder | None, n_vocab: int | None) -> list[Prompt]:
-    """The prompts of a file, in its order.
+def load(path: Path, reader: Reader) -> list[tuple[Example, str]]:
+    """The examples of a file and their given splits, in its order.
 
     Raises:
         TaskError: as ``read``, and for what the tokenizer makes of a line.
     """
-    return [_prompt(line, path.stem, encoder, n_vocab) for line in read(path)]
+    return [(_example(line, path.stem, reader), line.split) for line in read(path)]
+
+
+def load_arrays(path: Path, shape: tuple[int, ...] | None) -> list[tuple[Example, str]]:
+    """The same of a file of arrays with given splits; of any shape, if it is that of all lines.
+
+    Raises:
+        TaskError: as ``load``; no arrays, no splits.
+    """
+    first = read(path)[0]
+    if not first.split:
+        raise TaskError(
+            f"{first.where}: key 'split' is missing; a training needs {BUILD} and {EVAL}"
+        )
+    if isinstance(first.clean, str):
+        raise TaskError(f"{first.where}: clean is a text; give nested lists of numbers")
+    return load(path, Reader(None, None, shape or flat(first.clean)[0]))
 
 
 def split(
-    path: Path, prompts: list[Prompt], n_build: int, n_eval: int, seed: int
-) -> tuple[list[Prompt], list[Prompt]]:
-    """Shuffles the prompts with the seed and deals out the splits, evaluation first.
+    path: Path, lines: list[tuple[Example, str]], n_build: int, n_eval: int, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Shuffles the lines with the seed and deals out the splits, evaluation first.
 
-    Evaluation prompts do not change with ``n_build``. A clean prompt that is in the file several
+    Evaluation lines do not change with ``n_build``. A clean side that is in the file several
     times, say with several patches, never enters both splits.
 
     Raises:
-        TaskError: where the file has too few prompts.
+        TaskError: where the file has too few lines.
     """
-    shuffled = list(prompts)
+    shuffled = list(lines)
     random.Random(seed).shuffle(shuffled)
-    evaluation = shuffled[:n_eval]
-    seen = {prompt.clean for prompt in evaluation}
-    build = [prompt for prompt in shuffled[n_eval:] if prompt.clean not in seen][:n_build]
+    evaluation = [example for example, given in shuffled if given != BUILD][:n_eval]
+    seen = {example.clean for example in evaluation}
+    rest = [example for example, given in shuffled if given != EVAL]
+    build = [example for example in rest if example.clean not in seen][:n_build]
     if len(build) < n_build or len(evaluation) < n_eval:
+        said = [given for _, given in lines]
+        of_each = f", {said.count(BUILD)} of split build" if any(said) else ""
         raise TaskError(
-            f"task file {path} has {len(prompts)} prompts ({len({p.clean for p in prompts})} "
-            f"different in clean), too few for n_build = {n_build} and n_eval = {n_eval}; "
-            "add lines or lower n_build or n_eval"
+            f"task file {path} has {len(lines)} prompts ({len({e.clean for e, _ in lines})} "
+            f"different in clean{of_each}), too few for n_build = {n_build} and n_eval = "
+            f"{n_eval}; add lines or lower n_build or n_eval"
         )
     return build, evaluation
 
 
-def _line(where: str, raw: str) -> Line:
+def _example(line: Line, task: str, reader: Reader) -> Example:
+    if reader.shape is not None:
+        return _array(line, task, reader.shape, reader.n_vocab)
+    return _prompt(line, task, reader.encoder, reader.n_vocab)
+
+
+def _array(line: Line, task: str, shape: tuple[int, ...], n_outputs: int | None) -> ArrayExample:
+    clean = _numbers(line, "clean", line.clean, shape)
+    patch = _numbers(line, "patch", line.patch, shape)
+    for key, answers in (("good", line.good), ("bad", line.bad)):
+        for answer in answers:
+            if isinstance(answer, str):
+                raise TaskError(
+                    f"{line.where}: {key} is the text {short(answer)}; this model's answers are "
+                    "numbers of its outputs"
+                )
+            _check_id(line, key, answer, n_outputs)
+    if clean == patch:
+        raise TaskError(f"{line.where}: {_SAME.format(f'{len(clean)} numbers')}")
+    good, bad = (tuple(map(int, answers)) for answers in (line.good, line.bad))
     try:
-        entry = json.loads(raw)
-    except json.JSONDecodeError as error:
-        raise TaskError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 200,000 brackets
-        raise TaskError(f"{where}: no prompt: {error}") from error
-    if not isinstance(entry, dict):
-        raise TaskError(f"{where}: {_short(entry)} is no JSON object; write {{...}} with {_keys()}")
-    _check_keys(where, entry)
-    return Line(
-        where=where,
-        clean=_tokens(where, "clean", entry["clean"]),
-        patch=_tokens(where, "patch", entry["patch"]),
-        good=_answers(where, "good", entry["good"]),
-        bad=_answers(where, "bad", entry["bad"]),
-        labels=_labels(where, entry.get("labels", {})),
-        template=_template(where, entry.get("template", DEFAULT_TEMPLATE)),
-    )
+        return ArrayExample(clean, patch, good, bad, task, line.template, shape)
+    except TaskError as error:
+        raise TaskError(f"{line.where}: {error}") from error
 
 
-def _check_keys(where: str, entry: dict[str, Any]) -> None:
-    for key in entry:
-        if key not in (*REQUIRED, *OPTIONAL):
-            near = difflib.get_close_matches(key, (*REQUIRED, *OPTIONAL), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise TaskError(f"{where}: unknown key {key!r}; {hint}allowed: {_keys()}")
-    for key in REQUIRED:
-        if key not in entry:
-            raise TaskError(f"{where}: key {key!r} is missing; needed: {', '.join(REQUIRED)}")
-
-
-def _tokens(where: str, key: str, value: Any) -> Tokens:
-    if _is_text(value):
-        return value
-    if isinstance(value, list) and value and all(_is_id(item) for item in value):
-        return value
-    raise TaskError(f"{where}: {key} is {_short(value)}; allowed: a text or a list of token ids")
-
-
-def _answers(where: str, key: str, value: Any) -> list[Answer]:
-    answers = value if isinstance(value, list) else [value]
-    if not answers:
-        raise TaskError(f"{where}: {key} is empty; give at least one answer")
-    for answer in answers:
-        if not (_is_id(answer) or _is_text(answer)):
-            raise TaskError(
-                f"{where}: {key} has {_short(answer)}; "
-                "allowed: a text, a token id, or a list of them"
-            )
-    return answers
-
-
-def _labels(where: str, value: Any) -> dict[str, int]:
-    if isinstance(value, dict) and all(_is_id(position) for position in value.values()):
-        return value
-    raise TaskError(
-        f"{where}: labels is {_short(value)}; allowed: an object of names and token positions"
-    )
-
-
-def _template(where: str, value: Any) -> str:
-    if isinstance(value, str) and value:
-        return value
-    raise TaskError(f"{where}: template is {_short(value)}; allowed: a name")
+def _numbers(line: Line, key: str, value: GivenSide, shape: tuple[int, ...]) -> tuple[float, ...]:
+    if isinstance(value, str):
+        raise TaskError(
+            f"{line.where}: {key} is the text {short(value)}; this model reads arrays: give "
+            f"nested lists of {by(shape)} numbers"
+        )
+    found, numbers = flat(value)
+    if found != shape:
+        raise TaskError(
+            f"{line.where}: {key} has the shape {by(found)}; this model reads {by(shape)}"
+        )
+    return numbers
 
 
 def _prompt(line: Line, task: str, encoder: Encoder | None, n_vocab: int | None) -> Prompt:
@@ -174,10 +148,7 @@ def _prompt(line: Line, task: str, encoder: Encoder | None, n_vocab: int | None)
     good = tuple(_answer_id(line, "good", answer, encoder, n_vocab) for answer in line.good)
     bad = tuple(_answer_id(line, "bad", answer, encoder, n_vocab) for answer in line.bad)
     if clean == patch:
-        raise TaskError(
-            f"{line.where}: clean and patch are the same {len(clean)} tokens, so nothing would be "
-            "patched and every effect be 0 of 0; give patch another prompt, or drop the line"
-        )
+        raise TaskError(f"{line.where}: {_SAME.format(f'{len(clean)} tokens')}")
     clean_text = line.clean if isinstance(line.clean, str) else ""
     patch_text = line.patch if isinstance(line.patch, str) else ""
     labels = {"end": len(clean) - 1} | line.labels
@@ -188,18 +159,23 @@ def _prompt(line: Line, task: str, encoder: Encoder | None, n_vocab: int | None)
 
 
 def _ids(
-    line: Line, key: str, value: Tokens, encoder: Encoder | None, n_vocab: int | None
+    line: Line, key: str, value: GivenSide, encoder: Encoder | None, n_vocab: int | None
 ) -> tuple[int, ...]:
     if isinstance(value, str):
         encoder = _encoder(line, key, value, encoder)
         ids = encoder.encode(value).ids
         if not encoder.knows(ids):
             raise TaskError(
-                f"{line.where}: {key} is {_short(value)}, which has words unknown to this model's "
+                f"{line.where}: {key} is {short(value)}, which has words unknown to this model's "
                 "tokenizer; "
                 "use words that it knows, or token ids"
             )
         return ids
+    if not all(map(is_id, value)):
+        raise TaskError(
+            f"{line.where}: {key} is {short(value)}; allowed: a text or a list of token ids (this "
+            "model reads no arrays)"
+        )
     for token in value:
         _check_id(line, key, token, n_vocab)
     return tuple(value)
@@ -236,7 +212,7 @@ def _not_one_token(key: str, before: str, answer: str, encoder: Encoder) -> str:
 def _encoder(line: Line, key: str, value: str, encoder: Encoder | None) -> Encoder:
     if encoder is None:
         raise TaskError(
-            f"{line.where}: {key} is the text {_short(value)} and this model has no tokenizer; "
+            f"{line.where}: {key} is the text {short(value)} and this model has no tokenizer; "
             "give token ids"
         )
     return encoder
@@ -245,21 +221,3 @@ def _encoder(line: Line, key: str, value: str, encoder: Encoder | None) -> Encod
 def _check_id(line: Line, key: str, token: int, n_vocab: int | None) -> None:
     if n_vocab is not None and token >= n_vocab:
         raise TaskError(f"{line.where}: {key} has token id {token}; allowed: 0 to {n_vocab - 1}")
-
-
-def _is_text(value: Any) -> bool:
-    """Also no half of a surrogate pair, which JSON can spell and no tokenizer reads."""
-    return isinstance(value, str) and value != "" and not re.search("[\ud800-\udfff]", value)
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _keys() -> str:
-    return f"{', '.join(REQUIRED)} and, if wanted, {', '.join(OPTIONAL)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -29,12 +29,13 @@ from edgesweep.engine.network.base import Inputs, Run, Value
 from edgesweep.engine.patches import (
     Counterfactual,
     MeanPartial,
+    Partners,
     PatchError,
     Resample,
     make_patch,
     mean_groups,
 )
-from edgesweep.tasks import Prompt
+from edgesweep.tasks import Example
 
 Features = Float[Tensor, "inputs positions features"]
 
@@ -240,7 +241,7 @@ def make_feature_patch(
     means: Mapping[str, np.ndarray] | None = None,
     *,
     pooled: bool = False,
-    partners: Mapping[tuple[int, ...], tuple[int, ...]] | None = None,
+    partners: Partners | None = None,
 ) -> FeaturePatch:
     """The patch of that kind.
 
@@ -274,7 +275,7 @@ def node_columns(features: FeatureModel) -> dict[str, slice]:
 @torch.no_grad()
 def node_mean_partials(
     features: FeatureModel,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Example],
     *,
     pooled: bool,
     over: str = "patch",
@@ -288,7 +289,7 @@ def node_mean_partials(
         micro_batch: prompts a forward.
     """
     partials: dict[str, MeanPartial] = {}
-    by_length = sorted(range(len(prompts)), key=lambda i: (len(prompts[i].clean), i))
+    by_length = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     for start in range(0, len(by_length), micro_batch):
         batch = PromptBatch.make([prompts[i] for i in by_length[start : start + micro_batch]])
         table = _node_table(features, getattr(batch, over), batch.real)
@@ -302,9 +303,9 @@ def node_mean_partials(
 
 
 def _node_table(
-    features: FeatureModel, tokens: Tensor, real: Tensor
+    features: FeatureModel, given: Tensor, real: Tensor
 ) -> Float[Tensor, "inputs positions columns"]:
     model = features.model
-    values = features.site_values(model.run(model.prepare(tokens, real)))
+    values = features.site_values(model.run(model.prepare(given, real)))
     parts = [part for site, x in values.items() for part in split(features.dictionary(site), x)]
     return torch.cat(parts, dim=-1)

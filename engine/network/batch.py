@@ -1,35 +1,37 @@
-"""Prompts as padded tensors."""
+"""Examples as tensors: prompts padded, arrays stacked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from edgesweep.tasks import Prompt
+from edgesweep.tasks import ArrayExample, Example
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Clean and patch prompts of one batch, aligned position by position.
+    """Clean and patch sides of one batch, aligned position by position.
 
     Attributes:
         prompts: where it came from.
-        clean, patch: token ids, `[inputs, positions]`.
+        clean, patch: token ids, `[inputs, positions]`; of arrays, `[inputs, *shape]` in float64.
         real: False at padding, the same for both since their lengths agree.
         good, bad: answer ids, `[inputs, answers]`, short rows filled with -1.
     """
 
-    prompts: tuple[Prompt, ...]
-    clean: Int[Tensor, "inputs positions"]
-    patch: Int[Tensor, "inputs positions"]
+    prompts: tuple[Example, ...]
+    clean: Shaped[Tensor, "inputs ..."]
+    patch: Shaped[Tensor, "inputs ..."]
     real: Bool[Tensor, "inputs positions"]
     good: Int[Tensor, "inputs n_good"]
     bad: Int[Tensor, "inputs n_bad"]
 
     @classmethod
-    def make(cls, prompts: Sequence[Prompt], pad_id: int = 0, side: str = "right") -> "PromptBatch":
+    def make(
+        cls, prompts: Sequence[Example], pad_id: int = 0, side: str = "right"
+    ) -> "PromptBatch":
         """Pad to the longest prompt.
 
         Padding on the right is the default: under a causal mask nothing real sees it.
@@ -41,9 +43,9 @@ class PromptBatch:
             raise ValueError("a batch needs at least one prompt")
         if side not in ("left", "right"):
             raise ValueError(f"padding side {side!r} is neither 'left' nor 'right'")
-        clean = _pad([p.clean for p in prompts], pad_id, side)
-        patch = _pad([p.patch for p in prompts], pad_id, side)
-        real = _pad([[1] * len(p.clean) for p in prompts], 0, side).bool()
+        clean = _side([p.clean for p in prompts], prompts[0], pad_id, side)
+        patch = _side([p.patch for p in prompts], prompts[0], pad_id, side)
+        real = _pad([[1] * len(p) for p in prompts], 0, side).bool()
         good = _pad([p.good for p in prompts], -1, "right")
         bad = _pad([p.bad for p in prompts], -1, "right")
         return cls(tuple(prompts), clean, patch, real, good, bad)
@@ -51,15 +53,25 @@ class PromptBatch:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def side(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, "inputs positions"]:
-        """Other prompts as tensors, each as long as the one in its place."""
+    def side(self, rows: Sequence[Sequence[float]]) -> Shaped[Tensor, "inputs ..."]:
+        """Other examples' sides as tensors, each as long as the one in its place."""
+        if isinstance(self.prompts[0], ArrayExample):
+            return _side(rows, self.prompts[0])
         given = self.clean.clone()
         for row, (real, tokens) in enumerate(zip(self.real, rows, strict=True)):
             given[row, real] = torch.tensor(tokens)
         return given
 
 
-def _pad(rows: Sequence[Sequence[int]], fill: int, side: str) -> Tensor:
+def _side(
+    rows: Sequence[Sequence[float]], like: Example, pad_id: int = 0, side: str = "right"
+) -> Tensor:
+    if isinstance(like, ArrayExample):
+        return torch.tensor(rows, dtype=torch.float64).unflatten(1, like.shape)
+    return _pad(rows, pad_id, side)
+
+
+def _pad(rows: Sequence[Sequence[float]], fill: int, side: str) -> Tensor:
     width = max(map(len, rows))
     table = torch.full((len(rows), width), fill, dtype=torch.long)
     for i, row in enumerate(rows):

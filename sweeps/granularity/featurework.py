@@ -27,7 +27,7 @@ from edgesweep.storage.sparse_fold import SparseFold, fold_inputs, part_of, stro
 from edgesweep.sweeps.config.schema import Trained
 from edgesweep.sweeps.context import Context, with_halving
 from edgesweep.sweeps.plan.cells import AttributeShard, Cell, DictionaryShard, ReduceShard
-from edgesweep.tasks import Prompt, TaskError, build_task
+from edgesweep.tasks import Example, TaskError, build_task
 
 Writes = list[dict[str, Any]]
 Extra = dict[str, Any]
@@ -64,7 +64,7 @@ def train_dictionary(context: Context, shard: DictionaryShard) -> tuple[Writes, 
 
 def _training_prompts(
     context: Context, shard: DictionaryShard, task: str, trained: Trained
-) -> tuple[Prompt, ...]:
+) -> tuple[Example, ...]:
     """As many prompts of each member as are asked for, or, of a file with fewer, those of the build
     split; none of the evaluation split, which a file deals out first."""
     settings = context.settings
@@ -90,7 +90,7 @@ def _training_prompts(
 
 
 def scores_of_nodes(
-    context: Context, cell: Cell, prompts: tuple[Prompt, ...], micro_batch: int
+    context: Context, cell: Cell, prompts: tuple[Example, ...], micro_batch: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Scores of all features and error nodes, batch by batch, in the arrays of a cell over
     heads."""
@@ -117,7 +117,7 @@ def _quadrature(cell: Cell) -> dict[str, Any]:
 
 
 def _ends(
-    context: Context, cell: Cell, prompts: tuple[Prompt, ...], micro_batch: int
+    context: Context, cell: Cell, prompts: tuple[Example, ...], micro_batch: int
 ) -> Iterator[Ends]:
     features = context.feature_model(cell.model)
     patch = context.feature_patch(cell.build_patch, cell.dataset, "build", cell.features)
@@ -153,10 +153,10 @@ def lists_of_edges(context: Context, shard: AttributeShard) -> tuple[Writes, Ext
     return writes, {"micro_batch": micro_batch, "n_bad": n_bad}
 
 
-def _positions(shard: AttributeShard, prompts: tuple[Prompt, ...]) -> range:
+def _positions(shard: AttributeShard, prompts: tuple[Example, ...]) -> range:
     """A shard's target positions, of all prompts of the split: a batch's width hangs on the
     micro-batch, and shards of the same inputs may differ in that."""
-    longest = max(len(prompt.clean) for prompt in prompts)
+    longest = max(len(prompt) for prompt in prompts)
     bounds = np.linspace(0, longest, shard.blocks + 1).round().astype(int)
     return range(int(bounds[shard.block]), int(bounds[shard.block + 1]))
 

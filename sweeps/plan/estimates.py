@@ -142,7 +142,7 @@ def _changed_share(plan: Plan, shard: AttributeShard) -> float:
         next((i for i, (a, b) in enumerate(zip(p.clean, p.patch, strict=True)) if a != b), 0)
         for p in prompts
     )
-    return 1 - same / max(len(p.clean) for p in prompts)
+    return 1 - same / max(len(p) for p in prompts)
 
 
 def _probe_passes(plan: Plan, shard: ProbeShard) -> float:

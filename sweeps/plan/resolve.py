@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -22,7 +22,15 @@ from edgesweep.storage.layout import NO_MEMBERS
 from edgesweep.sweeps.config.load import Config, ConfigError
 from edgesweep.sweeps.granularity.featuresets import FeatureSet, check_features, feature_set
 from edgesweep.sweeps.plan.canonical import digest, slug
-from edgesweep.tasks import Prompt, TaskData, TaskError, alike, build_task, check_task_name
+from edgesweep.tasks import (
+    Example,
+    TaskData,
+    TaskError,
+    alike,
+    build_task,
+    check_task_name,
+    example_of,
+)
 
 T = TypeVar("T")
 
@@ -208,7 +216,7 @@ def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Data
                 f"sweep.task: {member!r} cannot name a task (it becomes a folder); rename the file "
                 "with 1 to 64 letters, digits, '.', '_', '-', the first a letter or digit"
             )
-    fingerprint = digest([[_prompt_value(p) for p in s] for s in (data.build, data.evaluation)])
+    fingerprint = digest([[p.value() for p in s] for s in (data.build, data.evaluation)])
     known = [model.source.digest, fingerprint, *([seed] if seed != config.seed else [])]
     key = f"{slug(data.name, 60)}-{digest(known)[:8]}"
     dataset = Dataset(model.label, data.name, seed, data, fingerprint, key)
@@ -217,10 +225,6 @@ def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Data
     _check_resampling(config, dataset)
     _check_searches(config, dataset)
     return dataset
-
-
-def _prompt_value(prompt: Prompt) -> dict[str, object]:
-    return {**asdict(prompt), "labels": dict(prompt.labels)}
 
 
 def _check_lengths(model: ResolvedModel, dataset: Dataset) -> None:
@@ -268,12 +272,11 @@ def _check_searches(config: Config, dataset: Dataset) -> None:
         )
 
 
-def prompts_to_json(prompts: Sequence[Prompt]) -> list[dict[str, object]]:
+def prompts_to_json(prompts: Sequence[Example]) -> list[dict[str, object]]:
     """Prompts as plain values; `prompts_from_json` gives them back."""
-    return [_prompt_value(p) for p in prompts]
+    return [p.value() for p in prompts]
 
 
-def prompts_from_json(values: Sequence[dict]) -> tuple[Prompt, ...]:
+def prompts_from_json(values: Sequence[dict]) -> tuple[Example, ...]:
     """The prompts that `prompts_to_json` wrote."""
-    lists = ("clean", "patch", "good", "bad")
-    return tuple(Prompt(**{**v, **{k: tuple(v[k]) for k in lists}}) for v in values)
+    return tuple(example_of(v) for v in values)

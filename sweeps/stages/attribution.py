@@ -25,7 +25,7 @@ from edgesweep.sweeps.granularity.featurework import lists_of_edges, reduce_list
 from edgesweep.sweeps.plan.cells import AttributeShard, BootstrapShard, Cell, MeanShard, ReduceShard
 from edgesweep.sweeps.plan.points import settings_of
 from edgesweep.sweeps.prepare import read_candidates
-from edgesweep.tasks import Prompt
+from edgesweep.tasks import Example
 
 Writes = list[dict[str, Any]]
 Extra = dict[str, Any]
@@ -90,7 +90,7 @@ def _n_bad(context: Context, cell: Cell, scores: np.ndarray) -> int:
 
 
 def _attributions(
-    context: Context, cell: Cell, prompts: tuple[Prompt, ...], micro_batch: int
+    context: Context, cell: Cell, prompts: tuple[Example, ...], micro_batch: int
 ) -> Iterator[dict[str, np.ndarray]]:
     if cell.features:
         yield from scores_of_nodes(context, cell, prompts, micro_batch)
