@@ -16,6 +16,7 @@ from typing import Any
 from edgesweep.engine.methods import METHODS
 from edgesweep.sweeps.config.load import Config
 from edgesweep.sweeps.granularity.featuresets import FeatureSet
+from edgesweep.sweeps.granularity.words import features_told, heads_told
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.plan.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
 from edgesweep.sweeps.plan.points import cells_of
@@ -209,7 +210,11 @@ class Plan:
             "schema_version": SCHEMA_VERSION,
             "run_id": self.run_id,
             "identity": self.identity,
-            "cells": [{**c.as_dict(), "seed": self.dataset(c).seed} for c in self.cells],
+            "cells": [
+                {**c.as_dict(), "seed": self.dataset(c).seed, "scores": self._scored(c)}
+                for c in self.cells
+            ],
+            "kinds": {nodes: self._told(nodes) for nodes in self.config.sweep.nodes},
             "datasets": [
                 {
                     "key": d.key,
@@ -222,6 +227,14 @@ class Plan:
             ],
             "stages": {stage: [s.key for s in shards] for stage, shards in self.stages.items()},
         }
+
+    def _scored(self, cell: Cell) -> str:
+        return "nodes" if self.is_nodes(cell) else "edges"
+
+    def _told(self, nodes: str) -> dict[str, Any]:
+        return (
+            features_told(self.resolved.features.values()) if nodes == "features" else heads_told()
+        )
 
 
 def make_plan(resolved: Resolved) -> Plan:
