@@ -72,6 +72,17 @@ class Committed:
             )
         return values
 
+    def row(self, store: str, array: str, row: int) -> np.ndarray:
+        """One row. StorageError if no shard has committed it, or it is not what was committed."""
+        for write in self._writes.get((store, array), ()):
+            if write["start"] <= row < write["start"] + write["rows"]:
+                block = checked_rows(open_array(self.run.path / store, array), write)
+                return block[row - write["start"]]
+        raise StorageError(
+            f"{self.run.path / store / array}: row {row} is not committed; resume the run to have "
+            "it"
+        )
+
     def aggregate(self, group: str, aggregation: str) -> np.ndarray | None:
         """A folded array [E] of aggregates.zarr (`group` is the cell, or cell/subset); None if it
         is not committed."""

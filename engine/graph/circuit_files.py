@@ -17,13 +17,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgesweep.engine.graph.circuit import FORMAT, Circuit
 from edgesweep.engine.graph.edge_names import CircuitError, our_name
+from edgesweep.engine.graph.known import KnownCircuitError, Located, known_circuit
+
+#: stands for the circuit that is known of a model on a task
+KNOWN = "known"
 
 Weighted = Iterator[tuple[str, float | None]]
+
+
+def given_circuit(given: str, model: Located, task: str) -> Circuit:
+    """The circuit of a file, or, for `known`, the published or compiled one of a model on a task.
+    Raises CircuitError, in one line."""
+    if given != KNOWN:
+        return replace(load_circuit(given), model=model.name, task=task)
+    try:
+        known = known_circuit(model, task)
+    except KnownCircuitError as error:
+        raise CircuitError(str(error)) from None
+    if known is None:
+        raise CircuitError(f"no circuit of {model.name} on {task} is known; give a file")
+    return Circuit.of_edges(sorted(known.edges), name=known.name, model=model.name, task=task)
 
 
 def load_circuit(path: Path | str) -> Circuit:

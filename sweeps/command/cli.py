@@ -185,11 +185,12 @@ def drive_and_tell(
     except KeyboardInterrupt:
         print(f"aborted; {launch.how_to_resume}", file=sys.stderr)
         return 3
-    _say_how_it_ended(launch, outcome)
+    say_how_it_ended(launch, outcome)
     return outcome.exit_code
 
 
-def _say_how_it_ended(launch: Launch, outcome: Outcome) -> None:
+def say_how_it_ended(launch: Launch, outcome: Outcome) -> None:
+    """What was left out, quarantined or is left, and where the page is."""
     path = launch.run.path
     for stage, reason in outcome.left_out.items():
         print(f"left out: {stage} ({reason})")

@@ -7,6 +7,7 @@ Which values change numbers (identity) and which do not (execution) is said in `
 
 from __future__ import annotations
 
+import copy
 import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,18 +73,17 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, or a preset by its name, and apply `key=value` overrides.
+def load_config(given: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, or a preset by its name, or plain values, and apply `key=value` overrides.
 
     Returns:
-        The config; paths in it, relative to the file (to the working folder for a preset), are
-        made absolute.
+        The config; paths in it, relative to the file (to the working folder for a preset or plain
+        values), are made absolute.
 
     Raises:
         ConfigError: one line on the first thing that is wrong.
     """
-    path, base = _find(name)
-    raw = _read_yaml(path)
+    raw, base = _raw(given)
     for override in overrides:
         apply_override(raw, override)
     config = parse_config(raw)
@@ -93,6 +93,14 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"a path in the config cannot be used: {_one_line(error)[:300]}"
         ) from None
+
+
+def _raw(given: str | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """The values, and the folder that paths in them are relative to."""
+    if isinstance(given, Mapping):
+        return copy.deepcopy(dict(given)), Path.cwd()
+    path, base = _find(given)
+    return _read_yaml(path), base
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:

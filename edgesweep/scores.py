@@ -1,0 +1,79 @@
+"""Stored attribution scores as arrays with named edges or nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray
+
+from edgesweep.storage import RunDirectory, layout
+from edgesweep.storage.arrays import has_array, open_array
+from edgesweep.storage.graphs import read_graph, read_numbers
+from edgesweep.storage.layout import ATTRIBUTIONS
+from edgesweep.storage.readers import Committed
+from edgesweep.storage.records import read_record
+
+
+def read_scores(run: RunDirectory, cell: Mapping[str, Any], prompt: int | None) -> xarray.DataArray:
+    """What `edgesweep.runs.Run.scores` says; `cell` is the plan's entry."""
+    key = str(cell["key"])
+    n_prompts = len(read_record(run.path / layout.prompts(str(cell["dataset"])))["build"])
+    if prompt is not None and not 0 <= prompt < n_prompts:
+        raise ValueError(f"prompt {prompt} is none of the {n_prompts} of cell {key}, from 0 on")
+    committed = Committed(run)
+    if not has_array(run.attributions, layout.scores(key)):
+        return _of_list(committed, cell, n_prompts, prompt)
+    if prompt is None:
+        values = committed.read(ATTRIBUTIONS, layout.scores(key), partly=True)
+    else:
+        values = committed.row(ATTRIBUTIONS, layout.scores(key), prompt)
+    what, names = _scored(run, cell, values.shape[-1])
+    return _named(values, what, names, cell)
+
+
+def _scored(run: RunDirectory, cell: Mapping[str, Any], n: int) -> tuple[str, Sequence[str]]:
+    """What a cell's scores are of, edges or nodes, and the names of these."""
+    key = str(cell["key"])
+    if cell["features"]:
+        return "node", read_numbers(run, key).names(np.arange(n))
+    graph = read_graph(run, key)
+    return ("edge", graph.edges) if n == graph.n_edges else ("node", graph.sources)
+
+
+def _of_list(
+    committed: Committed, cell: Mapping[str, Any], n_prompts: int, prompt: int | None
+) -> xarray.DataArray:
+    """The largest edges of one prompt, each once: the sum over its blocks of target positions."""
+    run, key = committed.run, str(cell["key"])
+    if prompt is None:
+        raise ValueError(
+            f"cell {key} has a list of edges for each prompt; give prompt=0 to {n_prompts - 1}"
+        )
+    n_rows = open_array(run.attributions, layout.listed(key, "target")).shape[0]
+    rows = range(prompt, n_rows, n_prompts)
+    source, target, weight = (
+        np.concatenate([committed.row(ATTRIBUTIONS, layout.listed(key, name), r) for r in rows])
+        for name in ("source", "target", "weight")
+    )
+    listed = target >= 0
+    pairs = np.stack([target[listed], source[listed]], axis=1)
+    edges, place = np.unique(pairs, axis=0, return_inverse=True)
+    values = np.zeros(len(edges), dtype=weight.dtype)
+    np.add.at(values, place, weight[listed])
+    numbers = read_numbers(run, key)
+    ends = zip(numbers.names(edges[:, 1]), numbers.names(edges[:, 0]), strict=True)
+    return _named(values, "edge", [f"{s}->{t}" for s, t in ends], cell)
+
+
+def _named(
+    values: np.ndarray, what: str, names: Sequence[str], cell: Mapping[str, Any]
+) -> xarray.DataArray:
+    coords: dict[str, Any] = {what: list(names)}
+    if what == "edge":
+        ends = [name.split("->") for name in names]
+        coords["source"] = "edge", [source for source, _ in ends]
+        coords["target"] = "edge", [target for _, target in ends]
+    dims = (what,) if values.ndim == 1 else ("prompt", what)
+    return xarray.DataArray(values, coords, dims, name="score", attrs=dict(cell))
