@@ -66,9 +66,7 @@ def load_arrays(path: Path, shape: tuple[int, ...] | None) -> list[tuple[Example
     """
     first = read(path)[0]
     if not first.split:
-        raise TaskError(
-            f"{first.where}: key 'split' is missing; a training needs {BUILD} and {EVAL}"
-        )
+        raise TaskError(f"{first.where}: key 'split' is missing; training needs {BUILD} and {EVAL}")
     if isinstance(first.clean, str):
         raise TaskError(f"{first.where}: clean is a text; give nested lists of numbers")
     return load(path, Reader(None, None, shape or flat(first.clean)[0]))

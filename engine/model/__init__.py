@@ -1,9 +1,9 @@
 """Models: finding them by name, checking their files, loading them as networks."""
 
 from edgesweep.engine.model.errors import ChangedError, ModelError
+from edgesweep.engine.model.kinds import ModelSizes
 from edgesweep.engine.model.loading import (
     ModelInfo,
-    ModelSizes,
     ModelSource,
     list_models,
     load_model,

@@ -21,6 +21,7 @@ from edgesweep.engine.graph import GraphSpec
 from edgesweep.engine.model import wired
 from edgesweep.engine.model.cache import cached, file_digest, quiet
 from edgesweep.engine.model.errors import ChangedError, ModelError, one_line, refusing
+from edgesweep.engine.model.kinds import ModelSizes, kind_of
 from edgesweep.engine.model.tiny import write_tiny_random
 from edgesweep.engine.model.tracr import content_key, convert, is_tracr
 from edgesweep.engine.model.weights import (
@@ -32,8 +33,6 @@ from edgesweep.engine.model.weights import (
 )
 from edgesweep.engine.network.architectures import ARCHITECTURES
 from edgesweep.engine.network.base import Sites
-from edgesweep.engine.network.sites import TransformerSites
-from edgesweep.engine.network.transformer import Model, graph_spec
 from edgesweep.tasks import vocabulary
 
 
@@ -43,20 +42,6 @@ class ModelInfo:
 
     name: str
     description: str
-
-
-@dataclass(frozen=True)
-class ModelSizes:
-    """What the memory and pass estimates need; `n_params` counts numbers, not bytes."""
-
-    n_layers: int
-    d_model: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    d_mlp: int
-    n_vocab: int
-    n_params: int
 
 
 @dataclass(frozen=True)
@@ -79,44 +64,29 @@ class ModelSource:
 
     @property
     def spec(self) -> GraphSpec:
-        return graph_spec(self.config)
+        """Its graph over heads. Raises ModelError where it has none."""
+        with refusing(f"model {self.name!r}"):
+            return kind_of(self.config).spec(self.config)
 
     @property
     def sites(self) -> Sites:
         """The places that it can be read at."""
-        return TransformerSites(self.spec, self.sizes.d_model)
+        return kind_of(self.config).sites(self.config)
 
     @property
     def sizes(self) -> ModelSizes:
-        config = self.config
-        heads = config.num_attention_heads
-        return ModelSizes(
-            n_layers=config.num_hidden_layers,
-            d_model=config.hidden_size,
-            n_heads=heads,
-            n_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            d_head=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            d_mlp=_mlp_width(config),
-            n_vocab=config.vocab_size,
-            n_params=_count_parameters(config),
-        )
+        return kind_of(self.config).sizes(self.config)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of the arrays that it reads; None: it reads tokens."""
+        return kind_of(self.config).shape(self.config)
 
     def tokenizer(self) -> Any:
         """The model's tokenizer, or None where the folder has none."""
         if not any((self.path / f).exists() for f in ("tokenizer.json", "tokenizer_config.json")):
             return None
         return AutoTokenizer.from_pretrained(self.path, **LOCAL)
-
-
-def _mlp_width(config: Any) -> int:
-    width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
-    return int(width or 4 * config.hidden_size)
-
-
-def _count_parameters(config: Any) -> int:
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return sum(p.numel() for p in skeleton.parameters())
 
 
 # --- the catalogue ---------------------------------------------------------------------------
@@ -174,6 +144,7 @@ def list_models() -> list[ModelInfo]:
         *aliases,
         ModelInfo("ORG/NAME", f"any hub model with safetensors; model_type one of {kinds}"),
         ModelInfo("./FOLDER", "a folder with config.json and *.safetensors, tracr's included"),
+        ModelInfo("./FOLDER", "the same of an MLP or CNN, from edgesweep train model"),
         ModelInfo("./FILE.gguf", "a GGUF file, de-quantized once into the cache"),
     ]
 
@@ -193,7 +164,7 @@ def resolve_model(name: str, base: Path | None = None) -> ModelSource:
     with quiet(), refusing(f"model {name!r}"):
         source = _source(name, (base or Path.cwd()) / Path(name).expanduser())
         with refusing("its config cannot be used"):
-            _ = source.spec, source.sizes
+            _ = source.sites, source.sizes
         with refusing("its tokenizer cannot be read"):
             source.tokenizer()
     return source
@@ -244,9 +215,7 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"{folder} has no *.safetensors weights (pickled weights are not read)")
     with refusing("its config cannot be read"):
         config = AutoConfig.from_pretrained(folder, **LOCAL)
-    if config.model_type not in ARCHITECTURES:
-        allowed = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(f"model_type {config.model_type!r} is not supported; one of {allowed}")
+    kind_of(config)
     if getattr(config, "quantization_config", None):
         raise ModelError("its config has a quantization_config; quantized weights are not read")
     check_weights(folder)
@@ -270,12 +239,15 @@ def _dequantize(file: Path, folder: Path) -> None:
 # --- loading ---------------------------------------------------------------------------------
 
 
-def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32") -> Model:
+def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32") -> Any:
     """Load a resolved model, weights mapped from its safetensors.
 
     Args:
         device: a torch device.
         dtype: "float32" (the default), "float64", "bfloat16" or "float16".
+
+    Returns:
+        The network of its kind: `engine.network.Model` of a language model, else `FeedForward`.
 
     Raises:
         ChangedError: the files are not those that were resolved.
@@ -284,7 +256,7 @@ def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32")
     _check_unchanged(source)
     with refusing(f"model {source.name!r} does not load"):
         hf = open_weights(source.path, getattr(torch, dtype))
-        return Model(hf.to(device), source.name, source.tokenizer())
+        return kind_of(hf.config).network(hf.to(device), source.name, source.tokenizer())
 
 
 def _check_unchanged(source: ModelSource) -> None:

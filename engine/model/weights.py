@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from edgesweep.engine.model.cache import file_digest, quiet
 from edgesweep.engine.model.errors import ModelError, refusing
-from edgesweep.engine.network.architectures import ARCHITECTURES
+from edgesweep.engine.model.kinds import kind_of
 
 #: for every reading of a folder: its code is not run, and no hub is asked about it
 LOCAL: Mapping[str, Any] = {"trust_remote_code": False, "local_files_only": True}
@@ -30,17 +30,18 @@ HARMLESS = re.compile(r"\.(attn|attention)\.(masked_)?bias$|\.rotary_emb\.inv_fr
 MOST_NAMED = 4
 
 
-def load_all(folder: Path, **how: Any) -> Any:
+def load_all(folder: Path, auto: Any = AutoModelForCausalLM, **how: Any) -> Any:
     """What `from_pretrained` makes of a folder, if that is all of the model and nothing else.
 
     Args:
+        auto: whose `from_pretrained`.
         how: its further arguments.
 
     Raises:
         ModelError: tensors that are missing, too many, or of another shape.
     """
     with quiet(), refusing("its weights cannot be read"):
-        found: Any = AutoModelForCausalLM.from_pretrained(
+        found: Any = auto.from_pretrained(
             folder,
             ignore_mismatched_sizes=True,  # they are refused here, where they can be named
             output_loading_info=True,
@@ -54,9 +55,10 @@ def load_all(folder: Path, **how: Any) -> Any:
 
 def open_weights(folder: Path, dtype: torch.dtype = torch.float32, **how: Any) -> Any:
     """The model of a folder of safetensors; arguments and errors as of `load_all`."""
-    kind = AutoConfig.from_pretrained(folder, **LOCAL).model_type
-    attention = ARCHITECTURES[kind].attention_kind
-    return load_all(folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, **how)
+    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    kind = kind_of(config)
+    how = {**kind.how(config), **how}
+    return load_all(folder, kind.auto, dtype=dtype, use_safetensors=True, **how)
 
 
 def check_weights(folder: Path) -> None:

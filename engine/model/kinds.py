@@ -1,0 +1,160 @@
+"""What loading knows of each kind of network: how its files are read, how large it is, its sites.
+
+`KINDS` has a row for every `model_type` that may stand in a config.json; `kind_of` finds it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoModel, AutoModelForCausalLM
+
+from edgesweep.engine.graph import GraphSpec
+from edgesweep.engine.model.errors import ModelError
+from edgesweep.engine.network.architectures import ARCHITECTURES
+from edgesweep.engine.network.base import Network, Sites
+from edgesweep.engine.network.feedforward import FeedForward, FeedForwardSites
+from edgesweep.engine.network.sites import TransformerSites
+from edgesweep.engine.network.transformer import Model, graph_spec
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """What the memory and pass estimates need; `n_params` counts numbers, not bytes.
+
+    A network without attention has no heads, and its widest layer stands for `d_model`; `n_vocab`
+    are its outputs.
+    """
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_mlp: int
+    n_vocab: int
+    n_params: int
+
+
+class Kind(Protocol):
+    """A kind of network; every method is of a configuration.
+
+    Attributes:
+        auto: what of transformers reads its folder.
+    """
+
+    auto: Any
+
+    def how(self, config: Any) -> Mapping[str, Any]:
+        """What else it is read with."""
+
+    def spec(self, config: Any) -> GraphSpec:
+        """Its graph over heads. Raises ModelError where it has none."""
+
+    def sites(self, config: Any) -> Sites:
+        """Its sites."""
+
+    def sizes(self, config: Any) -> ModelSizes:
+        """Its sizes."""
+
+    def shape(self, config: Any) -> tuple[int, ...] | None:
+        """Of the arrays that it reads; None: it reads tokens."""
+
+    def network(self, hf: Any, name: str, tokenizer: Any) -> Network:
+        """The loaded weights as a network."""
+
+
+class TransformerKind:
+    """Causal language models."""
+
+    auto = AutoModelForCausalLM
+
+    def how(self, config: Any) -> Mapping[str, Any]:
+        return {"attn_implementation": ARCHITECTURES[config.model_type].attention_kind}
+
+    def spec(self, config: Any) -> GraphSpec:
+        return graph_spec(config)
+
+    def sites(self, config: Any) -> Sites:
+        return TransformerSites(graph_spec(config), config.hidden_size)
+
+    def sizes(self, config: Any) -> ModelSizes:
+        heads = config.num_attention_heads
+        return ModelSizes(
+            n_layers=config.num_hidden_layers,
+            d_model=config.hidden_size,
+            n_heads=heads,
+            n_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            d_head=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            d_mlp=_mlp_width(config),
+            n_vocab=config.vocab_size,
+            n_params=count_parameters(self.auto, config),
+        )
+
+    def shape(self, config: Any) -> tuple[int, ...] | None:
+        return None
+
+    def network(self, hf: Any, name: str, tokenizer: Any) -> Network:
+        return Model(hf, name, tokenizer)
+
+
+class FeedForwardKind:
+    """MLPs and small convolutional networks."""
+
+    auto = AutoModel
+
+    def how(self, config: Any) -> Mapping[str, Any]:
+        return {}
+
+    def spec(self, config: Any) -> GraphSpec:
+        raise ModelError("it has no attention heads; use nodes 'features'")
+
+    def sites(self, config: Any) -> Sites:
+        return FeedForwardSites(config.widths())
+
+    def sizes(self, config: Any) -> ModelSizes:
+        widest = max(config.widths().values())
+        return ModelSizes(
+            n_layers=config.num_hidden_layers,
+            d_model=widest,
+            n_heads=0,
+            n_kv_heads=0,
+            d_head=0,
+            d_mlp=widest,
+            n_vocab=config.n_output,
+            n_params=count_parameters(self.auto, config),
+        )
+
+    def shape(self, config: Any) -> tuple[int, ...] | None:
+        return tuple(config.input_shape)
+
+    def network(self, hf: Any, name: str, tokenizer: Any) -> Network:
+        return FeedForward(hf, name)
+
+
+def _mlp_width(config: Any) -> int:
+    width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
+    return int(width or 4 * config.hidden_size)
+
+
+def count_parameters(auto: Any, config: Any) -> int:
+    """Of the network that a configuration describes, without making its numbers."""
+    with torch.device("meta"):
+        skeleton = auto.from_config(config, trust_remote_code=False)
+    return sum(p.numel() for p in skeleton.parameters())
+
+
+#: config.model_type -> its kind
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(ARCHITECTURES, TransformerKind()),
+    "feedforward": FeedForwardKind(),
+}
+
+
+def kind_of(config: Any) -> Kind:
+    """Raises ModelError for a model type that is not supported."""
+    if config.model_type not in KINDS:
+        allowed = ", ".join(sorted(KINDS))
+        raise ModelError(f"model_type {config.model_type!r} is not supported; one of {allowed}")
+    return KINDS[config.model_type]
