@@ -11,11 +11,9 @@ from edgesweep.engine.graph.circuits import (
     induced_edges,
     node_circuit,
     node_edges,
-    only_nodes,
     prune,
     select,
     touched_nodes,
-    without_nodes,
 )
 from edgesweep.engine.graph.edge_names import CircuitError
 from edgesweep.engine.graph.edges import EdgeGraph, GraphSpec, PortBlock
@@ -42,9 +40,7 @@ __all__ = [
     "load_circuit",
     "node_circuit",
     "node_edges",
-    "only_nodes",
     "prune",
     "select",
     "touched_nodes",
-    "without_nodes",
 ]

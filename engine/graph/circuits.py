@@ -3,7 +3,6 @@
 A circuit is a bool mask over the edges of a `Graph`, in its order.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,21 +130,6 @@ def induced_edges(graph: Graph, kept: Bool[np.ndarray, " sources"]) -> EdgeMask:
     (Dhimoïla section 5.1, E|V_C). An edge into a kv port needs a kept head of its group."""
     live = graph.ends.targets_of(np.append(kept, True))
     return kept[graph.edge_source] & live[graph.edge_target]
-
-
-def without_nodes(graph: Graph, mask: EdgeMask, nodes: Iterable[str]) -> EdgeMask:
-    """The circuit without every edge that touches one of `nodes`."""
-    chosen = np.isin(graph.nodes, list(nodes))
-    touches = chosen[graph.edge_source] | graph.ends.targets_of(chosen)[graph.edge_target]
-    return mask & ~touches
-
-
-def only_nodes(graph: Graph, mask: EdgeMask, nodes: Iterable[str]) -> EdgeMask:
-    """The circuit's edges among `nodes` and the fixed ones (`embed` and `logits`)."""
-    chosen = np.isin(graph.nodes, list(nodes))
-    chosen[list(graph.fixed_nodes)] = True
-    inside = graph.ends.targets_within(chosen)[graph.edge_target]
-    return mask & chosen[graph.edge_source] & inside
 
 
 @dataclass(frozen=True)

@@ -97,18 +97,6 @@ class FeatureGraph:
         ]
         return cls(parents, nodes, np.concatenate(pairs))
 
-    @classmethod
-    def of_names(cls, parents: Mapping[str, Sequence[str]], edges: Iterable[str]) -> "FeatureGraph":
-        """The graph of named edges, whose nodes are those that the edges touch."""
-        pairs = [tuple(edge.split("->")) for edge in edges]
-        nodes: dict[str, set[int]] = {}
-        for name in (end for pair in pairs for end in pair if end != SINK):
-            site, _, tail = name.partition("/")
-            nodes.setdefault(site, set()).add(ERROR if tail == "err" else int(tail[1:]))
-        bare = cls(parents, nodes, np.zeros((0, 2), dtype=np.int64))
-        ends = [[bare.node_index(name) for name in pair] for pair in pairs]
-        return cls(parents, nodes, np.array(ends, dtype=np.int64).reshape(-1, 2))
-
     def __repr__(self) -> str:
         return f"FeatureGraph({len(self.nodes)} nodes, {self.n_edges} edges)"
 

@@ -55,7 +55,7 @@ def test_a_wheel_holds_one_package_with_all_its_files(wheel: Path) -> None:
     ours = [f.relative_to(ROOT) for part in PARTS for f in (ROOT / part).rglob("*") if f.is_file()]
     pictures = {f for f in ours if f.suffix == ".png"}  # README's
     files = {f for f in ours if f.parent.name != "__pycache__"} - pictures
-    assert {f"edgesweep/{file}" for file in files} <= names
+    assert {"edgesweep/py.typed", *(f"edgesweep/{file}" for file in files)} <= names
 
 
 def test_smoke_runs_beside_a_users_own_modules(python: Path, tmp_path: Path) -> None:

@@ -9,11 +9,9 @@ from edgesweep.engine.graph import (
     circuit_stats,
     node_circuit,
     node_edges,
-    only_nodes,
     prune,
     select,
     touched_nodes,
-    without_nodes,
 )
 
 GROUPED = EdgeGraph(GraphSpec(n_layers=2, n_heads=4, n_kv_heads=2))
@@ -189,17 +187,3 @@ def test_node_circuit_drops_exactly_the_edges_out_of_other_nodes():
     assert inside == {"embed", "a0.h0", "logits"}
     assert {n.split("->")[0] for n in names_of(GROUPED, kept)} == {"embed", "a0.h0"}
     assert kept.sum() == np.isin(GROUPED.edge_source, [0, 1]).sum()
-
-
-def test_without_and_only_nodes():
-    mask = mask_of(
-        GROUPED, "embed->a0.h0.q", "embed->a0.kv0.k", "a0.h0->m1", "m1->logits", "embed->m1"
-    )
-    assert names_of(GROUPED, without_nodes(GROUPED, mask, ["a0.h1"])) == {
-        "embed->a0.h0.q",
-        "a0.h0->m1",
-        "m1->logits",
-        "embed->m1",
-    }
-    assert names_of(GROUPED, only_nodes(GROUPED, mask, ["m1"])) == {"m1->logits", "embed->m1"}
-    assert names_of(GROUPED, only_nodes(GROUPED, mask, ["a0.h0"])) == {"embed->a0.h0.q"}

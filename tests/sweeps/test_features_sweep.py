@@ -23,7 +23,7 @@ from edgesweep.engine.features.ends import Ends, NodeNumbers
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.features.values import make_feature_patch, node_mean_partials
-from edgesweep.engine.graph import FeatureGraph, touched_nodes
+from edgesweep.engine.graph import touched_nodes
 from edgesweep.engine.metrics import measure
 from edgesweep.engine.model import load_model
 from edgesweep.engine.network import PromptBatch
@@ -38,6 +38,7 @@ from edgesweep.sweeps.granularity import featurework
 from edgesweep.sweeps.graphs import graph_of
 from edgesweep.sweeps.launch import reopen
 from edgesweep.sweeps.plan.cells import Condition, ReferenceShard
+from tests.graph.made import graph_of_names
 from tests.sweeps.helpers import (
     BLOCKS,
     DATA,
@@ -353,7 +354,7 @@ def test_a_circuit_of_nodes_is_all_edges_among_them(run, plan, features):
 def direct_values(run, plan, features, cell, circuit, condition) -> dict[str, np.ndarray]:
     """What the engine gives for a circuit whose edges are read by name."""
     edges = read_table(run, CIRCUITS).query("circuit == @circuit")
-    graph = FeatureGraph.of_names(PARENTS, edges["source"] + "->" + edges["target"])
+    graph = graph_of_names(PARENTS, edges["source"] + "->" + edges["target"])
     dataset, whole = plan.dataset(cell), np.ones(graph.n_edges, dtype=bool)
     means = node_mean_partials(
         features, dataset.data.build, pooled=True, over="patch", micro_batch=N
