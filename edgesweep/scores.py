@@ -10,7 +10,7 @@ import xarray
 
 from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import has_array, open_array
-from edgesweep.storage.graphs import read_graph, read_numbers
+from edgesweep.storage.graphs import read_graph
 from edgesweep.storage.layout import ATTRIBUTIONS
 from edgesweep.storage.readers import Committed
 from edgesweep.storage.records import read_record
@@ -35,11 +35,33 @@ def read_scores(run: RunDirectory, cell: Mapping[str, Any], prompt: int | None) 
 
 def _scored(run: RunDirectory, cell: Mapping[str, Any], n: int) -> tuple[str, Sequence[str]]:
     """What a cell's scores are of, edges or nodes, and the names of these."""
-    key = str(cell["key"])
     if cell["features"]:
-        return "node", read_numbers(run, key).names(np.arange(n))
-    graph = read_graph(run, key)
-    return ("edge", graph.edges) if n == graph.n_edges else ("node", graph.sources)
+        return "node", _Numbers(run, cell).names(np.arange(n))
+    graph = read_graph(run, str(cell["key"]))
+    return ("edge", graph.edges) if cell["scores"] == "edges" else ("node", graph.sources)
+
+
+class _Numbers:
+    """How the nodes of a cell over features are numbered: site by site, features and then the error
+    node; last the logits."""
+
+    def __init__(self, run: RunDirectory, cell: Mapping[str, Any]) -> None:
+        sites = run.plan["kinds"][cell["nodes"]]["sites"]
+        mine = [site for site in sites if site["model"] == cell["model"]]
+        self._sites = [site["site"] for site in mine]
+        self._first = np.cumsum([0, *(site["n_features"] + 1 for site in mine)])
+
+    def names(self, numbers: np.ndarray) -> list[str]:
+        """`resid3/f120`, `resid3/err`, `logits`."""
+        site = np.searchsorted(self._first, numbers, side="right") - 1
+        return [self._name(s, n) for s, n in zip(site.tolist(), numbers.tolist(), strict=True)]
+
+    def _name(self, site: int, number: int) -> str:
+        if site == len(self._sites):
+            return "logits"
+        is_error = number + 1 == self._first[site + 1]
+        tail = "err" if is_error else f"f{number - self._first[site]}"
+        return f"{self._sites[site]}/{tail}"
 
 
 def _of_list(
@@ -62,7 +84,7 @@ def _of_list(
     edges, place = np.unique(pairs, axis=0, return_inverse=True)
     values = np.zeros(len(edges), dtype=weight.dtype)
     np.add.at(values, place, weight[listed])
-    numbers = read_numbers(run, key)
+    numbers = _Numbers(run, cell)
     ends = zip(numbers.names(edges[:, 1]), numbers.names(edges[:, 0]), strict=True)
     return _named(values, "edge", [f"{s}->{t}" for s, t in ends], cell)
 

@@ -4,13 +4,11 @@ attributions.zarr/<cell>/graph/edge_source, edge_target [edge], with the names o
                               /ends [pair of a target and a node of it], with the names of nodes
                               /nodes, targets [row, site kind layer number port], with the names
                                   of sites, kinds and ports
-                              /numbers [site and one]: over features, the number of the first node
-                                  of each site, and of the logits, with the names of sites
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from edgesweep.engine.graph import Graph, NodeTable
-from edgesweep.engine.graph.features import SINK
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import has_array, read_static, write_static
 from edgesweep.storage.rundir import RunDirectory
@@ -104,45 +101,6 @@ def read_graph(run: RunDirectory, cell: str) -> GraphTables:
         _decoded(*read_static(run.attributions, layout.graph(cell, "nodes"))),
         _decoded(*read_static(run.attributions, layout.graph(cell, "targets"))),
     )
-
-
-@dataclass(frozen=True)
-class NodeNumbers:
-    """How the nodes of dictionaries are numbered: site by site, features and then the error node;
-    last the logits.
-
-    Attributes:
-        sites: names in forward order.
-        first: the number of each site's first node, and of the logits.
-    """
-
-    sites: tuple[str, ...]
-    first: np.ndarray
-
-    def names(self, numbers: np.ndarray) -> list[str]:
-        """`resid3/f120`, `resid3/err`, `logits`."""
-        site = np.searchsorted(self.first, numbers, side="right") - 1
-        return [self._name(s, n) for s, n in zip(site.tolist(), numbers.tolist(), strict=True)]
-
-    def _name(self, site: int, number: int) -> str:
-        if site == len(self.sites):
-            return SINK
-        is_error = number + 1 == self.first[site + 1]
-        tail = "err" if is_error else f"f{number - self.first[site]}"
-        return f"{self.sites[site]}/{tail}"
-
-
-def write_numbers(run: RunDirectory, cell: str, sites: Sequence[str], first: np.ndarray) -> None:
-    """Stores how a cell over features numbers its nodes (`NodeNumbers`). Driver only."""
-    values = np.asarray(first, dtype=np.int64)
-    path = layout.graph(cell, "numbers")
-    write_static(run.attributions, path, values, {"sites": list(sites)})
-
-
-def read_numbers(run: RunDirectory, cell: str) -> NodeNumbers:
-    """How a cell over features numbers its nodes. Raises StorageError."""
-    first, about = read_static(run.attributions, layout.graph(cell, "numbers"))
-    return NodeNumbers(tuple(about["sites"]), first)
 
 
 def _encoded(table: NodeTable) -> tuple[np.ndarray, dict[str, list[str]]]:

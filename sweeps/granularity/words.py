@@ -92,6 +92,7 @@ def features_told(sets: Iterable[FeatureSet]) -> dict[str, Any]:
             {
                 "model": chosen.model,
                 "site": d.site,
+                "n_features": d.n_features,
                 "dictionary": d.trained.model_dump(mode="json") if d.trained else d.source,
                 "shard": f"{d.site}-{d.digest[:10]}" if d.trained else "",
             }
