@@ -154,10 +154,12 @@ class Network(Protocol):
     Attributes:
         name: how the user named it.
         sites: its places.
+        shape: of the arrays that it reads; None: it reads tokens.
     """
 
     name: str
     sites: Any
+    shape: tuple[int, ...] | None
 
     @property
     def device(self) -> torch.device:

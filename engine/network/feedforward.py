@@ -100,6 +100,7 @@ class FeedForward:
 
     def __init__(self, hf: FeedForwardNet, name: str) -> None:
         self.hf, self.name = hf.eval().requires_grad_(False), name
+        self.shape: tuple[int, ...] | None = tuple(hf.config.input_shape)
         self.sites = FeedForwardSites(hf.widths)
         self._blocks = self.hf.blocks
 

@@ -40,6 +40,7 @@ class Model:
         arch = ARCHITECTURES[config.model_type]
         self.hf = hf.eval().requires_grad_(False)
         self.name = name
+        self.shape: tuple[int, ...] | None = None
         self.tokenizer = tokenizer
         self.spec = graph_spec(config)
         self.graph = EdgeGraph(self.spec)

@@ -31,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-train_app = typer.Typer(help="Train what runs take models apart with.", no_args_is_help=True)
+train_app = typer.Typer(help="Train dictionaries, and small networks.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 
 
@@ -66,6 +66,21 @@ class Kind(StrEnum):
     tasks = "tasks"
     methods = "methods"
     presets = "presets"
+
+
+class NetworkKind(StrEnum):
+    """What can be trained on arrays."""
+
+    mlp = "mlp"
+    cnn = "cnn"
+
+
+def sizes(option: str, text: str) -> tuple[int, ...]:
+    """`64,32` as numbers."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"{option}: {text!r} is no list of sizes; write them as 64,32")
+    return tuple(map(int, parts))
 
 
 def main() -> None:
@@ -278,6 +293,32 @@ def dictionary(
         print(told(train_dictionary(request, make_progress())))
     except StorageError as error:
         _fail(error, 1)
+    print(out)
+
+
+@train_app.command()
+def model(
+    out: Annotated[Path, typer.Option(parser=local_path, help="The folder.")],
+    task: Annotated[str, typer.Option(help="digits, or a JSONL file of arrays.")] = "digits",
+    kind: Annotated[NetworkKind, typer.Option()] = NetworkKind.mlp,
+    hidden: Annotated[str, typer.Option(help="Width of each dense layer.")] = "64",
+    channels: Annotated[str, typer.Option(help="Of each convolution (cnn).")] = "8,16",
+    activation: Annotated[str, typer.Option(help="relu, gelu or linear.")] = "relu",
+    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    batch: Annotated[int, typer.Option(min=1)] = 64,
+    lr: Annotated[float, typer.Option(min=1e-8)] = 3e-3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train an MLP or a small CNN on a task of arrays, and say how well it does."""
+    from edgesweep.engine.training import NetworkTraining
+    from edgesweep.sweeps.command.train import told
+    from edgesweep.sweeps.command.train_model import ModelRequest, train_model
+    from edgesweep.sweeps.progress import make_progress
+
+    convolutions = sizes("--channels", channels) if kind is NetworkKind.cnn else ()
+    how = NetworkTraining(epochs, batch, lr, seed)
+    request = ModelRequest(task, convolutions, sizes("--hidden", hidden), activation, how, out)
+    print(told(train_model(request, make_progress())))
     print(out)
 
 

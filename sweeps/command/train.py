@@ -2,7 +2,7 @@
 
 1. Activations of the site over prompts of tasks (clean and patch), or the first `CONTEXT` tokens of
    each line of a text file; a tenth of the texts is held out. All are in memory at once.
-2. `engine.training.train`.
+2. `engine.training.dictionaries.train`.
 3. On what was held out: variance explained, L0, dead share, and the loss recovered when the site's
    value is replaced by what the dictionary makes of it: (L_mean − L_spliced) / (L_mean − L_clean),
    with L the next-token cross-entropy and L_mean that with the site at its mean.
@@ -40,7 +40,8 @@ from edgesweep.sweeps.config.load import ConfigError
 from edgesweep.sweeps.progress import Progress
 from edgesweep.tasks import TaskError, build_task
 
-Tokens = tuple[int, ...]
+#: a text in tokens, or the numbers of an array
+Tokens = tuple[Any, ...]
 #: one text in so many is held out
 HELD_OUT = 10
 #: tokens of a line that are read
@@ -88,7 +89,7 @@ def train_dictionary(request: Request, progress: Progress) -> dict[str, Any]:
     held = [t for i, t in enumerate(tokens) if i % HELD_OUT == 0]
     kept = [t for i, t in enumerate(tokens) if i % HELD_OUT]
     model = load_model(source, "cuda" if torch.cuda.is_available() else "cpu")
-    n_tokens = sum(map(len, tokens))
+    n_tokens = len(tokens) if source.shape else sum(map(len, tokens))
     progress.say(
         f"{len(kept)} texts to train on, {len(held)} held out; {n_tokens} tokens, "
         f"{n_tokens * source.sites.width(request.site) * 4 / 2**20:.0f} MiB of activations"
@@ -127,6 +128,7 @@ def _tokens(request: Request, source: ModelSource) -> list[Tokens]:
             request.how.seed,
             n_vocab=source.sizes.n_vocab,
             own=source.path,
+            shape=source.shape,
         )
         found += [t for p in data.build for t in (p.clean, p.patch)]
     return list(dict.fromkeys(found))

@@ -80,6 +80,7 @@ def _training_prompts(
             settings.seed,
             n_vocab=source.sizes.n_vocab,
             own=source.path,
+            shape=source.shape,
         )
     except TaskError:  # a file with fewer prompts
         return tuple(p for key in keys for p in context.prompts(key, "build"))

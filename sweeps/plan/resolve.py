@@ -202,6 +202,7 @@ def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Data
             seed,
             n_vocab=model.sizes.n_vocab,
             own=model.source.path,
+            shape=model.source.shape,
         ),
     )
     for member in data.members:

@@ -95,7 +95,7 @@ def _other_architecture(folder):
         (_no_weights, r"'bad'.*has no \*\.safetensors"),
         (_pickled_weights, "pickled weights are not read"),
         (_no_config, r"'bad'.*has no config\.json"),
-        (_other_architecture, r"'bad'.*'bert' is not supported; one of gemma2"),
+        (_other_architecture, r"'bad'.*'bert' is not supported; one of feedforward, gemma2"),
     ],
 )
 def test_folders_that_hold_no_usable_model(tmp_path, make, message):

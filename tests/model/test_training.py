@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine import training
 from edgesweep.engine.dictionaries import (
     Dictionary,
     DictionaryError,
@@ -20,6 +19,7 @@ from edgesweep.engine.dictionaries import (
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.network import Model
 from edgesweep.engine.training import Training, activations, fit_of, spliced_losses, train
+from edgesweep.engine.training import dictionaries as training
 from tests.oracles import slow_splicing
 
 torch.set_num_threads(1)  # what is trained here is small: threads only wait for each other

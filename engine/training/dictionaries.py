@@ -21,6 +21,7 @@ dictionary. Pinned by tests/model/test_training.py: planted features are found.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -39,6 +40,8 @@ from edgesweep.engine.features.nodes import Downstream
 from edgesweep.engine.network.base import Network
 
 Activations = Float[Tensor, "places d_model"]
+#: a text in tokens, or the numbers of an array
+Side = tuple[Any, ...]
 KINDS = ("topk", "relu", "pca")
 #: how much longer than the median a position may be before it counts for less
 CLIP = 4.0
@@ -225,24 +228,31 @@ def _clipped(y: Activations) -> Float[Tensor, " places"]:
 
 @torch.no_grad()
 def activations(
-    model: Network, site: str, texts: Sequence[tuple[int, ...]], micro_batch: int = 16
+    model: Network, site: str, texts: Sequence[Side], micro_batch: int = 16
 ) -> Activations:
-    """The value of a site at every position of texts in tokens, the shortest texts first.
+    """The value of a site at every position of texts in tokens, the shortest texts first; or of
+    arrays, each as its numbers in one row.
 
     Raises:
         SiteError: no site of the model.
     """
     features = FeatureModel(model, {site: NoDictionary(model.sites.width(site))})
     parts = []
-    for tokens, real in _batches(texts, micro_batch):
-        run = model.run(model.prepare(tokens, real))
+    for given, real in _batches(model, texts, micro_batch):
+        run = model.run(model.prepare(given, real))
         parts.append(features.site_values(run)[site][real.to(model.device)])
     return torch.cat(parts)
 
 
-def _batches(texts: Sequence[tuple[int, ...]], micro_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    model: Network, texts: Sequence[Side], micro_batch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Tokens and which of them are real, `[texts, positions]`, padded on the right; of long texts
-    fewer at once."""
+    fewer at once. Of arrays, their numbers, at one position."""
+    if model.shape is not None:
+        for some in torch.tensor(texts, dtype=torch.float64).split(micro_batch):
+            yield some, torch.ones(len(some), 1, dtype=torch.bool)
+        return
     texts = sorted(texts, key=len)
     first = 0
     while first < len(texts):
@@ -261,11 +271,12 @@ def spliced_losses(
     model: Network,
     site: str,
     dictionary: Dictionary,
-    texts: Sequence[tuple[int, ...]],
+    texts: Sequence[Side],
     mean: Float[Tensor, " d_model"],
     micro_batch: int = 16,
 ) -> dict[str, float | None]:
-    """Next-token cross-entropy in nats: of the model (`loss_clean`), with the site's value replaced
+    """Next-token cross-entropy in nats (of arrays, that of the output which the network itself
+    ranks first): of the model (`loss_clean`), with the site's value replaced
     by D(E(x)) (`loss_spliced`) or by its mean (`loss_mean`), and the share of what the mean loses
     that the dictionary keeps (`loss_recovered`; None unless the mean loses something)."""
     device, dtype = model.device, model.dtype
@@ -273,19 +284,17 @@ def spliced_losses(
     features = FeatureModel(model, {site: dictionary})
     place = features.sites[-1]
     total, n = torch.zeros(3, dtype=torch.float64), 0
-    for tokens, real in _batches(texts, micro_batch):
-        inputs = model.prepare(tokens, real)
+    for given, real in _batches(model, texts, micro_batch):
+        inputs = model.prepare(given, real)
         run = model.run(inputs)
         x = features.site_values(run)[site]
         downstream, rows = Downstream(model, inputs, run), torch.arange(len(x), device=x.device)
-        follows = real[:, 1:].to(x.device)
+        asked, answers = _asked(model, given, real, run)
         for i, value in enumerate((x, dictionary.decode(dictionary.encode(x)), mean.expand_as(x))):
-            logits = model.unembed(downstream.final(place, value, rows)[:, :-1][follows])
-            nll = torch.nn.functional.cross_entropy(
-                logits.float(), tokens[:, 1:].to(x.device)[follows], reduction="sum"
-            )
+            logits = model.unembed(downstream.final(place, value, rows)[asked])
+            nll = torch.nn.functional.cross_entropy(logits.float(), answers, reduction="sum")
             total[i] += nll.double().cpu()
-        n += int(follows.sum())
+        n += len(answers)
     clean, spliced, lost = (total / max(n, 1)).tolist()
     recovered = (lost - spliced) / (lost - clean) if lost > clean else None
     return {
@@ -294,6 +303,16 @@ def spliced_losses(
         "loss_mean": lost,
         "loss_recovered": recovered,
     }
+
+
+def _asked(model: Network, given: Tensor, real: Tensor, run: Any) -> tuple[Tensor, Tensor]:
+    """The positions that an output is asked for, and which output."""
+    real = real.to(model.device)
+    if model.shape is not None:
+        return real, run.logits.argmax(-1)
+    asked = real.clone()
+    asked[:, :-1], asked[:, -1] = real[:, 1:], False
+    return asked, given.to(model.device)[:, 1:][real[:, 1:]]
 
 
 @torch.no_grad()
