@@ -9,19 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from edgesweep.dashboards.feature_data import FeatureFacts, feature_facts
-from edgesweep.dashboards.names import (
-    FEATURES,
-    NODE_METHODS,
-    cell_names,
-    circuit_names,
-    is_search,
-    method_names,
-    node_cells,
-)
+from edgesweep.dashboards.facts import Facts, facts_of
+from edgesweep.dashboards.kinds import Kind
+from edgesweep.dashboards.names import cell_names, circuit_names, is_search, method_names
 from edgesweep.dashboards.style import Mark, marks
 from edgesweep.storage import CommitLog, RunDirectory, layout, readers
-from edgesweep.storage.arrays import has_array, read_static
+from edgesweep.storage.graphs import GraphTables, has_graph, read_graph
 from edgesweep.storage.layout import AGGREGATES, EVALUATIONS, REPORT
 from edgesweep.storage.manifest import check
 from edgesweep.storage.status import status
@@ -43,37 +36,6 @@ RANKED_BY = ("aggregation", "selection")
 
 
 @dataclass(frozen=True)
-class GraphTables:
-    """Names of a cell's graph: nodes, and which nodes each target (port) belongs to, as pairs."""
-
-    nodes: tuple[str, ...]
-    targets: tuple[str, ...]
-    ends: np.ndarray
-    sources: tuple[str, ...] = ()
-    edge_source: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    edge_target: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-
-    @property
-    def n_edges(self) -> int:
-        return len(self.edge_target)
-
-    def edge_name(self, edge: int) -> str:
-        """`source → target` of an edge by its place in the graph's order."""
-        return f"{self.sources[self.edge_source[edge]]} → {self.targets[self.edge_target[edge]]}"
-
-    def nodes_of_target(self, target: str) -> list[str]:
-        """A port's nodes: one head, or under grouped-query attention all heads of its group."""
-        return self._nodes_of_targets[target]
-
-    @cached_property
-    def _nodes_of_targets(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {name: [] for name in self.targets}
-        for target, node in self.ends.tolist():
-            found[self.targets[target]].append(self.nodes[node])
-        return found
-
-
-@dataclass(frozen=True)
 class RunData:
     """Everything that the report shows.
 
@@ -87,7 +49,7 @@ class RunData:
         graphs: cell -> names.
         log: events of log.jsonl.
         quarantined: stage/shard -> the error for which it was given up.
-        features: what a run over features noted beside its scores.
+        facts: what a run with dictionaries noted beside its scores.
     """
 
     path: Path
@@ -109,7 +71,7 @@ class RunData:
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict)
-    features: FeatureFacts = field(default_factory=FeatureFacts)
+    facts: Facts = field(default_factory=Facts)
 
     @cached_property
     def cells(self) -> dict[str, Mapping[str, Any]]:
@@ -117,9 +79,29 @@ class RunData:
         return {str(cell["key"]): cell for cell in self.plan["cells"]}
 
     @cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """The run's kinds of nodes by name, in the order of its cells."""
+        return _kinds(self.plan)
+
+    def kind(self, cell: str) -> Kind:
+        """What a cell's nodes are."""
+        return self.kinds[self.cells[cell]["nodes"]]
+
+    @cached_property
+    def cell_names(self) -> dict[str, str]:
+        """Names of the run's cells by key."""
+        return cell_names(self.plan["cells"], self.kinds)
+
+    @cached_property
+    def circuit_names(self) -> dict[str, str]:
+        """Names of its circuits by key."""
+        of_nodes = set(filter(self.scores_nodes, self.cells))
+        return circuit_names(self.circuits, self.cell_names, of_nodes)
+
+    @cached_property
     def marks(self) -> dict[str, Mark]:
         """Colour and symbol of every method_name of the run."""
-        names = method_names(self.plan["cells"])
+        names = method_names(self.plan["cells"], self.kinds)
         return marks({name: self.cells[cell]["method"] for cell, name in names.items()})
 
     @cached_property
@@ -131,21 +113,20 @@ class RunData:
 
     def scores_nodes(self, cell: str) -> bool:
         """Whether a cell's scores are of nodes."""
-        return self.cells[cell]["method"] in NODE_METHODS
+        return self.cells[cell]["scores"] == "nodes"
 
     def true(self, cell: str) -> np.ndarray:
         """Which of a cell's scores belong to the known circuit: its edges, or the nodes that they
         start from. Bool, as long as the scores; empty if no circuit is known or nothing scored."""
         scores, about = self.histograms.get(cell), self.cells[cell]
-        over_features = about.get("nodes") == FEATURES  # no circuit of these is known
-        if scores is None or self.known.empty or cell not in self.graphs or over_features:
+        if scores is None or self.known.empty or cell not in self.graphs:
             return np.zeros(0, bool)
         of_task = (self.known["model"] == about["model"]) & (self.known["task"] == about["task"])
-        known = self.known[of_task]
-        if known.empty:
-            return np.zeros(0, bool)
+        known, graph = self.known[of_task], self.graphs[cell]
+        if not set(known["source"]) & set(graph.sources):
+            return np.zeros(0, bool)  # it is a circuit of another kind of nodes
         if self.scores_nodes(cell):
-            return np.isin(self.graphs[cell].sources, known["source"])
+            return np.isin(graph.sources, known["source"])
         return np.isin(np.arange(len(scores)), known["edge"])
 
 
@@ -163,10 +144,10 @@ def load_run(path: Path, state: str | None = None) -> RunData:
     cells = [cell["key"] for cell in run.plan["cells"]]
     aggregation = str(run.config["evaluate"]["aggregation"][0])
     committed = readers.Committed(run)
-    written = committed.arrays(AGGREGATES)
+    written, commits = committed.arrays(AGGREGATES), readers.commits(run)
     reduced = [cell for cell in cells if layout.folded(cell, aggregation) in written]
     ran = tuple(committed.arrays(EVALUATIONS))
-    graphs = {cell: graph for cell in cells if (graph := _graph(run, cell, ran)) is not None}
+    graphs = {cell: read_graph(run, cell) for cell in cells if _has_graph(run, cell, ran)}
     found = {cell: _scores(committed, cell, aggregation, graphs) for cell in reduced}
     return RunData(
         path=Path(path),
@@ -176,7 +157,7 @@ def load_run(path: Path, state: str | None = None) -> RunData:
         results=_told(read_table(run, RESULTS), run.plan),
         circuits=_told(read_table(run, CIRCUITS), run.plan),
         blocks=read_table(run, BLOCKS),
-        commits=readers.commits(run),
+        commits=commits,
         aggregation=aggregation,
         measures=_told(read_table(run, MEASURES), run.plan),
         roc=_told(read_table(run, ROC), run.plan),
@@ -188,14 +169,8 @@ def load_run(path: Path, state: str | None = None) -> RunData:
         graphs=graphs,
         log=tuple(run.read_log()),
         quarantined=_quarantined(CommitLog(run)),
-        features=feature_facts(run, run.plan["cells"]),
+        facts=facts_of(committed, commits, run.plan["cells"]),
     )
-
-
-def named_circuits(data: RunData) -> dict[str, str]:
-    """Names of a run's circuits by key."""
-    cells = data.plan["cells"]
-    return circuit_names(data.circuits, cell_names(cells), node_cells(cells))
 
 
 def _told(table: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
@@ -203,10 +178,11 @@ def _told(table: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     or selected from in another way, so what the table says of that is left out, or the menus would
     offer it as a choice."""
     cells = plan["cells"]
+    names = method_names(cells, _kinds(plan))
     searches = {str(cell["key"]) for cell in cells if is_search(cell)}
-    nodes = {str(cell["key"]): cell["nodes"] for cell in cells if "nodes" in cell}
-    table = table.assign(method_name=table["cell"].map(method_names(cells)).astype(str))
-    if "nodes" not in table and nodes:
+    nodes = {str(cell["key"]): cell["nodes"] for cell in cells}
+    table = table.assign(method_name=table["cell"].map(names).astype(str))
+    if "nodes" not in table:
         table = table.assign(nodes=table["cell"].map(nodes).astype(str))
     blank = {c: table[c].mask(table["cell"].isin(searches), "") for c in RANKED_BY if c in table}
     return table.assign(**blank)
@@ -232,14 +208,12 @@ def _scores(
     return scores[: graphs[cell].n_edges] if cell in graphs else None
 
 
-def _graph(run: RunDirectory, cell: str, ran: tuple[str, ...]) -> GraphTables | None:
-    """None before there is one: over features that is known once scores are reduced. It is there
-    before a circuit of the cell has run (`ran`: arrays of values)."""
-    has_run = any(array.startswith(f"{cell}-") for array in ran)
-    if not has_run and not has_array(run.attributions, layout.graph(cell, "ends")):
-        return None
-    table, about = read_static(run.attributions, layout.graph(cell, "ends"))
-    into, targets = read_static(run.attributions, layout.graph(cell, "edge_target"))
-    out_of, sources = read_static(run.attributions, layout.graph(cell, "edge_source"))
-    names = tuple(about["nodes"]), tuple(targets["names"])
-    return GraphTables(*names, table, tuple(sources["names"]), out_of, into)
+def _has_graph(run: RunDirectory, cell: str, ran: tuple[str, ...]) -> bool:
+    """Whether a cell's graph must be there: before one of its circuits has run (`ran`: arrays of
+    values) it may not be known."""
+    return has_graph(run, cell) or any(array.startswith(f"{cell}-") for array in ran)
+
+
+def _kinds(plan: Mapping[str, Any]) -> dict[str, Kind]:
+    names = dict.fromkeys(cell["nodes"] for cell in plan["cells"])
+    return {nodes: Kind.of(plan["kinds"][nodes]) for nodes in names}

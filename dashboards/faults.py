@@ -6,8 +6,7 @@ from html import escape
 from typing import Any
 
 from edgesweep.dashboards.data import RunData
-from edgesweep.dashboards.names import cell_names
-from edgesweep.dashboards.text import html_table
+from edgesweep.dashboards.pages import Table
 
 #: stage -> what a page lacks for a shard that was given up
 LACKS = {
@@ -45,7 +44,7 @@ def faults(data: RunData) -> str:
         [escape(what), escape(of), f"<code>{escape(shard)}</code>" if shard else "", escape(means)]
         for what, of, shard, means in found
     ]
-    return "<h3>What went wrong</h3>" + html_table(head, rows, ())
+    return "<h3>What went wrong</h3>" + Table(head, rows).html()
 
 
 def whose(data: RunData, stage: str, shard: str) -> str:
@@ -55,9 +54,11 @@ def whose(data: RunData, stage: str, shard: str) -> str:
         mine = [c for c in data.plan["cells"] if c.get("dataset") == rest[0]]
         return f"the model itself: {_model(mine[0])}" if mine else "the model itself"
     if first in data.cells:
-        return f"{cell_names(data.plan['cells'])[first]}: {_model(data.cells[first])}"
-    if stage == "dictionaries":
-        return f"the dictionary of {shard.rpartition('-')[0]}"
+        return f"{data.cell_names[first]}: {_model(data.cells[first])}"
+    trained = [site for kind in data.kinds.values() for site in kind.sites]
+    for site in trained:
+        if site["shard"] == shard:
+            return f"the dictionary of {site['site']}"
     return "a mean patch" if stage == "means" else ""
 
 

@@ -5,6 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from edgesweep.dashboards.kinds import Kind
+
+#: an entry of `cells` in plan.json
+Cell = Mapping[str, Any]
+
 #: method -> short name, long name
 METHODS = {
     "eap": ("EAP", "edge attribution patching"),
@@ -25,17 +30,6 @@ METHODS = {
     "hisp": ("HISP", "head importance scores for pruning"),
     "random": ("random", "a random order"),
 }
-#: the same where nodes are features; node attribution there is that of sparse feature circuits
-FEATURE_METHODS = {
-    "eap": ("AP edges", "attribution patching of edges between features"),
-    "ig_activations": ("IG edges", "integrated gradients of edges between features"),
-    "node_ap": ("node AP{} (Marks et al.)", "attribution patching of features{} (Marks et al.)"),
-    "node_ig": ("node IG{} (Marks et al.)", "integrated gradients of features{} (Marks et al.)"),
-}
-#: what `nodes` says of a run, cell or row whose nodes are features of dictionaries
-FEATURES = "features"
-#: methods that give scores to nodes; a circuit of theirs is every edge among the nodes it keeps
-NODE_METHODS = frozenset({"node_ap", "node_ig", "node_exact", "hisp"})
 #: methods that patch one edge or node at a time, which the others estimate
 PATCHING = ("exact", "node_exact")
 METRICS = {
@@ -65,10 +59,19 @@ def metric_name(metric: str) -> str:
     return METRICS.get(metric, metric)
 
 
-def method_name(method: str, steps: Any, nodes: str = "heads", *, long: bool = False) -> str:
-    """A method with its integration steps: `IG inputs ×5`, `node IG ×5 (Marks et al.)`."""
-    own = FEATURE_METHODS if nodes == FEATURES else {}
-    name = own.get(method, METHODS.get(method, (method, method)))[long]
+def method_name(
+    method: str,
+    steps: Any,
+    own: Mapping[str, Sequence[str]] | None = None,
+    *,
+    long: bool = False,
+) -> str:
+    """A method with its integration steps: `IG inputs ×5`, `node IG ×5 (Marks et al.)`.
+
+    Args:
+        own: short and long names that methods have for the kind of nodes.
+    """
+    name = (own or {}).get(method, METHODS.get(method, (method, method)))[long]
     how = ""
     if not (steps is None or pd.isna(steps) or int(steps) <= 1):
         how = f" in {int(steps)} steps" if long else f" ×{int(steps)}"
@@ -91,24 +94,24 @@ def varying(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     return [c for c in columns if c in rows and rows[c].astype(str).replace("", None).nunique() > 1]
 
 
-def is_search(cell: Mapping[str, Any]) -> bool:
+def is_search(cell: Cell) -> bool:
     """Whether a cell finds one circuit at its own τ: a line of such circuits has a cell a point."""
     return cell.get("tau") is not None
 
 
-def method_names(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def method_names(cells: Sequence[Cell], kinds: Mapping[str, Kind]) -> dict[str, str]:
     """Cell key -> its method as lines are named: with its steps, and whatever else tells it from
     other cells of its method. All τ of a search make one line, which has one name."""
-    return _names(cells, METHOD_FIELDS, ())
+    return _names(cells, kinds, METHOD_FIELDS, ())
 
 
-def cell_names(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def cell_names(cells: Sequence[Cell], kinds: Mapping[str, Kind]) -> dict[str, str]:
     """Cell key -> its method and whatever else tells it from the run's other cells."""
-    return _names(cells, (*METHOD_FIELDS, "tau"), CELL_FIELDS)
+    return _names(cells, kinds, (*METHOD_FIELDS, "tau"), CELL_FIELDS)
 
 
 def _names(
-    cells: Sequence[Mapping[str, Any]], own: Iterable[str], common: Iterable[str]
+    cells: Sequence[Cell], kinds: Mapping[str, Kind], own: Iterable[str], common: Iterable[str]
 ) -> dict[str, str]:
     table = pd.DataFrame([dict(cell) for cell in cells])
     told = varying(table, common)
@@ -116,7 +119,7 @@ def _names(
     return {
         str(cell["key"]): " · ".join(
             [
-                method_name(cell["method"], cell.get("steps"), cell.get("nodes", "heads")),
+                method_name(cell["method"], cell.get("steps"), kinds[cell["nodes"]].methods),
                 *(_in_words(c, cell[c]) for c in of_method[cell["method"]]),
                 *(str(cell[c]) for c in told),
             ]
@@ -131,11 +134,6 @@ def _in_words(field: str, value: Any) -> str:
     if field == "rule":
         return RULES.get(str(value), str(value))
     return f"seed {value}" if field == "seed" else f"τ {value:g}"
-
-
-def node_cells(cells: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Keys of the cells that score nodes."""
-    return frozenset(str(c["key"]) for c in cells if c["method"] in NODE_METHODS)
 
 
 def circuit_names(

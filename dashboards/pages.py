@@ -1,8 +1,8 @@
-"""Pieces of a page: sections, figures, menus and legends, and what the page's script finds by."""
+"""What a page is made of: sections, and as values their text, figures, menus and tables."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -10,6 +10,149 @@ import plotly.graph_objects as go
 from plotly.io import to_json
 
 from edgesweep.dashboards.style import GLYPHS, Mark
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that is drawn at once.
+
+    Attributes:
+        name: by which the page's script finds it.
+        what: what it shows, to who cannot see it.
+        head: HTML above it.
+    """
+
+    name: str
+    figure: go.Figure
+    what: str
+    head: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One figure of several by their titles, and the menu that chooses it; `first` is drawn."""
+
+    name: str
+    label: str
+    figures: Mapping[str, go.Figure]
+    first: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """Figures side by side, `two` or `many` where there is room."""
+
+    figures: Sequence[Figure]
+    room: str = "two"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; its cells are HTML already.
+
+    Attributes:
+        numeric: columns that stand to the right.
+        chosen: what the page's menus choose each row by, if they do.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: Sequence[int] = ()
+    chosen: Sequence[Mapping[str, Any]] | None = None
+
+    def html(self) -> str:
+        metas = [choosable(meta) for meta in self.chosen] if self.chosen is not None else None
+        opened = [f"<tr {meta}>" for meta in metas] if metas else ["<tr>"] * len(self.rows)
+        body = "".join(
+            f"{tr}{self._cells('td', row)}</tr>" for tr, row in zip(opened, self.rows, strict=True)
+        )
+        head = f"<tr>{self._cells('th', self.head)}</tr>"
+        return f"<div class='scroll'><table>{head}{body}</table></div>"
+
+    def _cells(self, tag: str, values: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if i in self.numeric else ''}>{v}</{tag}>"
+            for i, v in enumerate(values)
+        )
+
+
+#: text is HTML already
+Part = str | Figure | Choice | Side | Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section and the link to it.
+
+    Attributes:
+        anchor: of the link.
+        title: text; `link` too, the title where it is empty.
+        note: HTML.
+    """
+
+    anchor: str
+    title: str
+    note: str
+    parts: tuple[Part, ...] = ()
+    link: str = ""
+
+    def figures(self) -> Iterator[tuple[str, go.Figure]]:
+        """By the name of their place."""
+        for part in self.parts:
+            if isinstance(part, Figure):
+                yield part.name, part.figure
+            elif isinstance(part, Side):
+                yield from ((one.name, one.figure) for one in part.figures)
+            elif isinstance(part, Choice):
+                yield from ((f"{part.name}{i}", f) for i, f in enumerate(part.figures.values()))
+
+    def html(self) -> str:
+        head = f"<h2>{escape(self.title)}</h2><p class='note'>{self.note}</p>"
+        body = "".join(map(_html, self.parts))
+        return f"<section id='{self.anchor}'>{head}{body}</section>"
+
+    def link_html(self) -> str:
+        return f"<a href='#{self.anchor}'>{escape(self.link or self.title)}</a>"
+
+
+def figures_json(sections: Sequence[Section]) -> str:
+    """All figures as JSON that is safe inside a script element."""
+    figures = dict(pair for section in sections for pair in section.figures())
+    told = ",".join(f"{json.dumps(name)}:{to_json(figure)}" for name, figure in figures.items())
+    blob = "{" + told.replace("<", "\\u003c") + "}"
+    return f"<script type='application/json' id='figures'>{blob}</script>"
+
+
+def _html(part: Part) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Table):
+        return part.html()
+    if isinstance(part, Choice):
+        return _choice(part)
+    if isinstance(part, Figure):
+        return _figure(part)
+    return f"<div class='{part.room}'>{''.join(map(_figure, part.figures))}</div>"
+
+
+def _figure(part: Figure) -> str:
+    label = f"role='img' aria-label='{escape(part.what)}'"
+    place = f"<div id='{part.name}' class='figure' data-figure='{part.name}' {label}></div>"
+    return f"<div>{part.head}{place}</div>" if part.head else place
+
+
+def _choice(part: Choice) -> str:
+    options = {f"{part.name}{i}": title for i, title in enumerate(part.figures)}
+    chosen = next(key for key, title in options.items() if title == part.first)
+    menu = select(options, chosen, f"data-target='{part.name}'")
+    label = escape(part.label)
+    return (
+        f"<div class='controls'><label>{label} {menu}</label></div>"
+        f"<div id='{part.name}' class='figure' role='img' aria-label='{label}'></div>"
+    )
+
+
+# --- menus and legends -------------------------------------------------------------------------
 
 
 def choosable(meta: Mapping[str, Any]) -> str:
@@ -68,43 +211,3 @@ def glyph(symbol: str, text: str) -> str:
 def legend(*entries: str) -> str:
     """A legend outside its figures, which they can share and which wraps on a phone."""
     return f"<ul class='legend'>{''.join(entries)}</ul>"
-
-
-@dataclass
-class Page:
-    """Sections of the page and the figures they name."""
-
-    sections: list[str] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)
-    figures: dict[str, go.Figure] = field(default_factory=dict)
-
-    def section(self, anchor: str, title: str, note: str, *parts: str, link: str = "") -> None:
-        """Adds a section and the link to it (`link`, or its title). `note` and `parts` are HTML
-        already, `title` and `link` are not."""
-        head = f"<h2>{escape(title)}</h2><p class='note'>{note}</p>"
-        self.sections.append(f"<section id='{anchor}'>{head}{''.join(parts)}</section>")
-        self.links.append(f"<a href='#{anchor}'>{escape(link or title)}</a>")
-
-    def figure(self, name: str, figure: go.Figure, what: str) -> str:
-        """The place of a figure that is drawn at once; `what` says what it shows to who cannot
-        see it."""
-        self.figures[name] = figure
-        label = f"role='img' aria-label='{escape(what)}'"
-        return f"<div id='{name}' class='figure' data-figure='{name}' {label}></div>"
-
-    def chooser(self, name: str, label: str, figures: Mapping[str, go.Figure], first: str) -> str:
-        """The place of one figure of several, by their titles, and the menu that chooses it."""
-        options = {f"{name}{i}": title for i, title in enumerate(figures)}
-        self.figures.update(zip(options, figures.values(), strict=True))
-        chosen = next(key for key, title in options.items() if title == first)
-        menu = select(options, chosen, f"data-target='{name}'")
-        return (
-            f"<div class='controls'><label>{escape(label)} {menu}</label></div>"
-            f"<div id='{name}' class='figure' role='img' aria-label='{escape(label)}'></div>"
-        )
-
-    def data(self) -> str:
-        """The figures as JSON that is safe inside a script element."""
-        figures = ",".join(f"{json.dumps(n)}:{to_json(f)}" for n, f in self.figures.items())
-        blob = "{" + figures.replace("<", "\\u003c") + "}"
-        return f"<script type='application/json' id='figures'>{blob}</script>"

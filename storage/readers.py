@@ -22,7 +22,7 @@ def commits(run: RunDirectory) -> pd.DataFrame:
     log = CommitLog(run)
     fields = (
         *("stage", "shard", "rows", "seconds", "attempt", "micro_batch", "device", "epoch"),
-        *("versions", "n_bad", "bad"),  # only some records have the last two
+        *("versions", "n_bad", "bad", "fit", "dropped_share"),  # only some have the last four
     )
     records = [record for stage in log.stages() for record in log.committed(stage).values()]
     rows = [{name: record.get(name) for name in fields} for record in records]

@@ -19,7 +19,7 @@ MAX_P90_OF_FUNCTIONS = 20
 MAX_IMPORT_DEPTH = 8
 #: is still to be taken apart
 NOT_YET = {
-    *("dashboards", "engine/ablation.py", "tests/dashboards/made.py"),
+    "engine/ablation.py",
     *("tests/sweeps/test_features_sweep.py", "tests/sweeps/test_featuresets.py"),
 }
 

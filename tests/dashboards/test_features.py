@@ -6,25 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edgesweep.dashboards.about import MOST_FEATURES, block_list
-from edgesweep.dashboards.circuit import circuit_figure
-from edgesweep.dashboards.curves import faithfulness_figure
-from edgesweep.dashboards.data import GraphTables, load_run
-from edgesweep.dashboards.dictionaries_section import told_of, words
+from edgesweep.dashboards.data import load_run
+from edgesweep.dashboards.figures.circuit import circuit_figure
+from edgesweep.dashboards.figures.curves import axes_of, faithfulness_figure
+from edgesweep.dashboards.figures.places import MAX_NAMED, Drawing
 from edgesweep.dashboards.report import render
-from edgesweep.dashboards.sites import (
-    MAX_NAMED,
-    forward_key,
-    named_nodes,
-    over_features,
-    site_places,
-    sites_of,
-)
+from edgesweep.dashboards.sections.blocks import MOST_OF_MANY, block_list, memberships
+from edgesweep.dashboards.sections.dictionaries import words
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.features import ERROR
 from edgesweep.sweeps.config.load import load_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.progress import Silence
+from tests.dashboards.made import tables_of
 
 FEW = (
     "execution.executor=serial",
@@ -53,20 +47,17 @@ def test_the_page_has_every_section_that_features_have(data):
     assert "Circles are features" in text
     assert "<td>topk, 4 at a position</td><td>trained in this run</td><td class=n>64</td>" in text
     assert "How far all features are from the model" not in text  # errors are nodes
-    assert {"embed", "resid1"} <= set(data.config["features"]["dictionaries"])
-    assert sorted(shard.partition("-")[0] for shard in data.features.fits) == [
-        "mlp2",
-        "resid1",
-        "resid3",
-    ]
+    (kind,) = data.kinds.values()
+    assert [site["site"] for site in kind.sites] == ["embed", "resid1", "mlp2", "resid3"]
+    assert set(data.facts.fits) == {site["shard"] for site in kind.sites[1:]}
 
 
 def test_a_share_of_no_loss_is_not_a_share(data):
     def shown(**losses):
         fit = {"dead_share": 0.0, "l0": 4.0, "variance_explained": 0.5, **losses}
-        fits = {shard: fit for shard in data.features.fits}
-        facts = dataclasses.replace(data.features, fits=fits)
-        return render(dataclasses.replace(data, features=facts))
+        fits = {shard: fit for shard in data.facts.fits}
+        facts = dataclasses.replace(data.facts, fits=fits)
+        return render(dataclasses.replace(data, facts=facts))
 
     nothing = shown(loss_clean=6.108, loss_mean=6.11, loss_spliced=6.08, loss_recovered=13.57)
     assert "1357%" not in nothing
@@ -87,39 +78,40 @@ def test_costs_that_were_not_measured_are_not_drawn(data):
 
 
 def test_what_lists_leave_out_is_told(data):
-    (facts,) = data.features.lists.values()
+    (facts,) = data.facts.lists.values()
     assert len(facts.residual) == 4
     assert (facts.residual > 0).all()
     assert 0 <= facts.dropped_in_lists < 1
     assert f"<td class=n>{facts.residual.max():.2g}</td>" in render(data)
-    assert list(data.features.distance) == ["counterfactual"]
-    gap, scale = data.features.distance["counterfactual"]
+    assert list(data.facts.distance) == ["counterfactual"]
+    gap, scale = data.facts.distance["counterfactual"]
     assert (gap <= 1e-4 * scale).all()  # errors are nodes
 
 
 def test_fixed_errors_tell_how_far_the_graph_is_from_the_model(data):
-    config = {**data.config, "features": {**data.config["features"], "error": "zero"}}
+    told = {**data.plan["kinds"]["features"], "error": "zero"}
+    plan = {**data.plan, "kinds": {"features": told}}
     distance = {"mean": (np.array([1.0, 2.0]), np.array([4.0, 5.0]))}
-    facts = dataclasses.replace(data.features, distance=distance)
-    text = render(dataclasses.replace(data, config=config, features=facts))
+    facts = dataclasses.replace(data.facts, distance=distance)
+    text = render(dataclasses.replace(data, plan=plan, facts=facts))
     assert "Errors are left out" in text
     row = ("mean</td>", "1.5</td>", "4.5</td>", "0.4</td>")
     assert "<td class=n>".join(row) in text
 
 
-def test_a_site_is_told_by_its_own_entry_or_its_kinds():
-    chosen = {"embed": "identity", "resid*": "hub:layer{layer}/ae.pt", "resid2": {"kind": "pca"}}
-    assert words(told_of(chosen, "resid1")) == ("loaded", "hub:layer1/ae.pt", "")
-    assert words(told_of(chosen, "resid2"))[0] == "principal axes"
-    assert words(told_of(chosen, "embed")) == ("identity", "", "width")
-    assert words(told_of({"resid1": "x"}, "embed"))[0] == "none: all is error"
+def test_dictionaries_in_words():
+    assert words("hub:layer1/ae.pt") == ("loaded", "hub:layer1/ae.pt", "")
+    assert words({"kind": "pca"})[0] == "principal axes"
+    assert words("identity") == ("identity", "", "width")
+    assert words("none")[0] == "none: all is error"
 
 
 def test_curves_are_the_papers(data):
     assert set(data.marks) == {"IG edges ×2", "node IG ×2 (Marks et al.)"}
     whole = data.results[(data.results["blocks"] == "all") & (data.results["metric"] == "kl")]
+    axes = axes_of(data.kinds.values())
     for x in ("n_nodes", "average_degree"):
-        figure = faithfulness_figure(data.results, x, None, data.marks)
+        figure = faithfulness_figure(data.results, x, None, data.marks, axes=axes)
         assert figure.layout.xaxis.type == "log"
         drawn = {t.name: t for t in figure.data if t.meta["metric"] == "kl"}
         assert set(drawn) == {f"{m}, {a} ablation" for m in data.marks for a in ("edge", "node")}
@@ -128,15 +120,14 @@ def test_curves_are_the_papers(data):
             rows = rows[rows[x] > 0].sort_values("n_edges")
             assert list(trace.x) == list(rows[x])
             assert list(trace.y) == list(rows["faithfulness"])
-    assert faithfulness_figure(data.results, "n_nodes").layout.xaxis.title.text == (
-        "features and errors in the circuit"
-    )
+    assert axes["n_nodes"] == ("features and errors in the circuit", "log")
 
 
 def test_of_many_features_of_a_block_the_strongest_are_named():
-    nodes = [f"resid1/f{i}" for i in range(MOST_FEATURES + 5)]
-    rows = {"node": nodes, "block": 0, "label": "ioi", "level": 0}
-    text = block_list(pd.DataFrame(rows), {n: float(i) for i, n in enumerate(nodes)})
+    nodes = [f"resid1/f{i}" for i in range(MOST_OF_MANY + 5)]
+    rows = pd.DataFrame({"node": nodes, "block": 0, "label": "ioi", "level": 0})
+    strength = {n: float(i) for i, n in enumerate(nodes)}
+    text = block_list(memberships(rows, nodes), strength, many=True)
     assert "resid1/f4," not in text
     assert "resid1/f5, resid1/f6" in text
     assert "and 5 with weaker edges" in text
@@ -153,7 +144,7 @@ def test_a_circuit_is_drawn_a_row_a_site(data):
     rows = data.ran[data.ran["threshold"] == 400]
     rows = rows[rows["cell"].str.startswith("ig_activations")]
     graph = data.graphs[rows["cell"].iloc[0]]
-    assert over_features(graph.nodes)
+    assert not Drawing(graph).by_layer
     figure = circuit_figure(rows, graph)
     assert list(figure.layout.yaxis.ticktext) == ["embed", "resid1", "mlp2", "resid3", "logits"]
     drawn = next(t for t in figure.data if t.meta == {"part": "nodes"})
@@ -165,7 +156,7 @@ SITES = {"embed": (), "resid0": ("embed",), "mlp1": ("resid0",), "resid1": ("res
 GRAPH = FeatureGraph.complete(
     {**SITES, "logits": ("resid1",)}, {site: (0, 1, ERROR) for site in SITES}
 )
-TABLES = GraphTables(GRAPH.nodes, GRAPH.targets, GRAPH.ends.pairs)
+TABLES = tables_of(GRAPH)
 
 
 def of_edges(edges):
@@ -183,21 +174,29 @@ def test_nodes_tell_their_neighbours_and_few_are_named():
     assert middle[0] == "<b>resid0/err</b>"
     assert [line[:8] for line in middle[1:]] == ["← embed/", "→ resid1"]
     assert dict(zip(nodes.text, nodes.marker.symbol, strict=True))["err"] == "diamond"
-    names = named_nodes([f"resid0/f{i}" for i in range(MAX_NAMED + 1)] + ["resid1/f3"])
-    assert names == {"resid1/f3": "f3"}
 
 
-def test_nodes_are_sorted_as_the_model_runs_them():
-    names = ["logits", "resid1/err", "mlp1/f2", "resid1/f10", "embed/f3", "attn1/f0", "resid1/f9"]
-    wanted = ["embed/f3", "attn1/f0", "mlp1/f2", "resid1/f9", "resid1/f10", "resid1/err", "logits"]
-    assert sorted(names, key=forward_key) == wanted
-    heads = ["m0", "a1.h10", "a1.h2", "a0.h1", "logits", "embed", "m1"]
-    assert sorted(heads, key=forward_key) == [
-        "embed", "a0.h1", "m0", "a1.h2", "a1.h10", "m1", "logits"
-    ]  # fmt: skip
-    assert sites_of(wanted) == ["embed", "attn1", "mlp1", "resid1", "logits"]
+MANY = MAX_NAMED + 1
+CROWD = FeatureGraph.complete(
+    {"embed": (), "resid1": ("embed",), "logits": ("resid1",)},
+    {"embed": tuple(range(MANY)), "resid1": (3, 9, 10, ERROR)},
+)
+
+
+def test_of_a_site_of_many_drawn_nodes_none_is_named():
+    drawing = Drawing(tables_of(CROWD))
+    texts = drawing.texts([*(f"embed/f{i}" for i in range(MANY)), "resid1/f3", "logits"])
+    assert {name: text for name, text in texts.items() if text} == {
+        "resid1/f3": "f3",
+        "logits": "logits",
+    }
+
+
+def test_nodes_stand_in_the_row_of_their_site_by_strength():
+    drawing = Drawing(tables_of(CROWD))
+    assert drawing.sites == ["embed", "resid1", "logits"]
     strength = {"resid1/f9": 1.0, "resid1/err": 3.0, "resid1/f10": 2.0, "logits": 3.0}
-    where = site_places(wanted, strength)
+    where = drawing.places(strength)
     row = ["resid1/err", "resid1/f10", "resid1/f9"]
     assert sorted(row, key=lambda n: where[n][0]) == row
-    assert {n: y for n, (_, y) in where.items()} == dict.fromkeys(strength, 3.0) | {"logits": 4.0}
+    assert {n: y for n, (_, y) in where.items()} == dict.fromkeys(strength, 1.0) | {"logits": 2.0}

@@ -1,31 +1,31 @@
 """Figures hold the numbers of the tables they are made from."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from edgesweep.dashboards import curves
-from edgesweep.dashboards.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure, places
-from edgesweep.dashboards.curves import (
-    faithfulness_figure,
-    menus,
-    smallest_faithful,
-    thinned,
-    with_series,
-)
-from edgesweep.dashboards.data import GraphTables
-from edgesweep.dashboards.names import cell_names, circuit_names, share
-from edgesweep.dashboards.structure import (
+from edgesweep.dashboards.figures import curves
+from edgesweep.dashboards.figures.blocks import (
     block_ablation_figure,
     block_matrix,
     block_matrix_figure,
-    histogram_figure,
-    memberships,
 )
+from edgesweep.dashboards.figures.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure
+from edgesweep.dashboards.figures.curves import faithfulness_figure, thinned
+from edgesweep.dashboards.figures.places import Drawing
+from edgesweep.dashboards.figures.scores import histogram_figure
+from edgesweep.dashboards.kinds import Kind
+from edgesweep.dashboards.names import cell_names, circuit_names, share
+from edgesweep.dashboards.sections.blocks import memberships
+from edgesweep.dashboards.sections.smallest import smallest_faithful
+from edgesweep.dashboards.series import menus, with_series
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
+from tests.dashboards.made import tables_of
 
 GRAPH = EdgeGraph(GraphSpec(n_layers=2, n_heads=2, n_kv_heads=1))
-TABLES = GraphTables(GRAPH.nodes, GRAPH.targets, GRAPH.ends.pairs)
+TABLES = tables_of(GRAPH)
 
 
 def results(**changes):
@@ -157,18 +157,27 @@ def test_a_circuit_shows_its_nodes_and_no_others():
 
 
 def test_nodes_stand_apart_and_information_flows_upwards():
-    where = places(TABLES)
+    where = Drawing(TABLES).places({})
     assert len(set(where.values())) == len(GRAPH.nodes)
     for edge in range(GRAPH.n_edges):
         source, target = GRAPH.edge_name(edge).split("->")
-        assert all(where[source][1] < where[n][1] for n in TABLES.nodes_of_target(target))
+        ends = GRAPH.ends.node[GRAPH.ends.target == GRAPH.targets.index(target)]
+        assert all(where[source][1] < where[GRAPH.nodes[n]][1] for n in ends)
+
+
+def test_a_kind_of_nodes_that_no_page_has_heard_of_is_drawn_a_row_a_site():
+    table = TABLES.node_table.assign(kind="neuron", site=[f"hidden{i // 4}" for i in range(8)])
+    drawing = Drawing(dataclasses.replace(TABLES, node_table=table))
+    assert drawing.sites == ["hidden0", "hidden1"]
+    figure = circuit_figure(circuit("embed->m0", "m0->logits"), drawing.graph)
+    assert list(figure.layout.yaxis.ticktext) == ["hidden0", "hidden1"]
+    assert set(figure.data[-1].marker.symbol) == {"circle"}
 
 
 def test_only_the_strongest_edges_of_a_large_circuit_are_drawn():
     graph = EdgeGraph(GraphSpec(6, 6, 6))
     names = [graph.edge_name(e) for e in range(2 * MAX_DRAWN_EDGES)]
-    tables = GraphTables(graph.nodes, graph.targets, graph.ends.pairs)
-    figure = circuit_figure(circuit(*names), tables)
+    figure = circuit_figure(circuit(*names), tables_of(graph))
     lines = [t for t in figure.data if t.mode == "lines"]
     assert sum(len(t.x) for t in lines) == MAX_DRAWN_EDGES * (CURVE_POINTS + 1)
 
@@ -179,10 +188,25 @@ def test_shares_read_well():
 
 def test_names_tell_what_varies():
     cells = [
-        {"key": "a", "method": "eap", "steps": None, "model": "m", "build_patch": "zero"},
-        {"key": "b", "method": "ig_inputs", "steps": 5, "model": "m", "build_patch": "mean"},
+        {
+            "key": "a",
+            "method": "eap",
+            "steps": None,
+            "model": "m",
+            "build_patch": "zero",
+            "nodes": "heads",
+        },
+        {
+            "key": "b",
+            "method": "ig_inputs",
+            "steps": 5,
+            "model": "m",
+            "build_patch": "mean",
+            "nodes": "heads",
+        },
     ]
-    assert cell_names(cells) == {"a": "EAP · zero", "b": "IG inputs ×5 · mean"}
+    cells = [{**cell, "model": "m", "nodes": "heads"} for cell in cells]
+    assert cell_names(cells, {"heads": Kind()}) == {"a": "EAP · zero", "b": "IG inputs ×5 · mean"}
     row = {"circuit": "c", "cell": "a", "aggregation": "mean", "threshold": 1000.0}
     top, low = {**row, "selection": "topk_abs"}, {**row, "circuit": "d", "selection": "value"}
     assert circuit_names(pd.DataFrame([top]), {"a": "EAP"}) == {"c": "EAP · top 1,000"}
@@ -211,7 +235,7 @@ def test_block_matrix_counts_node_pairs_once():
 
 
 def test_memberships_list_the_bottom_level_in_forward_order():
-    assert [(b["block"], b["label"], b["nodes"]) for b in memberships(BLOCKS)] == [
+    assert [(b["block"], b["label"], b["nodes"]) for b in memberships(BLOCKS, GRAPH.nodes)] == [
         (0, "ioi", ["embed", "logits"]),
         (1, "gt", ["a0.h0", "a0.h1"]),
     ]

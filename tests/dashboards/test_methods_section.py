@@ -7,24 +7,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edgesweep.dashboards import estimate_section
-from edgesweep.dashboards.curves import complements, menus, told_to_menus, with_series
 from edgesweep.dashboards.data import load_run
-from edgesweep.dashboards.estimate_section import drawn, estimate_figure, pairs
-from edgesweep.dashboards.interpolation_section import add_interpolation
-from edgesweep.dashboards.methods_section import area_figure, curve_measures
-from edgesweep.dashboards.minimality_section import kinds, needed_figure
-from edgesweep.dashboards.names import METHODS, cell_names, circuit_names, method_names
-from edgesweep.dashboards.pages import Page
+from edgesweep.dashboards.figures import estimate
+from edgesweep.dashboards.figures.areas import area_figure
+from edgesweep.dashboards.figures.estimate import drawn, estimate_figure
+from edgesweep.dashboards.figures.minimality import kinds, needed_figure
+from edgesweep.dashboards.figures.roc import in_out_figure
+from edgesweep.dashboards.figures.scores import histogram_figure
+from edgesweep.dashboards.kinds import Kind
+from edgesweep.dashboards.names import METHODS, cell_names, method_names
 from edgesweep.dashboards.report import render, write_report
-from edgesweep.dashboards.roc_section import MAX_CURVE_POINTS, in_out_figure, thinned_curve
-from edgesweep.dashboards.scores_section import uncounted
-from edgesweep.dashboards.structure import histogram_figure
+from edgesweep.dashboards.sections import interpolation
+from edgesweep.dashboards.sections.estimates import pairs
+from edgesweep.dashboards.sections.known import MAX_CURVE_POINTS, thinned_curve
+from edgesweep.dashboards.sections.methods import curve_measures
+from edgesweep.dashboards.sections.scores import uncounted
+from edgesweep.dashboards.series import complements, menus, told_to_menus, with_series
 from edgesweep.dashboards.style import IN_THE_DARK, METHOD_MARKS, SPARE_COLOURS, marks
 from edgesweep.storage import tables
 from tests.dashboards import made
 from tests.dashboards.browsing import open_page
+from tests.dashboards.made_run import make_run
+from tests.dashboards.made_tables import TABLES, areas
 
+KINDS = {"heads": Kind()}
 SECTIONS = (
     *("completeness", "methods", "overlap", "known", "in-out", "estimate"),
     *("interpolation", "minimality"),
@@ -34,7 +40,7 @@ SECTIONS = (
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "run"
-    made.make_run(out)
+    make_run(out)
     return out
 
 
@@ -47,7 +53,7 @@ def data(path):
 
 
 def test_cells_are_told_apart_by_what_varies_within_their_method():
-    found = cell_names(made.cells())
+    found = cell_names(made.cells(), KINDS)
     assert len(set(found.values())) == len(found)
     assert found[made.key_of("eap")] == "EAP"
     assert found[made.key_of("ig_inputs", steps=20)] == "IG inputs ×20 · right Riemann rule"
@@ -56,11 +62,11 @@ def test_cells_are_told_apart_by_what_varies_within_their_method():
     assert found[made.key_of("eap_acdc")] == "EAP then ACDC"  # has one τ
     some = [{**c, "candidates": k} for c in made.cells()[:1] for k in ("all", made.CANDIDATES)]
     some = [{**c, "key": c["candidates"]} for c in some]
-    assert cell_names(some)[made.CANDIDATES] == "EAP · 150 of EAP + 50 random"
+    assert cell_names(some, KINDS)[made.CANDIDATES] == "EAP · 150 of EAP + 50 random"
 
 
 def test_all_tau_of_a_search_make_one_line(data):
-    names = method_names(made.cells())
+    names = method_names(made.cells(), KINDS)
     assert names[made.key_of("acdc", tau=0.01)] == names[made.key_of("acdc", tau=0.1)] == "ACDC"
     lines = with_series(data.results).groupby("series")["circuit"].nunique()
     assert lines["ACDC"] == 2
@@ -68,7 +74,7 @@ def test_all_tau_of_a_search_make_one_line(data):
 
 
 def test_a_circuit_of_nodes_says_so_and_a_search_has_no_threshold(data):
-    names = circuit_names(data.circuits, cell_names(made.cells()), {made.key_of("node_ap")})
+    names = data.circuit_names
     assert names[f"{made.key_of('node_ap')}-80"] == "node AP · top 80 nodes"
     assert names[f"{made.key_of('eap')}-80"] == "EAP · top 80"
     assert names[f"{made.key_of('acdc')}-80"] == "ACDC · τ 0.01"
@@ -91,9 +97,9 @@ def test_further_steps_of_a_method_take_spare_colours():
 # --- what a run holds --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("without", [(), tuple(t for t in made.TABLES if t != "results")])
+@pytest.mark.parametrize("without", [(), tuple(t for t in TABLES if t != "results")])
 def test_tables_are_read_as_written_and_missing_ones_are_empty(tmp_path, without):
-    run = made.make_run(tmp_path / "run", without=without)
+    run = make_run(tmp_path / "run", without=without)
     found = load_run(run.path)
     for name in ("measures", "roc", "overlap", "minimality", "interpolation", "known"):
         table = getattr(found, name)
@@ -105,7 +111,7 @@ def test_tables_are_read_as_written_and_missing_ones_are_empty(tmp_path, without
 
 
 def test_a_cell_that_is_not_reduced_yet_is_left_out(tmp_path):
-    run = made.make_run(tmp_path / "run", unreduced=made.key_of("exact"))
+    run = make_run(tmp_path / "run", unreduced=made.key_of("exact"))
     found = load_run(run.path)
     assert set(made.CELLS) - set(found.histograms) == {made.key_of("exact")}
     assert "<section id='known'>" in render(found)
@@ -168,7 +174,7 @@ def test_a_curve_has_its_measures_and_its_cells_cost(data):
     table = curve_measures(data.measures).set_index(["cell", "ablation", "metric"])
     for key in ("eap", "exact", "acdc"):
         row = table.loc[(made.key_of(key), "edge", "kl")]
-        for name, value in made._areas(made.key_of(key)).items():
+        for name, value in areas(made.key_of(key)).items():
             assert row[name] == pytest.approx(value, nan_ok=True)
         assert row["cost"] == made.COST[made.key_of(key)]
         assert row["low"] == pytest.approx(row["area_log"] - 0.03)
@@ -184,7 +190,7 @@ def test_areas_are_drawn_with_their_intervals(data):
     figure = area_figure(table, ["metric"], data.marks)
     trace = next(t for t in figure.data if t.meta == {"metric": "kl"} and t.name == "edge ablation")
     drawn_areas = dict(zip(trace.y, trace.x, strict=True))
-    assert drawn_areas["EAP"] == pytest.approx(made._areas(made.key_of("eap"))["area_log"])
+    assert drawn_areas["EAP"] == pytest.approx(areas(made.key_of("eap"))["area_log"])
     assert np.asarray(trace.error_x.array) == pytest.approx(0.06)
     assert np.asarray(trace.error_x.arrayminus) == pytest.approx(0.03)
     assert trace.marker.color[list(trace.y).index("EAP")] == METHOD_MARKS["eap"].colour
@@ -249,7 +255,7 @@ def test_estimates_are_paired_with_the_patching_of_their_kind(data):
 
 def test_a_cloud_is_thinned_to_its_largest_and_true_points(data, monkeypatch):
     pair = next(p for p in pairs(data) if p.cell == made.key_of("eap"))
-    monkeypatch.setattr(estimate_section, "MAX_POINTS", 100)
+    monkeypatch.setattr(estimate, "MAX_POINTS", 100)
     kept = drawn(pair)
     assert len(kept) == len(set(kept)) == 100
     assert set(np.flatnonzero(pair.true)) <= set(kept)
@@ -257,11 +263,11 @@ def test_a_cloud_is_thinned_to_its_largest_and_true_points(data, monkeypatch):
 
 
 def test_each_panel_moves_one_edge_and_the_menu_chooses_the_cell(data):
-    page = Page()
-    add_interpolation(page, data)
-    assert len(page.figures) == 10
+    (section,) = interpolation.section(data)
+    figures = dict(section.figures())
+    assert len(figures) == 10
     eap = f"{made.key_of('eap')} logit_diff"
-    for number, figure in enumerate(page.figures.values()):
+    for number, figure in enumerate(figures.values()):
         straight, measured = (t for t in figure.data if t.meta["interpolation_of"] == eap)
         scores = np.nan_to_num(made.SCORES[made.key_of("eap")], posinf=0, neginf=0)
         size = np.sort(np.abs(scores))[-1 - number]

@@ -7,16 +7,18 @@ import pandas as pd
 import pytest
 
 from edgesweep.dashboards.data import load_run
-from edgesweep.dashboards.overlap_section import FOUND, RANKS, add_overlap, overlap_figures
-from edgesweep.dashboards.pages import Page
-from edgesweep.dashboards.text import skill_table, skills
+from edgesweep.dashboards.sections import overlap
+from edgesweep.dashboards.sections.overlap import FOUND, RANKS, overlap_figures
+from edgesweep.dashboards.sections.skill import skill_table
+from edgesweep.dashboards.skills import skills
 from tests.dashboards import made
+from tests.dashboards.made_run import make_run
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "run"
-    made.make_run(out)
+    make_run(out)
     return load_run(out)
 
 
@@ -66,19 +68,9 @@ def test_tasks_and_draws_are_set_against_each_other_method_by_method(data):
     assert list(heat.customdata[0][0]) == pytest.approx([0.05, 400, 2])
     assert list(draws.data[0].x) == ["ioi+agreement", "ioi"]
     assert np.asarray(draws.data[0].z, float)[0] == pytest.approx([0.7, 0.8])
-    page = Page()
-    add_overlap(page, mixed)
-    assert "with each of the seeds 0, 1" in page.sections[0]
-    assert "Methods, tasks and draws" in page.sections[0]
-
-
-def test_a_table_of_an_older_version_compares_methods(data):
-    old = ["model", "aggregation", "cell_a", "cell_b", "method_a", "method_b", "measure"]
-    table = data.overlap[[*old, "size", "value", "n"]].assign(task=data.overlap["task_a"])
-    found = overlap_figures(dataclasses.replace(data, overlap=table))
-    for title, figure in overlap_figures(data).items():
-        values = (np.asarray(f.data[0].z, float) for f in (figure, found[title]))
-        np.testing.assert_array_equal(*values)
+    (section,) = overlap.section(mixed)
+    assert "with each of the seeds 0, 1" in section.html()
+    assert section.title == "Methods, tasks and draws"
 
 
 def test_the_circuit_of_a_search_has_a_figure_of_its_own(data):
@@ -94,5 +86,5 @@ def test_what_the_model_can_do_is_told_of_every_draw(data):
     said = {"event": "skill", "model": "toy-lm", "task": "ioi", "logit_diff": 2.0}
     log = tuple({**said, "seed": seed, "accuracy": 1 - seed / 2} for seed in (0, 1))
     assert [row["accuracy"] for row in skills(dataclasses.replace(data, log=log))] == [1, 0.5]
-    assert "<th>seed</th>" in skill_table(dataclasses.replace(data, log=log))
-    assert "<th>seed</th>" not in skill_table(dataclasses.replace(data, log=log[:1]))
+    assert "seed" in skill_table(dataclasses.replace(data, log=log)).head
+    assert "seed" not in skill_table(dataclasses.replace(data, log=log[:1])).head

@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from edgesweep.dashboards.circuits_section import draw_circuits
-from edgesweep.dashboards.data import load_run, named_circuits
+from edgesweep.dashboards.data import load_run
 from edgesweep.dashboards.faults import LACKS, MOST_NAMED
 from edgesweep.dashboards.report import render, write_report
-from edgesweep.dashboards.text import leading, summary
+from edgesweep.dashboards.sections.circuits import draw_circuits
+from edgesweep.dashboards.summary import leading, summary
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.sweeps.config.load import load_config
 from edgesweep.sweeps.launch import drive, start
@@ -104,7 +104,7 @@ def test_the_circuits_drawn_are_those_that_were_counted(run):
     rows = data.results.query(
         "ablation == 'edge' and blocks == 'all' and eval_patch == 'counterfactual'"
     )
-    names = named_circuits(data)
+    names = data.circuit_names
     counted = rows.drop_duplicates("circuit").query("n_edges > 0")
     named = zip(counted["circuit"].map(names), counted["n_edges"], strict=True)
     assert titles == {f"{name}: {n} edge{'' if n == 1 else 's'}" for name, n in named}

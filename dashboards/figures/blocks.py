@@ -1,63 +1,15 @@
-"""How scores are spread, and block models: their matrix, their blocks, and ablating them."""
+"""Block models: edges from block to block, and what ablating blocks does."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgesweep.dashboards.circuit import node_pairs
-from edgesweep.dashboards.curves import default_metric
-from edgesweep.dashboards.data import GraphTables
-from edgesweep.dashboards.sites import forward_key
-from edgesweep.dashboards.style import HEAT, NEGATIVE, POSITIVE, TASK_COLOURS, colours, styled
-
-#: decades below the largest |score| that a histogram shows; what lies lower is counted in its first
-#: bin
-DECADES = 12
-
-
-def histogram_figure(scores: np.ndarray, what: str = "edges") -> go.Figure:
-    """How the aggregated scores of a cell are spread, by sign; both axes logarithmic.
-
-    Args:
-        scores: [n_edges or n_sources]; zeros and what is not finite are not counted.
-        what: "edges" or "nodes".
-    """
-    finite = scores[np.isfinite(scores) & (scores != 0)]
-    figure = go.Figure()
-    if not len(finite):
-        return styled(figure, height=300)
-    exponents = np.log10(np.abs(finite))
-    low = max(exponents.min(), exponents.max() - DECADES)
-    edges = np.linspace(low, exponents.max(), 49)
-    centres = 10 ** ((edges[1:] + edges[:-1]) / 2)
-    shown = np.maximum(exponents, low)
-    for sign, name, colour in ((1, "raises the metric", POSITIVE), (-1, "lowers it", NEGATIVE)):
-        counts, _ = np.histogram(shown[np.sign(finite) == sign], edges)
-        figure.add_scatter(
-            x=centres,
-            y=np.where(counts > 0, counts, np.nan),
-            name=name,
-            mode="lines",
-            line={"color": colour, "shape": "hvh", "width": 2},
-            hovertemplate=f"{name}<br>|score| ≈ %{{x:.2g}}: %{{y:,}} {what}<extra></extra>",
-        )
-    return styled(
-        figure,
-        height=300,
-        xaxis={
-            "title": {"text": "|score|"},
-            "type": "log",
-            "exponentformat": "power",
-            "dtick": 2,
-        },
-        yaxis={"title": {"text": f"number of {what}"}, "type": "log", "dtick": 1},
-    )
-
-
-# --- block models ------------------------------------------------------------------------------
+from edgesweep.dashboards.figures.circuit import node_pairs
+from edgesweep.dashboards.series import default_metric
+from edgesweep.dashboards.style import HEAT, styled
+from edgesweep.storage.graphs import GraphTables
 
 
 def block_matrix(
@@ -175,18 +127,3 @@ def _two_digits(value: float) -> str:
 def _phi(table: pd.DataFrame, task: str, blocks: str) -> float:
     found = table[(table["subset"] == task) & (table["blocks"] == blocks)]["faithfulness"]
     return float(found.mean()) if len(found) else float("nan")
-
-
-def memberships(blocks: pd.DataFrame) -> list[dict[str, Any]]:
-    """One entry a bottom block: its number, label, the label's colour, and its nodes in order."""
-    bottom = blocks[blocks["level"] == 0]
-    colour = colours(bottom["label"].astype(str), TASK_COLOURS)
-    return [
-        {
-            "block": number,
-            "label": str(rows["label"].iloc[0]),
-            "colour": colour[str(rows["label"].iloc[0])],
-            "nodes": sorted(rows["node"], key=forward_key),
-        }
-        for number, rows in bottom.groupby("block")
-    ]

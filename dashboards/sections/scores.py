@@ -1,46 +1,51 @@
 """The section of how scores are spread."""
 
+from collections.abc import Iterator, Mapping
 from html import escape
 
 import numpy as np
+import plotly.graph_objects as go
 
 from edgesweep.dashboards.data import RunData
-from edgesweep.dashboards.names import cell_names
-from edgesweep.dashboards.pages import Page, legend, swatch
-from edgesweep.dashboards.structure import histogram_figure
+from edgesweep.dashboards.figures.scores import histogram_figure
+from edgesweep.dashboards.pages import Choice, Figure, Section, Side, legend, swatch
 from edgesweep.dashboards.style import NEGATIVE, POSITIVE
 
 #: cells whose histograms stand side by side; more are chosen by a menu
 MAX_SIDE_BY_SIDE = 2
+TITLE = "Sizes of the scores"
 
 
-def add_histograms(page: Page, data: RunData) -> None:
-    """Adds the section to the page."""
-    title = "Sizes of the scores"
+def section(data: RunData) -> Iterator[Section]:
     if not data.histograms:
-        page.section("scores", title, "No cell has been reduced yet.")
+        yield Section("scores", TITLE, "No cell has been reduced yet.")
         return
-    names = cell_names(data.plan["cells"])
     figures = {
-        names[cell]: histogram_figure(scores, "nodes" if data.scores_nodes(cell) else "edges")
+        data.cell_names[cell]: histogram_figure(scores, data.cells[cell]["scores"])
         for cell, scores in data.histograms.items()
     }
-    if len(figures) <= MAX_SIDE_BY_SIDE:
-        places = [
-            f"<div><h3>{escape(name)}</h3>{page.figure(f'scores{i}', figure, name)}</div>"
-            for i, (name, figure) in enumerate(figures.items())
-        ]
-        body = f"<div class='two'>{''.join(places)}</div>"
-    else:
-        body = page.chooser("histograms", "cell", figures, next(iter(figures)))
-    page.section(
+    few = len(figures) <= MAX_SIDE_BY_SIDE
+    yield Section(
         "scores",
-        title,
+        TITLE,
         "How many edges, or nodes of a method that scores nodes, have a score of which size: the "
         f"{escape(data.aggregation)} over inputs, split by sign, both axes logarithmic. A few "
         f"carry most of the effect. Not drawn, of all cells together: {_left_out(data)}.",
-        legend(swatch(POSITIVE, "raises the metric"), swatch(NEGATIVE, "lowers it")),
-        body,
+        (
+            legend(swatch(POSITIVE, "raises the metric"), swatch(NEGATIVE, "lowers it")),
+            _side_by_side(figures)
+            if few
+            else Choice("histograms", "cell", figures, next(iter(figures))),
+        ),
+    )
+
+
+def _side_by_side(figures: Mapping[str, go.Figure]) -> Side:
+    return Side(
+        [
+            Figure(f"scores{i}", figure, name, f"<h3>{escape(name)}</h3>")
+            for i, (name, figure) in enumerate(figures.items())
+        ]
     )
 
 

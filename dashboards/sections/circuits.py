@@ -1,22 +1,24 @@
 """The section that draws circuits, and the choice of which are drawn."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgesweep.dashboards.circuit import MAX_DRAWN_EDGES, circuit_figure
-from edgesweep.dashboards.data import RunData, named_circuits
-from edgesweep.dashboards.pages import Page, legend, swatch
-from edgesweep.dashboards.sites import over_features
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.figures.circuit import MAX_DRAWN_EDGES, circuit_figure
+from edgesweep.dashboards.kinds import together
+from edgesweep.dashboards.pages import Choice, Section, legend, swatch
 from edgesweep.dashboards.style import NEGATIVE, POSITIVE
-from edgesweep.dashboards.text import leading
+from edgesweep.dashboards.summary import leading
 
 #: circuits offered in the drawing, beyond which the page would grow by megabytes
 MAX_DRAWN_CIRCUITS = 20
 #: the drawing begins with the largest circuit of at most so many edges
 READABLE_EDGES = 100
+TITLE = "The circuit by layer"
 
 
 @dataclass(frozen=True)
@@ -28,45 +30,33 @@ class Drawing:
     n_left_out: int
 
 
-def add_circuits(page: Page, data: RunData) -> None:
-    """Adds the section to the page."""
-    title = "The circuit by layer"
+def section(data: RunData) -> Iterator[Section]:
     drawing = draw_circuits(data)
     if not drawing.figures:
-        page.section("circuit", title, "No circuit with a path to the logits has been found yet.")
+        yield Section("circuit", TITLE, "No circuit with a path to the logits has been found yet.")
         return
     left = f" {drawing.n_left_out} more circuits are in circuits.parquet."
-    page.section(
+    read = together(data.kind(cell).circuit for cell in data.graphs)
+    yield Section(
         "circuit",
-        title,
-        f"Information flows upwards, from the embeddings to the logits. {_nodes_in_words(data)} "
+        TITLE,
+        f"Information flows upwards, from the embeddings to the logits. {read} "
         "A wider edge has a larger score. Drawn are the edges that ran with "
         f"{escape(data.config['evaluate']['eval_patch'][0])} patches, without those that a "
         "threshold kept and that cannot act because no path leads through them, and of these the "
         f"{MAX_DRAWN_EDGES} strongest at most. Hover over a node for its strongest neighbours."
         f"{left if drawing.n_left_out else ''}",
-        legend(swatch(POSITIVE, "raises the metric"), swatch(NEGATIVE, "lowers it")),
-        page.chooser("drawing", "circuit", drawing.figures, drawing.first),
+        (
+            legend(swatch(POSITIVE, "raises the metric"), swatch(NEGATIVE, "lowers it")),
+            Choice("drawing", "circuit", drawing.figures, drawing.first),
+        ),
     )
-
-
-def _nodes_in_words(data: RunData) -> str:
-    kinds = {over_features(graph.nodes) for graph in data.graphs.values()}
-    heads = (
-        "Circles are heads, by their number, and an edge into a key or value that heads share ends "
-        "at each of them; squares are MLPs; faint dots are nodes outside the circuit."
-    )
-    features = (
-        "Circles are features, a row a site, those with the strongest edges to the left; diamonds "
-        "are the errors that dictionaries leave over. Features outside the circuit are not drawn."
-    )
-    return " ".join(([heads] if False in kinds else []) + ([features] if True in kinds else []))
 
 
 def draw_circuits(data: RunData) -> Drawing:
     """Draws the circuits worth it, those of the cell that the page leads with first."""
     chosen = _worth_drawing(data)
-    names = named_circuits(data)
+    names = data.circuit_names
     figures: dict[str, go.Figure] = {}
     sizes: dict[str, int] = {}
     for circuit, cell in zip(chosen["circuit"], chosen["cell"], strict=True):

@@ -1,7 +1,7 @@
-"""The words about the run itself: blocks and their nodes, identity, faults, how to run it again."""
+"""The sections about the run itself: identity, faults, how to run it again."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from html import escape
 
 import pandas as pd
@@ -9,45 +9,23 @@ import yaml
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.faults import faults
-from edgesweep.dashboards.pages import patch
-from edgesweep.dashboards.sites import forward_key, over_features
-from edgesweep.dashboards.structure import memberships
-from edgesweep.dashboards.text import html_table
-
-#: features of a block that are named, the strongest
-MOST_FEATURES = 16
+from edgesweep.dashboards.pages import Section, Table
 
 
-def block_list(blocks: pd.DataFrame, strength: Mapping[str, float]) -> str:
-    """Blocks of the bottom level with their labels and nodes; of many features the strongest.
-
-    Args:
-        strength: of each node, in the circuit that was fitted.
-    """
-    rows = [
-        f"<li><span>{patch(row['colour'])} {row['block']}</span>"
-        f"<span>{escape(row['label'])}</span><span class='dim'>{_counted(len(row['nodes']))}</span>"
-        f"<span>{escape(_named(row['nodes'], strength))}</span></li>"
-        for row in memberships(blocks)
-    ]
-    return f"<ul class='blocks'>{''.join(rows)}</ul>"
-
-
-def _counted(n: int) -> str:
-    return f"{n:,} node{'' if n == 1 else 's'}"
-
-
-def _named(nodes: Sequence[str], strength: Mapping[str, float]) -> str:
-    if not over_features(nodes) or len(nodes) <= MOST_FEATURES:
-        return _shortened(nodes)
-    ranked = sorted(nodes, key=lambda n: -strength.get(n, 0.0))[:MOST_FEATURES]
-    shown = ", ".join(sorted(ranked, key=forward_key))
-    return f"{shown} and {len(nodes) - MOST_FEATURES} with weaker edges"
-
-
-def _shortened(nodes: Sequence[str], most: int = 40) -> str:
-    rest = len(nodes) - most
-    return ", ".join(nodes[:most]) + (f" and {rest} more" if rest > 0 else "")
+def section(data: RunData) -> Iterator[Section]:
+    yield Section(
+        "run",
+        "The run",
+        "What was run, by what, and what went wrong on the way.",
+        (identity(data),),
+    )
+    yield Section(
+        "again",
+        "Run it again",
+        "Save the config below as <code>config.yaml</code>. The same config gives the same run id, "
+        "and on the same kind of processor the same numbers, bit for bit.",
+        (again(data),),
+    )
 
 
 def _listed(values: pd.Series) -> str:
@@ -105,7 +83,7 @@ def _versions(data: RunData) -> str:
     return (
         "<h3>Versions that differ by stage</h3><p class='note'>This run was resumed with other "
         "versions than it was begun with; that the numbers are those of one version throughout "
-        "is not promised.</p>" + html_table(["stage", "versions", "shards"], rows, (2,))
+        "is not promised.</p>" + Table(["stage", "versions", "shards"], rows, (2,)).html()
     )
 
 
@@ -115,7 +93,7 @@ def _stages(data: RunData) -> str:
         for name, s in data.status["stages"].items()
         if s["total"]
     ]
-    table = html_table(["stage", "committed", "shards", "quarantined"], rows, (1, 2, 3))
+    table = Table(["stage", "committed", "shards", "quarantined"], rows, (1, 2, 3)).html()
     return f"<details><summary>Shards by stage</summary>{table}</details>"
 
 

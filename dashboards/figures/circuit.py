@@ -1,22 +1,14 @@
-"""The circuit by layer: heads on both sides of a column of MLPs, embeddings below, logits above."""
+"""The drawing of a circuit, upwards from the embeddings to the logits."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgesweep.dashboards.data import GraphTables
-from edgesweep.dashboards.sites import (
-    WIDTH,
-    is_error,
-    named_nodes,
-    over_features,
-    site_places,
-    sites_of,
-)
+from edgesweep.dashboards.figures.places import WIDTH, Drawing, Place
 from edgesweep.dashboards.style import NEGATIVE, POSITIVE, styled
+from edgesweep.storage.graphs import GraphTables
 
 #: edges of one circuit that are drawn, the strongest first; more would be a carpet
 MAX_DRAWN_EDGES = 300
@@ -26,82 +18,23 @@ WIDTHS = (0.8, 1.4, 2.4, 4.0)
 OPACITIES = (0.4, 0.55, 0.75, 0.9)
 CURVE_POINTS = 12
 
-Places = Mapping[str, tuple[float, float]]
-
-
-def layer_of(node: str) -> int:
-    """Layer of a head `a3.h5` or an MLP `m3`."""
-    return int(node[1:].split(".")[0])
-
-
-def places(graph: GraphTables) -> dict[str, tuple[float, float]]:
-    """Where each node is drawn: (column, layer). The MLP stands in the middle, half a layer above
-    its heads, which it reads; half of the heads stand on either side."""
-    inner = [n for n in graph.nodes if n not in ("embed", "logits")]
-    n_heads = sum(n.startswith("a0.") for n in inner)
-    middle = n_heads // 2 if n_heads > 1 else 1
-    found: dict[str, tuple[float, float]] = {"embed": (middle, -1.0)}
-    for node in inner:
-        if node.startswith("m"):
-            found[node] = (middle, layer_of(node) + 0.5)
-        else:
-            head = int(node.split(".h")[1])
-            found[node] = (head + (head >= middle), float(layer_of(node)))
-    found["logits"] = (middle, max(y for _, y in found.values()) + 1.0)
-    return found
-
 
 def circuit_figure(edges: pd.DataFrame, graph: GraphTables) -> go.Figure:
-    """The strongest edges of one circuit, layer upon layer, from `embed` to `logits`.
+    """The strongest edges of one circuit, from the embeddings below to the logits above.
 
     Args:
         edges: rows of circuits.parquet of one circuit; all of them are candidates.
     """
     strongest = edges["weight"].abs().sort_values(ascending=False, kind="stable").index
     pairs = node_pairs(edges.loc[strongest[:MAX_DRAWN_EDGES]], graph)
-    features = over_features(graph.nodes)
-    where = site_places(graph.nodes, strengths(pairs)) if features else places(graph)
-    columns = WIDTH if features else max(x for x, _ in where.values())
+    drawing = Drawing(graph)
+    where = drawing.places(strengths(pairs))
+    columns = max(x for x, _ in where.values()) if drawing.by_layer else WIDTH
     figure = go.Figure()
     _draw_absent(figure, pairs, where)
     _draw_edges(figure, pairs, where)
-    _draw_nodes(figure, pairs, where)
-    rows = _rows_of_sites(graph) if features else _rows_of_layers(graph)
-    return styled(
-        figure,
-        xaxis={"visible": False, "range": [-0.7, columns + 0.7], "fixedrange": True},
-        **rows,
-    )
-
-
-def _rows_of_layers(graph: GraphTables) -> dict[str, Any]:
-    """The vertical axis over heads."""
-    n_layers = 1 + max(layer_of(n) for n in graph.nodes if n not in ("embed", "logits"))
-    return {
-        "height": int(min(1000, max(420, 27 * n_layers + 130))),
-        "yaxis": {
-            "title": {"text": "layer"},
-            "tickvals": list(range(0, n_layers, 1 if n_layers <= 16 else 5)),
-            "range": [-1.9, n_layers + 1.4],
-            "gridwidth": 1,
-        },
-        "margin": {"l": 44, "r": 6, "t": 4, "b": 8},
-    }
-
-
-def _rows_of_sites(graph: GraphTables) -> dict[str, Any]:
-    """The vertical axis over features: a row a site."""
-    sites = sites_of(graph.nodes)
-    return {
-        "height": int(min(1000, max(420, 96 * len(sites) + 60))),
-        "yaxis": {
-            "tickvals": list(range(len(sites))),
-            "ticktext": sites,
-            "range": [-0.5, len(sites) - 0.5],
-            "gridwidth": 1,
-        },
-        "margin": {"l": 58, "r": 6, "t": 4, "b": 8},
-    }
+    _draw_nodes(figure, pairs, where, drawing)
+    return styled(figure, **drawing.axes(columns))
 
 
 def node_pairs(edges: pd.DataFrame, graph: GraphTables) -> pd.DataFrame:
@@ -110,10 +43,13 @@ def node_pairs(edges: pd.DataFrame, graph: GraphTables) -> pd.DataFrame:
     Returns:
         Columns source, node, target (the port) and weight.
     """
+    nodes_of: dict[str, list[str]] = {}
+    for target, node in graph.ends.tolist():
+        nodes_of.setdefault(graph.targets[target], []).append(graph.nodes[node])
     rows = [
         (source, node, target, weight)
         for source, target, weight in edges[["source", "target", "weight"]].itertuples(index=False)
-        for node in graph.nodes_of_target(target)
+        for node in nodes_of[target]
     ]
     return pd.DataFrame(rows, columns=["source", "node", "target", "weight"])
 
@@ -128,7 +64,7 @@ def strengths(pairs: pd.DataFrame) -> dict[str, float]:
 # --- edges -------------------------------------------------------------------------------------
 
 
-def _draw_edges(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
+def _draw_edges(figure: go.Figure, pairs: pd.DataFrame, where: Mapping[str, Place]) -> None:
     """One trace a width and sign, the weakest below; and a point to hover over on each edge."""
     if pairs.empty:
         return
@@ -162,7 +98,7 @@ def _draw_edges(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
     )
 
 
-def curves(pairs: pd.DataFrame, where: Places) -> np.ndarray:
+def curves(pairs: pd.DataFrame, where: Mapping[str, Place]) -> np.ndarray:
     """Each edge as a curve that leaves its source upwards and enters its target from below; an edge
     within one column bulges to its right, the further the longer it is.
 
@@ -190,7 +126,7 @@ def curves(pairs: pd.DataFrame, where: Places) -> np.ndarray:
 # --- nodes -------------------------------------------------------------------------------------
 
 
-def _draw_absent(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
+def _draw_absent(figure: go.Figure, pairs: pd.DataFrame, where: Mapping[str, Place]) -> None:
     """Faint dots for the model's other nodes, so that the eye sees where the circuit is not."""
     absent = [n for n in where if n not in {*pairs["source"], *pairs["node"]}]
     figure.add_scatter(
@@ -202,19 +138,21 @@ def _draw_absent(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
     )
 
 
-def _draw_nodes(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
+def _draw_nodes(
+    figure: go.Figure, pairs: pd.DataFrame, where: Mapping[str, Place], drawing: Drawing
+) -> None:
     nodes = sorted({*pairs["source"], *pairs["node"]}, key=lambda n: where[n][::-1])
-    names, told = named_nodes(nodes), _neighbours(pairs)
+    texts, told, looks = drawing.texts(nodes), _neighbours(pairs), list(map(drawing.look, nodes))
     figure.add_scatter(
         x=[where[n][0] for n in nodes],
         y=[where[n][1] for n in nodes],
         mode="markers+text",
-        text=[names.get(n, "") if "/" in n else _short(n) for n in nodes],
-        textposition=[_side(n) for n in nodes],
-        textfont={"size": [13 if n in ("embed", "logits") else 9 for n in nodes]},
+        text=[texts[n] for n in nodes],
+        textposition=[look.side for look in looks],
+        textfont={"size": [look.font for look in looks]},
         marker={
-            "size": [12 if n in ("embed", "logits") else 9 if "/" in n else 16 for n in nodes],
-            "symbol": [_symbol(n) for n in nodes],
+            "size": [look.size for look in looks],
+            "symbol": [look.symbol for look in looks],
             "line": {"width": 1},
             "opacity": 1,
         },
@@ -222,27 +160,6 @@ def _draw_nodes(figure: go.Figure, pairs: pd.DataFrame, where: Places) -> None:
         hovertemplate="%{hovertext}<extra></extra>",
         meta={"part": "nodes"},  # its colours are the page's, light or dark
     )
-
-
-def _symbol(node: str) -> str:
-    """Heads and features are round; what a dictionary leaves over stands on its tip."""
-    if is_error(node):
-        return "diamond"
-    return "circle" if "/" in node or node[0] == "a" else "square"
-
-
-def _short(node: str) -> str:
-    """A head by its number and an MLP by its letter: the layer is on the axis."""
-    if node in ("embed", "logits"):
-        return node
-    return node.split(".h")[1] if node.startswith("a") else "m"
-
-
-def _side(node: str) -> str:
-    """Where a node's text stands; that in the middle is on the node, and the page colours it so."""
-    if "/" in node:
-        return "middle right"
-    return {"embed": "bottom center", "logits": "top center"}.get(node, "middle center")
 
 
 def _neighbours(pairs: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:

@@ -1,12 +1,10 @@
-"""The section of which edges a circuit needs."""
+"""What a circuit loses without each of its edges."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgesweep.dashboards.data import RunData, named_circuits
 from edgesweep.dashboards.names import metric_name
-from edgesweep.dashboards.pages import Page, legend, swatch
 from edgesweep.dashboards.style import NEGATIVE, OTHER, POSITIVE, styled
 
 #: edges of one circuit that are drawn
@@ -19,29 +17,6 @@ KINDS = {
     "unclear": (OTHER, "no clear effect: the interval holds zero, or there is none"),
     "harmful": (NEGATIVE, "harmful: the circuit is better without it"),
 }
-
-
-def add_minimality(page: Page, data: RunData) -> None:
-    """Adds the section to the page; nothing where no edge was taken out."""
-    if data.minimality.empty:
-        return
-    circuits = named_circuits(data)
-    figures = {
-        f"{circuits.get(str(circuit), str(circuit))}, {metric_name(str(metric))}": needed_figure(
-            rows, str(metric)
-        )
-        for (circuit, metric), rows in data.minimality.groupby(["circuit", "metric"], sort=True)
-    }
-    page.section(
-        "minimality",
-        "Which edges a circuit needs",
-        "Each edge is taken out of its circuit alone, and the circuit is run again; the height is "
-        "what it loses, with a bootstrap interval over prompts. A minimal circuit has no edge that "
-        "could be spared. An edge of no effect here may still matter together with another.",
-        legend(*(swatch(colour, words) for colour, words in KINDS.values())),
-        page.chooser("needed", "circuit", figures, next(iter(figures))),
-        link="Edges it needs",
-    )
 
 
 def kinds(rows: pd.DataFrame) -> np.ndarray:

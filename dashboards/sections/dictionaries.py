@@ -1,17 +1,15 @@
 """The section of dictionaries: what takes each site apart, how well, and what is lost."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
 import numpy as np
 
 from edgesweep.dashboards.data import RunData
-from edgesweep.dashboards.names import cell_names, share
-from edgesweep.dashboards.pages import Page
-from edgesweep.dashboards.sites import forward_key, site_of, sites_of
-from edgesweep.dashboards.text import html_table
+from edgesweep.dashboards.kinds import Kind, together
+from edgesweep.dashboards.names import share
+from edgesweep.dashboards.pages import Section, Table
 
 #: field of a fit -> its head, and how it is written
 HEADS = {
@@ -31,72 +29,69 @@ ERRORS = {
 }
 
 
-def add_dictionaries(page: Page, data: RunData) -> None:
-    """Adds the section to the page; nothing where nodes are heads."""
-    about = data.config.get("features", {})
-    if not about.get("dictionaries"):
+def section(data: RunData) -> Iterator[Section]:
+    """Nothing where no site is taken apart by a dictionary."""
+    kinds = {nodes: kind for nodes, kind in data.kinds.items() if kind.sites}
+    if not kinds:
         return
-    page.section(
+    errors = together(ERRORS.get(kind.error, "") for kind in kinds.values())
+    fixed = any(kind.error != "node" for kind in kinds.values())
+    yield Section(
         "dictionaries",
         "Dictionaries",
         "A site's value is taken apart into features of a dictionary and what it leaves over, the "
-        f"error. {escape(ERRORS.get(about.get('error', 'node'), ''))} Of dictionaries that the run "
+        f"error. {escape(errors)} Of dictionaries that the run "
         "trained: the share of the variance that the features explain, how many are on at a "
         "position, the share that is never on, and, of the next-token loss that putting the mean "
         "in place of the site's value costs, the share that the features recover (not defined "
         "where that costs next to nothing; losses are in nats a token); all on the prompts of "
         "training.",
-        _sites(data, about["dictionaries"]),
-        _lists(data),
-        _distances(data) if about.get("error", "node") != "node" else "",
+        (
+            *(part for nodes in kinds for part in _of_one(data, nodes, several=len(kinds) > 1)),
+            _lists(data),
+            _distances(data) if fixed else "",
+        ),
     )
 
 
 # --- sites -------------------------------------------------------------------------------------
 
 
-def _sites(data: RunData, chosen: Mapping[str, Any]) -> str:
-    in_graph = _in_graph(data)
-    plain = {name for name in chosen if not name.endswith("*")}
-    trained = {shard.rpartition("-")[0] for shard in data.features.fits}
-    sites = sorted({"embed", *plain, *trained, *in_graph} - {"logits"}, key=forward_key)
+def _of_one(data: RunData, nodes: str, *, several: bool) -> Iterator[str | Table]:
+    """The dictionaries of one name in `sweep.nodes`."""
+    if several:
+        yield f"<h3>{escape(nodes)}</h3>"
+    kind, n_nodes = data.kinds[nodes], _nodes_of_sites(data, nodes)
     rows = [
         [
-            escape(site),
-            *map(escape, words(told_of(chosen, site))),
-            f"{in_graph.get(site, 0):,}",
+            escape(told["site"]),
+            *map(escape, words(told["dictionary"])),
+            f"{n_nodes.get(told['site'], 0):,}",
             *(_number(name, fit.get(name)) for name in HEADS),
             _recovered(fit) if fit else "",
         ]
-        for site in sites
-        for fit in _fits(data, site)
+        for told, fit in _fits(data, kind)
     ]
     head = ["site", "dictionary", "from", "features", "nodes in the graph", *HEADS.values()]
     head.append("loss recovered")
-    return html_table(head, rows, range(3, len(head)))
+    yield Table(head, rows, range(3, len(head)))
 
 
-def _in_graph(data: RunData) -> dict[str, int]:
+def _nodes_of_sites(data: RunData, nodes: str) -> dict[str, int]:
     """How many nodes of each site the run's largest graph of it has."""
     found: dict[str, int] = {}
-    for graph in data.graphs.values():
-        names = [n for n in graph.nodes if "/" in n]
-        for site in sites_of(names):
-            found[site] = max(found.get(site, 0), sum(site_of(n) == site for n in names))
+    for cell, graph in data.graphs.items():
+        if data.cells[cell]["nodes"] == nodes:
+            for site, n in graph.node_table["site"].value_counts().items():
+                found[str(site)] = max(found.get(str(site), 0), int(n))
     return found
 
 
-def _fits(data: RunData, site: str) -> list[Mapping[str, float]]:
-    """How well the dictionaries of a site fit, one a model; an empty one if none was trained."""
-    fits = data.features.fits.items()
-    return [fit for shard, fit in fits if shard.rpartition("-")[0] == site] or [{}]
-
-
-def told_of(chosen: Mapping[str, Any], site: str) -> Any:
-    """What a config says of a site: its own entry, or that of its kind, `resid*`."""
-    kind, layer = re.sub(r"\d+$", "", site), re.sub(r"^\D+", "", site)
-    told = chosen.get(site, chosen.get(f"{kind}*", "none"))
-    return told.replace("{layer}", layer) if isinstance(told, str) else told
+def _fits(data: RunData, kind: Kind) -> Iterator[tuple[Mapping[str, Any], Mapping[str, float]]]:
+    """Sites and how well their dictionaries fit, a dictionary of several models once."""
+    once = {(s["site"], str(s["dictionary"]), s["shard"]): s for s in kind.sites}
+    for told in once.values():
+        yield told, data.facts.fits.get(told["shard"], {})
 
 
 def words(told: Any) -> tuple[str, str, str]:
@@ -137,16 +132,15 @@ def _recovered(fit: Mapping[str, Any]) -> str:
 
 def _lists(data: RunData) -> str:
     """A row a cell that scores edges: what its lists dropped, and how completeness is missed."""
-    names = cell_names(data.plan["cells"])
     rows = [
         [
-            escape(names[cell]),
+            escape(data.cell_names[cell]),
             share(facts.dropped_in_lists),
             "" if np.isnan(facts.dropped_in_sum) else share(facts.dropped_in_sum),
             f"{np.median(facts.residual):.2g}",
             f"{facts.residual.max():.2g}",
         ]
-        for cell, facts in data.features.lists.items()
+        for cell, facts in data.facts.lists.items()
     ]
     if not rows:
         return ""
@@ -157,7 +151,7 @@ def _lists(data: RunData) -> str:
         "residual is by how much the edges into a target miss its change from patch to clean, over "
         "the largest such change of its site: the worst target of an input, median and largest "
         "over inputs. It goes to 0 with more steps where dictionaries are continuous; gated, "
-        "JumpReLU and top-k ones are not.</p>" + html_table(head, rows, (1, 2, 3, 4))
+        "JumpReLU and top-k ones are not.</p>" + Table(head, rows, (1, 2, 3, 4)).html()
     )
 
 
@@ -165,7 +159,7 @@ def _distances(data: RunData) -> str:
     """A row a patch: how far the graph of all features is from the model."""
     rows = [
         [escape(patch), f"{gap.mean():.3g}", f"{scale.mean():.3g}", f"{(gap / scale).max():.3g}"]
-        for patch, (gap, scale) in data.features.distance.items()
+        for patch, (gap, scale) in data.facts.distance.items()
     ]
     if not rows:
         return ""
@@ -175,5 +169,5 @@ def _distances(data: RunData) -> str:
         "here, the graph that keeps every feature need not be the model; it is where errors are "
         "clean, but for rounding. Means over inputs of the largest difference of a logit and of "
         "the model's largest logit, and the largest ratio of the two.</p>"
-        + html_table(head, rows, (1, 2, 3))
+        + Table(head, rows, (1, 2, 3)).html()
     )

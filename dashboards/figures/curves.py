@@ -1,0 +1,159 @@
+"""Faithfulness against size: the run's main figure (Dhimoïla figures 10 and 11)."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from edgesweep.dashboards.kinds import Kind
+from edgesweep.dashboards.series import Menu, menus, meta, with_series
+from edgesweep.dashboards.style import DASHES, SYMBOLS, Mark, log_ticks, marks, styled
+
+Axes = Mapping[str, tuple[str, str]]
+#: x column -> axis title, log or linear
+AXES: Axes = {
+    "n_edges": ("edges in the circuit", "log"),
+    "n_nodes": ("nodes in the circuit", "linear"),
+    "average_degree": ("average degree, 2 E / N", "log"),
+}
+#: points in one figure, over all that its menus can choose
+MAX_POINTS = 50_000
+HOVER_COLUMNS = ("n_edges", "n_nodes", "average_degree", "value", "value_full", "value_empty")
+#: what all lines share, said once: a large run has thousands of them
+LOOKS = {
+    "mode": "lines+markers",
+    "line": {"width": 2},
+    "marker": {"size": 7},
+    "hovertemplate": (
+        "<b>%{fullData.name}</b><br>φ %{y:.3f}<br>%{customdata[0]:,} edges, %{customdata[1]:,} "
+        "nodes, degree %{customdata[2]:.1f}<br>value %{customdata[3]:.4g} "
+        "(model %{customdata[4]:.4g}, empty %{customdata[5]:.4g})<extra></extra>"
+    ),
+}
+
+
+def axes_of(kinds: Iterable[Kind]) -> Axes:
+    """The axes of results whose nodes are of these kinds."""
+    nodes = {(f"{kind.nodes} in the circuit", "log" if kind.many else "linear") for kind in kinds}
+    return {**AXES, "n_nodes": nodes.pop()} if len(nodes) == 1 else AXES
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: what its menus choose it by, its looks, and its points."""
+
+    meta: dict[str, str]
+    method: str
+    variant: str
+    ablation: str
+    rows: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        series = " · ".join(filter(None, (self.method, self.variant)))
+        return f"{series}, {self.ablation} ablation"
+
+
+def thinned(results: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Whole circuits' results within MAX_POINTS, and a sentence saying what is not shown."""
+    table = results[results["blocks"] == "all"]
+    if len(table) <= MAX_POINTS:
+        return table, ""
+    overall = table[table["subset"] == "all"].head(MAX_POINTS)
+    return overall, (
+        f"This run measured {len(table):,} points; the figures hold {len(overall):,} of them, over "
+        "all inputs. The others are in results.parquet."
+    )
+
+
+def faithfulness_figure(
+    results: pd.DataFrame,
+    x: str,
+    lead: pd.Series | None = None,
+    looks: Mapping[str, Mark] | None = None,
+    chosen: Sequence[Menu] | None = None,
+    axes: Axes = AXES,
+) -> go.Figure:
+    """Faithfulness against `x`, a key of `axes`: one line a series and ablation. Where nothing but
+    the method varies, symbols tell methods too.
+
+    Each trace's `meta` holds the values of the menus' columns, by which the page chooses; those
+    that the menus' first choices show are visible.
+
+    Args:
+        looks: the mark of each method_name; those of the table alone if None.
+        chosen: the page's menus; those of the table alone if None.
+        axes: titles and kinds of the axes.
+    """
+    table = with_series(results)
+    chosen = menus(results, lead) if chosen is None else chosen
+    looks = looks or marks(dict(zip(table["method_name"], table["method"], strict=True)))
+    variants = sorted(set(table["variant"]))
+    traces = []
+    title, kind = axes[x]
+    log = kind == "log"
+    for line in _lines(table, x, [menu.name for menu in chosen], kind):
+        colour, symbol = looks[line.method]
+        if len(variants) > 1:
+            symbol = SYMBOLS[variants.index(line.variant) % len(SYMBOLS)]
+        trace = {
+            "type": "scatter",
+            "x": line.rows[x].to_numpy(),
+            "y": line.rows["faithfulness"].to_numpy(),
+            "name": line.name,
+            "line": {"color": colour, "dash": DASHES.get(line.ablation, "dot")},
+            "marker": {"symbol": symbol + ("" if line.ablation == "edge" else "-open")},
+            "customdata": line.rows[list(HOVER_COLUMNS)].to_numpy(np.float32),
+            "meta": line.meta,
+            "visible": all(m.chosen in ("*", line.meta.get(m.name, m.chosen)) for m in chosen),
+        }
+        traces.append(trace)
+    figure = go.Figure(traces)
+    _reference_lines(figure)
+    return styled(
+        figure,
+        height=430 if x == "n_edges" else 360,
+        xaxis={"title": {"text": title}, "type": kind, **(log_ticks(table[x]) if log else {})},
+        yaxis={"title": {"text": "faithfulness φ"}, "range": _range(table), "dtick": 0.2},
+        template={"data": {"scatter": [LOOKS]}},
+    )
+
+
+def _reference_lines(figure: go.Figure) -> None:
+    for level, text, place in (
+        (1, "the model", "top left"),
+        (0, "the empty circuit", "bottom right"),
+    ):
+        figure.add_hline(
+            level,
+            line={"color": "#8a93a0", "width": 1},
+            annotation={"text": text, "font": {"size": 11}},
+            annotation_position=place,
+        )
+
+
+def _lines(table: pd.DataFrame, x: str, menu_names: list[str], kind: str) -> Iterator[Line]:
+    told = ["method_name", "variant", "ablation"]
+    table = table.sort_values(["n_edges", x])  # groups keep this order
+    for key, rows in table.groupby([*(table[c] for c in (*menu_names, *told))], sort=True):
+        *chosen, method, variant, ablation = (str(value) for value in key)
+        shown = rows[rows[x] > 0] if kind == "log" else rows
+        own = meta(dict(zip(menu_names, chosen, strict=True)), menu_names)
+        yield Line(own, method, variant, ablation, shown)
+
+
+def _range(table: pd.DataFrame) -> list[float]:
+    """The unit interval and what lies a little outside it; far outliers stay outside the view."""
+    values = table["faithfulness"].dropna()
+    if values.empty:
+        return [-0.1, 1.1]
+    return [max(-0.6, min(-0.1, values.min() - 0.05)), min(1.8, max(1.1, values.max() + 0.05))]
+
+
+def n_outside(results: pd.DataFrame) -> int:
+    """Points whose faithfulness lies outside the drawn range."""
+    table = results[results["blocks"] == "all"]
+    low, high = _range(table)
+    return int(((table["faithfulness"] < low) | (table["faithfulness"] > high)).sum())

@@ -1,0 +1,43 @@
+"""The sections of the page, one a file: each makes values of what a run holds, and none where a run
+has nothing of it."""
+
+from collections.abc import Callable, Iterator
+
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.pages import Section
+from edgesweep.dashboards.sections import (
+    blocks,
+    circuits,
+    completeness,
+    curves,
+    dictionaries,
+    estimates,
+    interpolation,
+    known,
+    methods,
+    minimality,
+    overlap,
+    run,
+    scores,
+    skill,
+    smallest,
+)
+
+#: in the page's order
+SECTIONS: tuple[Callable[[RunData], Iterator[Section]], ...] = (
+    curves.section,
+    completeness.section,
+    smallest.section,
+    skill.section,
+    methods.section,
+    overlap.section,
+    known.section,
+    estimates.section,
+    interpolation.section,
+    circuits.section,
+    minimality.section,
+    dictionaries.section,
+    scores.section,
+    blocks.section,
+    run.section,
+)
