@@ -19,7 +19,6 @@ MAX_P90_OF_FUNCTIONS = 20
 MAX_IMPORT_DEPTH = 8
 #: is still to be taken apart
 NOT_YET = {
-    "engine/ablation.py",
     *("tests/sweeps/test_features_sweep.py", "tests/sweeps/test_featuresets.py"),
 }
 

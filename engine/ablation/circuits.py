@@ -9,7 +9,7 @@ value it takes in this ablated run. A port therefore reads
 and only the differences δ_u = u_G − u_patch are carried. Work that the circuits make unnecessary is
 not done, which is what makes a sweep over thresholds cheap:
 
-1. A port is computed only if its node is read on a path to the logits (`_wanted`).
+1. A port is computed only if its node is read on a path to the logits (`wanted_sources`).
 2. Each value has an id, equal in two circuits if the value is; ports with equal parents' ids are
    computed once. Under patches of one run (counterfactual), id 0 means "equals its patch value":
    such nodes are known already. Layers below the first difference of two circuits are thereby
@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from edgesweep.engine.ablation.sharing import AttentionWork, distinct_rows, rows_of, wanted_sources
 from edgesweep.engine.graph import EdgeGraph, PortBlock, prune
 from edgesweep.engine.network import Inputs, Model, SourceValues
 from edgesweep.engine.network.layers import Layer, Stream
@@ -80,7 +81,7 @@ class _AblatedRun:
         self.graph: EdgeGraph = model.graph
         both = patch.from_one_run
         self.masks = np.stack([prune(self.graph, mask, both_sides=both) for mask in masks])
-        self.wanted = _wanted(self.graph, self.masks)
+        self.wanted = wanted_sources(self.graph, self.masks)
         self.shape = inputs.embed.shape
         self.stream = patch.embed
         self.next_id = 1
@@ -130,7 +131,7 @@ class _AblatedRun:
             kept = self.masks[number][edge[mine, None] + np.arange(n_sources)]
             parts.append(self._sums(self.circuits[number], kept, base))
         out = torch.cat([base.new_empty(0, base.numel()), *parts]) if len(parts) != 1 else parts[0]
-        return list(_rows(out, np.argsort(order)).split([len(r) for r in rows]))
+        return list(rows_of(out, np.argsort(order)).split([len(r) for r in rows]))
 
     @staticmethod
     def _sums(state: _Circuit, kept: Bool[np.ndarray, "ports sources"], base: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ class _AblatedRun:
         """
         readers = self._active(mlp)
         work = self._attention_work(attention)
-        rows, prefix = _distinct(self._keys(mlp)[readers, 0, : attention.n_sources])
+        rows, prefix = distinct_rows(self._keys(mlp)[readers, 0, : attention.n_sources])
         mlp_rows = np.stack([readers[rows], np.zeros_like(rows)], axis=1)
         flat = self.stream.flatten()
         streams = self._streams((attention, mlp), (work.rows, mlp_rows), flat)
@@ -181,17 +182,17 @@ class _AblatedRun:
     def _heads(self, layer: int) -> slice:
         return slice(self.graph.head_source(layer, 0), self.graph.mlp_source(layer))
 
-    def _attention_work(self, block: PortBlock) -> "_AttentionWork":
+    def _attention_work(self, block: PortBlock) -> AttentionWork:
         """Which ports of which circuits to compute, each distinct one once."""
         active = self._active(block)
         keys = self._keys(block)[active]
         needed = self._needed_ports(active, block)
         keys[~needed] = -1
-        owners, group = _distinct(keys)
+        owners, group = distinct_rows(keys)
         owner, port = np.nonzero(needed[owners])
-        distinct, stream = _distinct(keys[owners][owner, port])
+        distinct, stream = distinct_rows(keys[owners][owner, port])
         rows = np.stack([active[owners][owner[distinct]], port[distinct]], axis=1)
-        return _AttentionWork(active, group, len(owners), owner, port, stream, rows, keys)
+        return AttentionWork(active, group, len(owners), owner, port, stream, rows, keys)
 
     def _needed_ports(
         self, active: np.ndarray, block: PortBlock
@@ -202,7 +203,7 @@ class _AblatedRun:
         groups = wanted.reshape(-1, spec.n_kv_heads, spec.n_heads // spec.n_kv_heads).any(2)
         return np.concatenate([wanted, groups, groups], axis=1)
 
-    def _attend(self, block: PortBlock, work: "_AttentionWork", streams: Tensor) -> None:
+    def _attend(self, block: PortBlock, work: AttentionWork, streams: Tensor) -> None:
         if not len(work.active):
             return
         layer, n_inputs = self.model.layers[block.layer], self.shape[0]
@@ -216,7 +217,7 @@ class _AblatedRun:
             self._publish(heads.start + head, deltas[head], work.active, work.group, reads)
 
     def _project(
-        self, layer: Layer, work: "_AttentionWork", streams: Tensor
+        self, layer: Layer, work: AttentionWork, streams: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, `[owners * inputs, positions, heads, d_head]` each."""
         normed = layer.norm_attention(streams)
@@ -225,9 +226,9 @@ class _AblatedRun:
         for number in np.unique(work.port):
             mine = np.flatnonzero(work.port == number)
             which, back = np.unique(work.stream[mine], return_inverse=True)
-            projected = layer.project_port(int(number), _rows(normed, which))
+            projected = layer.project_port(int(number), rows_of(normed, which))
             owner = slice(None) if len(mine) == work.n_owners else torch.as_tensor(work.owner[mine])
-            table[owner, :, :, int(number)] = _rows(projected, back)
+            table[owner, :, :, int(number)] = rows_of(projected, back)
         flat = table.flatten(0, 1)
         n_heads, n_kv = self.model.spec.n_heads, self.model.spec.n_kv_heads
         query, key, value = flat.split([n_heads, n_kv, n_kv], dim=2)
@@ -262,7 +263,7 @@ class _AblatedRun:
         patched: Stream,
     ) -> None:
         keys = self._keys(block)[readers, 0]
-        owners, group = _distinct(keys)
+        owners, group = distinct_rows(keys)
         streams = prefix_streams[torch.as_tensor(prefix[owners])]
         if block.n_sources > n_before:
             streams += patched.flatten()
@@ -283,7 +284,7 @@ class _AblatedRun:
             stream += state.deltas[int(row)]
 
     def _final(self, block: PortBlock) -> Float[Tensor, "circuits inputs vocab"]:
-        owners, group = _distinct(self._keys(block)[:, 0])
+        owners, group = distinct_rows(self._keys(block)[:, 0])
         rows = np.stack([owners, np.zeros_like(owners)], axis=1)
         (streams,) = self._streams((block,), (rows,), self.stream.flatten())
         logits = self.model.unembed(self.inputs.at_read(streams.unflatten(1, self.shape)))
@@ -302,55 +303,3 @@ class _AblatedRun:
         for i in np.flatnonzero(reads):
             self.circuits[circuits[i]].add(source, deltas[group[i]], self.next_id + int(group[i]))
         self.next_id += len(deltas)
-
-
-@dataclass(frozen=True)
-class _AttentionWork:
-    """What one layer's attention has to compute.
-
-    Attributes:
-        active: circuits that read some head of the layer.
-        group: which distinct circuit (owner) stands for each of them; `n_owners` in all.
-        owner, port: the ports to compute, as pairs.
-        stream: which distinct stream each pair reads.
-        rows: the (circuit, port) whose stream that is.
-        keys: ids of the kept parents of each active circuit's ports; -1 where not needed.
-    """
-
-    active: Int[np.ndarray, " active"]
-    group: Int[np.ndarray, " active"]
-    n_owners: int
-    owner: Int[np.ndarray, " pairs"]
-    port: Int[np.ndarray, " pairs"]
-    stream: Int[np.ndarray, " pairs"]
-    rows: Int[np.ndarray, "streams 2"]
-    keys: Int[np.ndarray, "active ports sources"]
-
-
-def _wanted(graph: EdgeGraph, masks: Masks) -> Bool[np.ndarray, "circuits sources"]:
-    """Sources that a pruned circuit reads."""
-    wanted = np.zeros((len(masks), len(graph.sources)), dtype=bool)
-    for circuit, mask in enumerate(masks):
-        wanted[circuit, graph.edge_source[mask]] = True
-    return wanted
-
-
-def _rows(table: Tensor, rows: np.ndarray) -> Tensor:
-    """Rows of a table; a view where they are one run, for a copy costs as much as the work."""
-    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-        return table[int(rows[0]) : int(rows[0]) + len(rows)]
-    return table[torch.as_tensor(rows, device=table.device)]
-
-
-def _distinct(keys: np.ndarray) -> tuple[Int[np.ndarray, " owners"], Int[np.ndarray, " rows"]]:
-    """First row of each distinct key, in order of appearance, and each row's group among them."""
-    seen: dict[bytes, int] = {}
-    owners: list[int] = []
-    group = np.empty(len(keys), dtype=np.int64)
-    for row, key in enumerate(np.ascontiguousarray(keys)):
-        known = key.tobytes()
-        if known not in seen:
-            seen[known] = len(owners)
-            owners.append(row)
-        group[row] = seen[known]
-    return np.array(owners, dtype=np.int64), group
