@@ -16,7 +16,7 @@ from edgesweep.engine.graph.circuits import EdgeMask
 from edgesweep.engine.model import load_model
 from edgesweep.engine.network import Model, PromptBatch
 from edgesweep.engine.patches import Patch, make_patch, mean_partials, resample_partners
-from edgesweep.sweeps.circuits import evaluated_mask
+from edgesweep.sweeps.circuits import ran_mask
 from edgesweep.sweeps.config.load import Config, parse_config
 from edgesweep.sweeps.plan.cells import Condition
 from edgesweep.sweeps.plan.resolve import Dataset, resolve
@@ -68,7 +68,8 @@ def evaluate(
     if not isinstance(circuit, Circuit):
         circuit = given_circuit(str(circuit), found.source, dataset.task)
     mask = circuit.mask(found.graph)
-    mask = evaluated_mask(found.graph, mask, Condition(ablation, eval_patch))
+    nodes = resolved.nodes[found.label, "heads"]
+    mask = ran_mask(nodes, found.graph, mask, Condition(ablation, eval_patch))
     stats = circuit_stats(found.graph, mask)
     values = _measured(config, load_model(found.source, device), dataset, mask)
     sizes = {"n_nodes": stats.n_nodes, "n_edges": stats.n_edges}

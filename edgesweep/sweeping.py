@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,14 @@ def _leaves(overrides: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 class LineProgress(PlainProgress):
-    """One line a stage that is written over as shards are committed: a notebook's bar."""
+    """One line that is written over as shards are committed: a notebook's bar."""
 
-    def tick(self, failed: bool = False) -> None:
-        self._done += not failed
-        self._failed += failed
-        print(f"\r{self._line()}", end="", flush=True)
+    def tick(self, stage: str, failed: bool = False) -> None:
+        self.all.tick(failed)
+        print(f"\r{self.all.line(time.monotonic() - self.began)}", end="", flush=True)
 
     def end(self) -> None:
-        print(end="\r")
-        super().end()
+        print()
 
 
 def _progress() -> Progress:

@@ -12,9 +12,11 @@ aggregates.zarr/<cell>/interval [end, edge] of the mean, and stability [resample
 means.zarr/<dataset>/<group index> [source, position, d_model]; over features
     <dataset>.<features>/<group index> [1, position, column]
 evaluations.zarr/candidates/<cell> [edge]: the edges that a refined cell looks at
-evaluations.zarr/<circuit>/mask [edge], and mask.without-<member>, mask.only-<member>
+evaluations.zarr/<circuit>/selected [edge]: what the threshold keeps
+evaluations.zarr/<circuit>/<ablation>.<eval_patch>[.<blocks>]/ran [edge]: what is run of it
 evaluations.zarr/<circuit>/<ablation>.<eval_patch>[.<blocks>]/<metric> [input]
 evaluations.zarr/<circuit>/minimality.<eval_patch>/<metric> [input, kept edge]: without that edge
+evaluations.zarr/fitted/<cell>: which circuit the block model is of
 evaluations.zarr/probes/<cell>/{minimality, interpolation} [place]: the edges looked at
 evaluations.zarr/interpolation/<cell>/<metric> [input, place, fraction]
 evaluations.zarr/reference/<dataset>/<eval_patch>/{full, empty}/<metric> [input]
@@ -81,6 +83,11 @@ def partials(cell: str) -> str:
     return f"{cell}/{PARTIALS}"
 
 
+def group(cell: str, subset: str = "all") -> str:
+    """Of a cell's aggregates, of all inputs or of a member's."""
+    return cell if subset == "all" else f"{cell}/{subset}"
+
+
 def folded(group: str, statistic: str) -> str:
     return f"{group}/{statistic}"
 
@@ -97,8 +104,16 @@ def mean(source: str, index: int) -> str:
     return f"{source}/{index:04d}"
 
 
-def mask(circuit: str, blocks: str = "all") -> str:
-    return f"{circuit}/mask" if blocks == "all" else f"{circuit}/mask.{blocks.replace(':', '-')}"
+def selected(circuit: str) -> str:
+    return f"{circuit}/selected"
+
+
+def ran(circuit: str, condition: str) -> str:
+    return f"{circuit}/{condition}/ran"
+
+
+def fitted(cell: str) -> str:
+    return f"fitted/{cell}"
 
 
 def candidates(cell: str) -> str:

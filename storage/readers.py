@@ -31,7 +31,7 @@ def commits(run: RunDirectory) -> pd.DataFrame:
 
 class Committed:
     """The committed blocks of all arrays, by one reading of the log: what is committed later is not
-    seen. Each block that is read must match the crc of its record."""
+    seen, unless it is added. Each block that is read must match the crc of its record."""
 
     def __init__(self, run: RunDirectory, log: CommitLog | None = None) -> None:
         self.run = run
@@ -39,10 +39,18 @@ class Committed:
         log = log or CommitLog(run)
         for stage in log.stages():
             for record in log.committed(stage).values():
-                for write in record.get("writes", ()):
-                    if "array" in write:
-                        key = write["store"], write["array"]
-                        self._writes.setdefault(key, []).append(write)
+                self.add(record)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """A driver tells of a record that it has just committed."""
+        for write in record.get("writes", ()):
+            if "array" in write:
+                key = write["store"], write["array"]
+                self._writes.setdefault(key, []).append(write)
+
+    def has(self, store: str, array: str) -> bool:
+        """Whether a block of it is committed."""
+        return (store, array) in self._writes
 
     def arrays(self, store: str) -> set[str]:
         """Arrays with at least one committed block."""

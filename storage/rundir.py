@@ -34,6 +34,8 @@ from edgesweep.storage.layout import (
 )
 from edgesweep.storage.records import CHECKSUM, read_record, seal, unseal
 
+#: raised when the meaning or the place of something stored changes
+SCHEMA_VERSION = 3
 _MISSING = "(missing)"
 
 
@@ -154,6 +156,7 @@ def _read_plan(path: Path) -> dict[str, Any]:
     try:
         plan = read_record(path / PLAN)
         if "run_id" in plan and isinstance(plan.get("config"), dict):
+            _check_schema(path, plan)
             return plan
     except DamagedRecord:
         pass
@@ -163,6 +166,18 @@ def _read_plan(path: Path) -> dict[str, Any]:
             f"read it: run it again with: edgesweep run {path / CONFIG} --out ANOTHER_FOLDER"
         )
     raise StorageError(f"{path / PLAN} is damaged: it is no plan; start the run in another folder")
+
+
+def _check_schema(path: Path, plan: Mapping[str, Any]) -> None:
+    """Raises StorageError for a run whose numbers lie elsewhere than ours."""
+    schema = plan.get("schema_version", SCHEMA_VERSION)
+    if schema != SCHEMA_VERSION:
+        made = dict(plan.get("versions") or {}).get("edgesweep", "unknown")
+        raise StorageError(
+            f"{path} was made by edgesweep {made} (schema {schema}); this version reads schema "
+            f"{SCHEMA_VERSION} alone: run it again with: edgesweep run {path / CONFIG} --out "
+            "ANOTHER_FOLDER"
+        )
 
 
 def _made_without_checksums(plan: Path) -> str | None:

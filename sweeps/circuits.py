@@ -1,120 +1,135 @@
-"""From aggregated scores to circuits, and from a circuit to the mask that is run.
+"""From aggregated scores to circuits, and from a circuit to the edges that are run.
 
 A circuit is the edges that a threshold keeps. What is run, counted and fitted is what a condition
 makes of it: pruned (of what no input reaches only where all patch values come from one run), and
-for node ablation all that the kept nodes write.
+for node ablation all that the kept nodes write. Both are worked out once, when a cell is reduced,
+and stored; whoever runs, counts, fits or shows a circuit reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgesweep.engine.blocklabels import block_attribution, block_edge_mask, label_blocks
-from edgesweep.engine.graph import (
-    FeatureGraph,
-    Graph,
-    edge_ends,
-    node_circuit,
-    node_edges,
-    prune,
-    touched_nodes,
-)
+from edgesweep.engine.graph import Graph, induced_edges, node_circuit, prune, select
 from edgesweep.engine.graph.circuits import EdgeMask
+from edgesweep.engine.methods import METHODS
 from edgesweep.engine.patches import ONE_RUN
-from edgesweep.sweeps.plan.cells import Condition
+from edgesweep.storage import RunDirectory, layout
+from edgesweep.storage.arrays import read_static, write_static
+from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.granularity.base import Nodes
+    from edgesweep.sweeps.view import View
 
 
-def evaluated_mask(
-    graph: Graph,
-    selected: EdgeMask,
-    condition: Condition,
-    *,
-    of_nodes: bool = False,
-    errors: str = "node",
+@dataclass(frozen=True)
+class Circuit:
+    """A circuit with its edges: `selected` `[edge]` is what the threshold keeps, `weights` `[edge]`
+    the aggregated scores."""
+
+    spec: CircuitSpec
+    selected: EdgeMask
+    weights: np.ndarray
+
+    @property
+    def key(self) -> str:
+        return self.spec.key
+
+
+def ran_mask(
+    nodes: Nodes, graph: Graph, selected: EdgeMask, condition: Condition, of_nodes: bool = False
 ) -> EdgeMask:
-    """The edges that a condition leaves of a circuit. One that is given by nodes (`of_nodes`) is
-    the same under both ablations: its edges are those among its nodes, and no sibling that shares
-    a kv port joins them. Where error terms of features are fixed (`errors`), they are no sources,
-    and what no root feeds may still differ from its patch value."""
-    both = condition.eval_patch in ONE_RUN and errors in ("node", "patch")
-    if isinstance(graph, FeatureGraph) and errors != "node":
-        selected = graph.without_errors(selected)
-    kept = prune(graph, selected, both_sides=both)
+    """The edges that are run of a circuit, or of what a block ablation leaves of it.
+
+    One that is given by nodes (`of_nodes`) is the same under both ablations: its edges are those
+    among its nodes, and no sibling that shares a kv port joins them. Where error terms are clean or
+    zero, what no root feeds may still differ from its patch value.
+    """
+    both = condition.eval_patch in ONE_RUN and nodes.error in ("node", "patch")
+    kept = prune(graph, nodes.ablatable(graph, selected), both_sides=both)
     if condition.ablation == "node" and not of_nodes:
         kept = prune(graph, node_circuit(graph, kept), both_sides=both)
-    if condition.blocks == "complement":
+    if condition.part.mode == "complement":
         kept = prune(graph, ~kept, both_sides=both)
     return kept
 
 
-def simple_graph(graph: Graph, mask: EdgeMask) -> tuple[list[int], np.ndarray]:
-    """The circuit as block models see it: ids of its nodes, and edges between places in that list.
-
-    Returns:
-        Node ids in forward order; int64 `[n_pairs, 2]`, (source, target).
-    """
-    nodes = np.flatnonzero(touched_nodes(graph, mask))
-    place = np.full(len(graph.nodes), -1)
-    place[nodes] = np.arange(len(nodes))
-    return nodes.tolist(), place[node_edges(graph, mask)].reshape(-1, 2)
+# --- what the driver writes -------------------------------------------------------------------
 
 
-def edge_nodes(graph: Graph, mask: EdgeMask, nodes: Sequence[int]) -> list[tuple[int, ...]]:
-    """For each kept edge, its source and its ends, as places in `nodes`."""
-    place = np.full(len(graph.nodes), -1)
-    place[list(nodes)] = np.arange(len(nodes))
-    source, node, edge = edge_ends(graph, mask)
-    starts = np.flatnonzero(np.diff(edge, prepend=-1))
-    ends = np.split(place[node], starts[1:])
-    return [
-        (int(place[s]), *of.tolist())
-        for s, of in zip(source[starts], ends[: len(starts)], strict=True)
-    ]
+def write_circuits(view: View, cell: Cell) -> None:
+    """A reduced cell's graph, its circuits, and what is run of each."""
+    nodes, of_nodes = view.plan.nodes(cell), METHODS[cell.method].scores_nodes
+    nodes.write_graph(view.run, cell, lambda: _kept_by_any(view, cell))
+    graph = view.graph(cell)
+    for spec, _, kept in _decided(view, cell):
+        selected = induced_edges(graph, kept[nodes.numbers(graph)]) if of_nodes else kept
+        _write(view.run, layout.selected(spec.key), selected)
+        for condition in view.plan.ran_conditions():
+            ran = ran_mask(nodes, graph, selected, condition, of_nodes)
+            write_ran(view.run, spec.key, condition, ran)
 
 
-class LabelledBlocks:
-    """A circuit's blocks, each labelled by the member task that gives it most attribution.
+def _decided(view: View, cell: Cell) -> Iterator[tuple[CircuitSpec, np.ndarray, np.ndarray]]:
+    """Each circuit with the scores that decide it and which of them are kept."""
+    for spec in view.plan.circuits(cell):
+        scores = view.scores(cell, spec.aggregation)
+        assert scores is not None
+        yield spec, scores, select(scores, spec.selection, spec.threshold)
 
-    Args:
-        mask: the circuit's kept edges.
-        nodes, block_of: its nodes and the block of each.
-        scores: `[n_tasks, n_edges]`, aggregated scores of each member.
-    """
 
-    def __init__(
-        self,
-        graph: Graph,
-        mask: EdgeMask,
-        nodes: Sequence[int],
-        block_of: np.ndarray,
-        scores: np.ndarray,
-    ) -> None:
-        self._mask, self._block_of = mask, block_of
-        self._edge_nodes = edge_nodes(graph, mask, nodes)
-        kept = np.nan_to_num(scores[:, mask], nan=0.0, posinf=0.0, neginf=0.0)
-        self.shares = block_attribution(block_of, self._edge_nodes, kept)
-        self.labels = label_blocks(self.shares)
-        self._always = [i for i, node in enumerate(nodes) if node in graph.fixed_nodes]
+def _kept_by_any(view: View, cell: Cell) -> np.ndarray:
+    """Of a cell that scores nodes: those of all its circuits."""
+    kept = np.zeros(view.plan.n_scores(cell), dtype=bool)
+    for _, _, mask in _decided(view, cell):
+        kept |= mask
+    return kept
 
-    def without(self, task: int) -> EdgeMask:
-        """The circuit without every edge that touches a block of that task, ends apart."""
-        return self._left(task, "without")
 
-    def only(self, task: int) -> EdgeMask:
-        """The circuit's edges among that task's blocks and the fixed nodes (`embed`, `logits`)."""
-        return self._left(task, "only")
+def write_ran(run: RunDirectory, circuit: str, condition: Condition, mask: EdgeMask) -> None:
+    """What a condition runs of a circuit."""
+    _write(run, layout.ran(circuit, condition.key), mask)
 
-    def _left(self, task: int, mode: str) -> EdgeMask:
-        keep = block_edge_mask(
-            self._block_of,
-            self._edge_nodes,
-            self.labels,
-            task,
-            mode,  # type: ignore[arg-type]
-            self._always,
+
+def _write(run: RunDirectory, name: str, mask: EdgeMask) -> None:
+    write_static(run.evaluations, name, mask, compress=True)
+
+
+# --- what all read ----------------------------------------------------------------------------
+
+
+def circuits_of(view: View, cell: Cell) -> Iterator[Circuit]:
+    """The circuits of a reduced cell, in the config's order."""
+    nodes, graph = view.plan.nodes(cell), view.graph(cell)
+    of_nodes = METHODS[cell.method].scores_nodes
+    for spec in view.plan.circuits(cell):
+        weights = view.scores(cell, spec.aggregation)
+        assert weights is not None
+        if of_nodes:
+            weights = weights[nodes.numbers(graph)[graph.edge_source]]
+        yield Circuit(
+            spec, read_static(view.run.evaluations, layout.selected(spec.key))[0], weights
         )
-        left = np.zeros_like(self._mask)
-        left[np.flatnonzero(self._mask)[keep]] = True
-        return left
+
+
+def read_selected(run: RunDirectory, circuit: str) -> EdgeMask:
+    """What the threshold keeps of a cell's edges, bool `[edge]`."""
+    return read_static(run.evaluations, layout.selected(circuit))[0]
+
+
+def read_ran(run: RunDirectory, circuit: str, condition: Condition) -> EdgeMask:
+    """What a condition runs of a circuit, bool `[edge]`."""
+    return read_static(run.evaluations, layout.ran(circuit, condition.key))[0]
+
+
+def nearest(view: View, cell: Cell, n_edges: int) -> str:
+    """Key of the circuit of a cell of which edge ablation under the first evaluation patch runs the
+    number of edges nearest to `n_edges`; the first of several."""
+    condition = view.plan.fitted_condition
+    keys = [spec.key for spec in view.plan.circuits(cell)]
+    return min(keys, key=lambda key: abs(int(read_ran(view.run, key, condition).sum()) - n_edges))

@@ -6,37 +6,45 @@ directory, which every worker must be able to reach.
 
 from __future__ import annotations
 
-import gc
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from edgesweep.engine.blockmodel import BlockOptions, Interpreter, find_interpreter
-from edgesweep.engine.dictionaries.base import Dictionary
+from edgesweep.engine.blockmodel import Interpreter, find_interpreter
+from edgesweep.engine.dictionaries import Dictionary
 from edgesweep.engine.dictionaries.files import load_dictionary
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import FeaturePatch, make_feature_patch
-from edgesweep.engine.graph import EdgeGraph, Graph
 from edgesweep.engine.model import ChangedError, ModelSource, load_model
 from edgesweep.engine.network import Model
-from edgesweep.engine.patches import Patch, make_patch, resample_partners
+from edgesweep.engine.patches import Patch, make_patch, mean_groups, resample_partners
 from edgesweep.engine.runtime import parent_alive
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block, read_file
 from edgesweep.storage.records import read_record
+from edgesweep.sweeps.config.load import Config
+from edgesweep.sweeps.granularity.base import Nodes
 from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
-from edgesweep.sweeps.graphs import feature_graph
-from edgesweep.sweeps.plan.cells import Cell, DictionaryShard
 from edgesweep.sweeps.plan.resolve import prompts_from_json
+from edgesweep.sweeps.stages.means import MeanShard
 from edgesweep.tasks import Example
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from edgesweep.sweeps.plan.cells import Cell
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """Of what a dataset's prompts are: a model's label, and the seed that drew them."""
+
+    model: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -45,42 +53,17 @@ class WorkerSettings:
 
     Attributes:
         run: the run directory.
-        models: label -> where it lies.
-        datasets: dataset key -> label of its model.
-        seeds: dataset key -> what its prompts, and so their patches, are drawn with.
-        mean_shards: what is averaged (`MeanShard.source`) -> group -> key of the shard that holds
-            its mean.
-        features: label of a model -> its sites and dictionaries, if nodes are features.
-        tasks: names of the tasks, whose prompts dictionaries are trained on.
-        feature_edges: how many edges a graph over features keeps.
-        feature_error: what error terms are in an ablated run.
+        config: what the run is asked to do.
+        sources: label -> where that model lies.
+        datasets: key of a dataset -> what its prompts are of.
+        nodes: (label of a model, name in `sweep.nodes`) -> how it is taken apart.
     """
 
     run: Path
-    models: Mapping[str, ModelSource]
-    datasets: Mapping[str, str]
-    seeds: Mapping[str, int]
-    mean_shards: Mapping[str, Mapping[str, str]]
-    features: Mapping[str, FeatureSet]
-    tasks: tuple[str, ...]
-    feature_edges: int
-    feature_error: str
-    metrics: tuple[str, ...]
-    reference_metrics: tuple[str, ...]
-    device: str
-    dtype: str
-    threads: int
-    micro_batch: int
-    circuits_per_batch: int
-    seed: int
-    pooled: bool
-    mean_over: str
-    noise_scale: float
-    fractions: int
-    bootstrap: int
-    level: float
-    block_options: BlockOptions | None
-    graph_tool: str | None
+    config: Config
+    sources: Mapping[str, ModelSource]
+    datasets: Mapping[str, DatasetSource]
+    nodes: Mapping[tuple[str, str], Nodes]
 
 
 class ZombieError(RuntimeError):
@@ -94,7 +77,28 @@ class Context:
     settings: WorkerSettings
     _model: Model | None = field(default=None)
     _model_label: str = field(default="")
-    _features: FeatureModel | None = field(default=None)
+    _features: dict[str, FeatureModel] = field(default_factory=dict)
+    _tables: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        return self.settings.config
+
+    @property
+    def sources(self) -> Mapping[str, ModelSource]:
+        return self.settings.sources
+
+    @property
+    def datasets(self) -> Mapping[str, DatasetSource]:
+        return self.settings.datasets
+
+    @property
+    def micro_batch(self) -> int:
+        return self.config.execution.micro_batch
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.config.execution.num_gpus > 0 else "cpu"
 
     @cached_property
     def run(self) -> RunDirectory:
@@ -107,29 +111,27 @@ class Context:
     def model(self, label: str) -> Model:
         """The model; one is held at a time."""
         if self._model is None or self._model_label != label:
-            self._model = self._features = None
-            source = self.settings.models[label]
-            self._model = load_model(source, self.settings.device, self.settings.dtype)
+            self._model, self._features = None, {}
+            source, dtype = self.sources[label], self.config.execution.dtype
+            self._model = load_model(source, self.device, dtype)
             self._model_label = label
         return self._model
 
-    def feature_model(self, label: str) -> FeatureModel:
-        """The model with the dictionaries of its sites."""
-        model = self.model(label)
-        if self._features is None:
-            chosen = self.settings.features[label].dictionaries
-            found = {d.site: self._dictionary(label, d) for d in chosen}
-            self._features = FeatureModel(model, found)
-        return self._features
+    def feature_model(self, chosen: FeatureSet) -> FeatureModel:
+        """The model with the dictionaries of its sites; one set is held at a time."""
+        model = self.model(chosen.model)
+        if chosen.digest not in self._features:
+            self._features = {}
+            found = {d.site: self._dictionary(model, d) for d in chosen.dictionaries}
+            self._features = {chosen.digest: FeatureModel(model, found)}
+        return self._features[chosen.digest]
 
-    def _dictionary(self, label: str, wanted: SiteDictionary) -> Dictionary:
+    def _dictionary(self, model: Model, wanted: SiteDictionary) -> Dictionary:
         source = wanted.source
         if wanted.trained is not None:
-            key = DictionaryShard(label, wanted.site, wanted.digest).key
-            write = self.log.record("dictionaries", key)["writes"][0]
+            write = self.log.record("dictionaries", wanted.key)["writes"][0]
             read_file(self.run, write)  # is it what was committed?
             source = str(self.run.path / write["file"])
-        model = self.model(label)
         found = load_dictionary(source, d_model=model.d_model)
         if wanted.trained is None and found.digest != wanted.digest:
             raise ChangedError(
@@ -138,15 +140,13 @@ class Context:
             )
         return found.to(model.device, model.layers[0].w_out.dtype)
 
-    def graph(self, label: str) -> EdgeGraph:
-        """The model's graph over heads, without its weights."""
-        return _graph(self.settings.models[label])
+    def nodes(self, cell: Cell) -> Nodes:
+        """How a cell's model is taken apart."""
+        return self.nodes_of(cell.model, cell.nodes)
 
-    def cell_graph(self, cell: Cell) -> Graph:
-        """The graph of a cell; over features, of one whose scores are reduced."""
-        if not cell.features:
-            return self.graph(cell.model)
-        return feature_graph(self.run, cell, self.settings.features[cell.model])
+    def nodes_of(self, model: str, name: str) -> Nodes:
+        """How a model is taken apart under a name in `sweep.nodes`."""
+        return self.settings.nodes[model, name]
 
     def prompts(self, dataset: str, split: str) -> tuple[Example, ...]:
         """The prompts of a split, "build" or "eval"."""
@@ -155,22 +155,21 @@ class Context:
     def patch(self, kind: str, dataset: str, split: str) -> Patch:
         """A patch of that kind for prompts of a split, "build" or "eval"; a mean's tables are read
         from their committed shards."""
-        settings = self.settings
         return make_patch(
             kind,
             self._means(dataset) if kind == "mean" else None,
-            pooled=settings.pooled,
+            pooled=self.config.data.pooled,
             partners=self._partners(kind, dataset, split),
-            seed=settings.seeds[dataset],
-            noise_scale=settings.noise_scale,
+            seed=self.datasets[dataset].seed,
+            noise_scale=self.config.data.noise_scale,
         )
 
     def feature_patch(self, kind: str, dataset: str, split: str, features: str) -> FeaturePatch:
         """The same for features and error terms, of the dictionaries with that digest."""
         return make_feature_patch(
             kind,
-            self._means(layout.source(dataset, features)) if kind == "mean" else None,
-            pooled=self.settings.pooled,
+            self._means(dataset, features) if kind == "mean" else None,
+            pooled=self.config.data.pooled,
             partners=self._partners(kind, dataset, split),
         )
 
@@ -179,24 +178,23 @@ class Context:
     ) -> dict[tuple[int, ...], tuple[int, ...]] | None:
         if kind != "resample":
             return None
-        return resample_partners(self.prompts(dataset, split), self.settings.seeds[dataset])
+        return resample_partners(self.prompts(dataset, split), self.datasets[dataset].seed)
 
-    def _means(self, source: str) -> dict[str, np.ndarray]:
+    def _means(self, dataset: str, nodes: str = "") -> dict[str, np.ndarray]:
+        source = layout.source(dataset, nodes)
         if source not in self._tables:
-            shards = self.settings.mean_shards[source]
-            self._tables[source] = {group: self._mean(key) for group, key in shards.items()}
+            pooled = self.config.data.pooled
+            named = dict.fromkeys(mean_groups(self.prompts(dataset, "build"), pooled=pooled))
+            shards = [MeanShard(dataset, g, i, digest=nodes) for i, g in enumerate(named)]
+            self._tables[source] = {shard.group: self._mean(shard) for shard in shards}
         return self._tables[source]
 
-    @cached_property
-    def _tables(self) -> dict[str, dict[str, np.ndarray]]:
-        return {}
-
-    def _mean(self, shard: str) -> np.ndarray:
-        return read_block(self.run, self.log.record("means", shard)["writes"][0])
+    def _mean(self, shard: MeanShard) -> np.ndarray:
+        return read_block(self.run, self.log.record("means", shard.key)["writes"][0])
 
     @cached_property
     def interpreter(self) -> Interpreter:
-        found = find_interpreter(self.settings.graph_tool)
+        found = find_interpreter(self.config.execution.graph_tool)
         if found is None:
             raise RuntimeError("this machine has no interpreter with graph-tool")
         return found
@@ -204,7 +202,7 @@ class Context:
     @property
     def device_name(self) -> str:
         """What the receipt calls the processor."""
-        if self.settings.device == "cpu":
+        if self.device == "cpu":
             return f"cpu {platform.machine()}"
         return torch.cuda.get_device_name()
 
@@ -215,44 +213,6 @@ class Context:
 
 
 @cache
-def _graph(source: ModelSource) -> EdgeGraph:
-    return EdgeGraph(source.spec)
-
-
-@cache
 def _prompts(path: Path) -> dict[str, tuple[Example, ...]]:
     """Raises StorageError for a file that is not as it was written."""
     return {split: prompts_from_json(rows) for split, rows in read_record(path).items()}
-
-
-def with_halving(micro_batch: int, compute: Callable[[int], T]) -> tuple[T, int]:
-    """`compute(micro_batch)`; where memory does not suffice, all of it again with half.
-
-    Returns:
-        The result, and the micro-batch it was had with.
-
-    Raises:
-        MemoryError: not even one input at a time fits.
-    """
-    while True:
-        result = _unless_out_of_memory(compute, micro_batch)
-        if result is not None:
-            return result[0], micro_batch
-        # Only here, after the except block, does nothing pin the tensors any more.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if micro_batch == 1:
-            raise MemoryError("out of memory with one input at a time; give the actor more memory")
-        micro_batch //= 2
-
-
-def _unless_out_of_memory(compute: Callable[[int], T], micro_batch: int) -> tuple[T] | None:
-    try:
-        return (compute(micro_batch),)
-    except (MemoryError, torch.OutOfMemoryError):
-        return None
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-            return None
-        raise

@@ -11,21 +11,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgesweep.engine.blockmodel import HOW_TO_INSTALL, BlockOptions
 from edgesweep.engine.runtime import PoolOptions, Worker, make_executor
 from edgesweep.storage import CommitLog, OtherRunError, RunDirectory, StorageError
 from edgesweep.storage.atomic import check_disk
 from edgesweep.sweeps.config.load import Config, ConfigError, apply_override, parse_config
-from edgesweep.sweeps.context import WorkerSettings
+from edgesweep.sweeps.context import DatasetSource, WorkerSettings
 from edgesweep.sweeps.driver import Driver, Outcome
 from edgesweep.sweeps.ending import Page
 from edgesweep.sweeps.mending import other_versions
-from edgesweep.sweeps.plan.cells import MeanShard
 from edgesweep.sweeps.plan.machine import check_machine
-from edgesweep.sweeps.plan.plan import Plan, make_plan
+from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.plan.resolve import resolve
+from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.progress import Progress
-from edgesweep.sweeps.stages.blockmodels import graph_tool_is_here
 from edgesweep.sweeps.stopping import Stopper
 from edgesweep.sweeps.worker import make_worker
 
@@ -63,7 +61,7 @@ def start(config: Config, out: Path) -> Launch:
     """
     check_machine(config)
     plan = make_plan(resolve(config))
-    graph_tool_is_here(plan)
+    _left_out(plan)
     document = {**plan.document(), "versions": versions()}
     stored = config.model_dump(mode="json", exclude={"execution": {"graph_tool"}})
     resolved = {**stored, "versions": versions()}
@@ -125,9 +123,10 @@ def drive(
     check_disk(run.path)
     for line in other_versions(run, CommitLog(run), versions()):
         progress.say(f"warning: {line}")
-    reason = "" if graph_tool_is_here(plan) else HOW_TO_INSTALL
-    if reason:
-        progress.say(f"block models are left out: {reason}")
+    left_out = _left_out(plan)
+    for reason in dict.fromkeys(left_out.values()):
+        stages = [plan.stage(name).title for name, why in left_out.items() if why == reason]
+        progress.say(f"{', '.join(stages)}: left out: {reason}")
     stopper = stopper or Stopper(progress.say, launch.how_to_resume)
     settings = worker_settings(plan, run)
     execution = plan.config.execution
@@ -139,7 +138,7 @@ def drive(
         run,
         executor,
         progress,
-        left_out=reason,
+        left_out=left_out,
         should_stop=stopper,
         versions=versions(),
         take_over=take_over,
@@ -150,6 +149,13 @@ def drive(
             return driver.drive()
         finally:
             executor.close()
+
+
+def _left_out(plan: Plan) -> dict[str, str]:
+    """The stages of a plan that this machine cannot do, with the reason. Raises ConfigError for an
+    interpreter that the config names and that is none."""
+    reasons = {name: stage.lacks(plan) for name, stage in plan.all_stages.items()}
+    return {name: why for name, why in reasons.items() if why and plan.stages[name]}
 
 
 def pool_options(plan: Plan) -> PoolOptions:
@@ -170,50 +176,13 @@ def pool_options(plan: Plan) -> PoolOptions:
 
 def worker_settings(plan: Plan, run: RunDirectory) -> WorkerSettings:
     """What every worker is told."""
-    config, execution = plan.config, plan.config.execution
-    means: dict[str, dict[str, str]] = {}
-    for shard in plan.stages["means"]:
-        if isinstance(shard, MeanShard):
-            means.setdefault(shard.source, {})[shard.group] = shard.key
+    resolved = plan.resolved
     return WorkerSettings(
         run=run.path.resolve(),
-        models={label: model.source for label, model in plan.resolved.models.items()},
-        datasets={d.key: d.model for d in plan.resolved.datasets.values()},
-        seeds={d.key: d.seed for d in plan.resolved.datasets.values()},
-        mean_shards=means,
-        features=plan.resolved.features,
-        tasks=config.sweep.task,
-        feature_edges=config.features.edges,
-        feature_error=config.features.error,
-        metrics=plan.metrics(),
-        reference_metrics=plan.reference_metrics(),
-        device="cuda" if execution.num_gpus > 0 else "cpu",
-        dtype=execution.dtype,
-        threads=execution.threads,
-        micro_batch=execution.micro_batch,
-        circuits_per_batch=execution.circuits_per_batch,
-        seed=config.seed,
-        noise_scale=config.data.noise_scale,
-        fractions=config.measures.fractions,
-        bootstrap=config.measures.bootstrap,
-        level=config.measures.level,
-        pooled=config.data.mean_positions == "pooled",
-        mean_over=config.data.mean_over,
-        block_options=_block_options(config),
-        graph_tool=execution.graph_tool,
-    )
-
-
-def _block_options(config: Config) -> BlockOptions | None:
-    blocks = config.blocks
-    if blocks.fit == "none":
-        return None
-    return BlockOptions(
-        fit=blocks.fit,  # type: ignore[arg-type]
-        degree_corrected=blocks.degree_corrected,
-        n_iter=blocks.n_iter,
-        patience=blocks.patience,
-        max_rounds=blocks.max_rounds,
+        config=plan.config,
+        sources={label: model.source for label, model in resolved.models.items()},
+        datasets={d.key: DatasetSource(d.model, d.seed) for d in resolved.datasets.values()},
+        nodes=resolved.nodes,
     )
 
 

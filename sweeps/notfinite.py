@@ -6,13 +6,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgesweep.storage import CommitLog
-from edgesweep.sweeps.plan.cells import ReferenceShard
-from edgesweep.sweeps.plan.plan import Plan
+if TYPE_CHECKING:
+    from edgesweep.sweeps.view import View
 
 
 def counted(values: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
@@ -32,22 +31,15 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def told(plan: Plan, log: CommitLog) -> Iterator[str]:
+def told(view: View) -> Iterator[str]:
     """A line for each cell, model or task of whose committed values some are not finite."""
     found: dict[str, Counter[str]] = {}
-    for stage in ("attribute", "refine", "evaluate", "block_evaluate"):
-        shards = {shard.key: shard for shard in plan.stages[stage]}
-        for key, record in log.committed(stage).items():
+    for name, stage in view.plan.all_stages.items():
+        shards = {shard.key: shard for shard in view.plan.stages[name]}
+        for key, record in view.log.committed(name).items():
             if record.get("n_bad") and key in shards:
                 bad = record.get("bad") or {"scores": record["n_bad"]}
-                found.setdefault(_whose(plan, shards[key]), Counter()).update(bad)
+                found.setdefault(stage.whose(view.plan, shards[key]), Counter()).update(bad)
     for whose, bad in found.items():
         what = ", ".join(f"{n} values of {metric}" for metric, n in sorted(bad.items()))
         yield f"warning: {what} are not finite in {whose}"
-
-
-def _whose(plan: Plan, shard: Any) -> str:
-    if not isinstance(shard, ReferenceShard):
-        return f"cell {shard.cell.key} ({shard.cell.model}, {shard.cell.task})"
-    dataset = next(d for d in plan.resolved.datasets.values() if d.key == shard.dataset)
-    return f"the full or the empty {dataset.model} on {dataset.task}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
 SECONDS_A_LINE = 10.0
@@ -15,64 +17,91 @@ SECONDS_A_LINE = 10.0
 class Progress(Protocol):
     """Hears of stages and shards."""
 
-    def begin(self, name: str, total: int, done: int) -> None:
-        """A wave begins: shards in all, and those that were there already."""
+    def begin(
+        self, titles: Mapping[str, str], planned: Mapping[str, int], done: Mapping[str, int]
+    ) -> None:
+        """Shards begin: of each stage its title, its shards in all, those that were there."""
 
-    def tick(self, failed: bool = False) -> None:
+    def tick(self, stage: str, failed: bool = False) -> None:
         """A shard was committed, or given up."""
 
     def end(self) -> None:
-        """The wave is over."""
+        """No more shards are done."""
 
     def say(self, text: str) -> None:
         """A line of its own."""
 
 
+@dataclass
+class _Count:
+    """Shards of a stage, or of all."""
+
+    title: str
+    total: int
+    at_start: int
+    done: int = 0
+    failed: int = 0
+
+    def tick(self, failed: bool) -> None:
+        self.done += not failed
+        self.failed += failed
+
+    @property
+    def left(self) -> int:
+        return self.total - self.at_start - self.done - self.failed
+
+    def line(self, elapsed_s: float) -> str:
+        """Whatever is done, at what rate, and how long it will still take."""
+        rate = self.done / max(elapsed_s, 1e-9)
+        parts = [f"{self.title}: {self.at_start + self.done}/{self.total}"]
+        if self.left and rate > 0:
+            parts += [f"{rate:.2f} shards/s", f"{duration(self.left / rate)} left"]
+        if not self.left:
+            parts.append(f"after {duration(elapsed_s)}")
+        if self.failed:
+            parts.append(f"{self.failed} quarantined")
+        return ", ".join(parts)
+
+
 class PlainProgress:
-    """Lines, one a wave and one every `SECONDS_A_LINE` within it."""
+    """Lines: one when a stage is done, and one of all shards every `SECONDS_A_LINE`."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
 
-    def begin(self, name: str, total: int, done: int) -> None:
-        self._name, self._total, self._done = name, total, done
-        self._at_start, self._failed = done, 0
-        self._began = self._spoke = time.monotonic()
-        if done < total:
-            already = f", {done} there already" if done else ""
-            self.say(f"{name}: {total} shards{already}")
+    def begin(
+        self, titles: Mapping[str, str], planned: Mapping[str, int], done: Mapping[str, int]
+    ) -> None:
+        self._stages = {s: _Count(titles[s], planned[s], done[s]) for s in titles}
+        self.all = _Count("shards", sum(planned.values()), sum(done.values()))
+        self.began = self._spoke = time.monotonic()
+        if self.all.left:
+            todo = [f"{count.title} {count.left}" for count in self._stages.values() if count.left]
+            there = f", {self.all.at_start} there already" if self.all.at_start else ""
+            self.say(f"{self.all.left} shards ({', '.join(todo)}){there}")
 
-    def tick(self, failed: bool = False) -> None:
-        self._done += not failed
-        self._failed += failed
-        left = self._total - self._done - self._failed
-        if left and time.monotonic() - self._spoke >= SECONDS_A_LINE:
-            self._spoke = time.monotonic()
-            self.say(self._line())
+    def tick(self, stage: str, failed: bool = False) -> None:
+        now, count = time.monotonic(), self._stages[stage]
+        for one in (count, self.all):
+            one.tick(failed)
+        if not count.left:
+            self.say(count.line(now - self.began))
+        elif now - self._spoke >= SECONDS_A_LINE:
+            self.say(self.all.line(now - self.began))
+        else:
+            return
+        self._spoke = now
 
     def end(self) -> None:
-        if self._done > self._at_start or self._failed:
-            self.say(self._line())
+        if self.all.left and (self.all.done or self.all.failed):
+            self.say(self.all.line(time.monotonic() - self.began))
 
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
-    def _line(self) -> str:
-        elapsed_s = max(time.monotonic() - self._began, 1e-9)
-        rate = (self._done - self._at_start) / elapsed_s
-        left = self._total - self._done - self._failed
-        parts = [f"{self._name}: {self._done}/{self._total}", f"{rate:.2f} shards/s"]
-        if left and rate > 0:
-            parts.append(f"{duration(left / rate)} left")
-        if not left:
-            parts.append(f"took {duration(elapsed_s)}")
-        if self._failed:
-            parts.append(f"{self._failed} quarantined")
-        return ", ".join(parts)
-
 
 class BarProgress:
-    """A bar for each wave."""
+    """A bar for each stage that is at work."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -87,34 +116,32 @@ class BarProgress:
 
         self._console = Console()
         self._bars = Bars(
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<24}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task: Any = None
+        self._tasks: dict[str, Any] = {}
 
-    def begin(self, name: str, total: int, done: int) -> None:
-        self._began, self._ticks = time.monotonic(), 0
-        if done == total:
-            self._task = None
-            return
-        self._bars.start()
-        self._task = self._bars.add_task(name, total=total, completed=done, rate="")
+    def begin(
+        self, titles: Mapping[str, str], planned: Mapping[str, int], done: Mapping[str, int]
+    ) -> None:
+        self._titles, self._planned, self._done = titles, planned, dict(done)
+        if sum(planned.values()) > sum(done.values()):
+            self._bars.start()
 
-    def tick(self, failed: bool = False) -> None:
-        self._ticks += 1
-        rate = self._ticks / max(time.monotonic() - self._began, 1e-9)
-        self._bars.update(self._task, advance=0 if failed else 1, rate=f"{rate:.2f}/s")
+    def tick(self, stage: str, failed: bool = False) -> None:
+        if stage not in self._tasks:
+            total, there = self._planned[stage], self._done[stage]
+            self._tasks[stage] = self._bars.add_task(
+                self._titles[stage], total=total, completed=there
+            )
+        self._bars.update(self._tasks[stage], advance=0 if failed else 1)
 
     def end(self) -> None:
         self._bars.stop()
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -123,9 +150,11 @@ class BarProgress:
 class Silence:
     """Says nothing."""
 
-    def begin(self, name: str, total: int, done: int) -> None: ...
+    def begin(
+        self, titles: Mapping[str, str], planned: Mapping[str, int], done: Mapping[str, int]
+    ) -> None: ...
 
-    def tick(self, failed: bool = False) -> None: ...
+    def tick(self, stage: str, failed: bool = False) -> None: ...
 
     def end(self) -> None: ...
 

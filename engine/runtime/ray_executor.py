@@ -27,14 +27,12 @@ from edgesweep.engine.runtime.work import (
     Failure,
     Mishap,
     NoPlaceError,
+    OnDone,
     PoolExhausted,
     PoolOptions,
-    Receipt,
     Work,
     WorkerStartError,
 )
-
-OnDone = Callable[[Work, Receipt], None]
 
 
 class RayExecutor:
@@ -60,20 +58,17 @@ class RayExecutor:
         queue = WorkQueue(works, self._options.max_attempts, on_failed)
         if not len(queue) or should_stop():
             return
-        self._open(len(queue))
+        self._open()
         try:
             self._loop(queue, on_done, should_stop)
         except BaseException:
             self._kill_all()
             raise
 
-    def _open(self, n_works: int) -> None:
+    def _open(self) -> None:
         if not self._slots:
             self._owns_session = open_session(self._options) or self._owns_session
             self._check_places()
-        wanted = min(self._options.actors, n_works)
-        while len(self._slots) < wanted:
-            self._slots.append(Slot(self._factory, self._options))
         self._last_alive = time.monotonic()
 
     def _check_places(self) -> None:
@@ -98,6 +93,9 @@ class RayExecutor:
     def _hand_out(self, queue: WorkQueue) -> None:
         """Gives each free slot a work and starts actors where there are more works than slots
         that live."""
+        n_busy = sum(slot.work is not None for slot in self._slots)
+        while len(self._slots) < min(self._options.actors, n_busy + len(queue)):
+            self._slots.append(Slot(self._factory, self._options))
         for slot in self._slots:
             if len(queue) and slot.ready:
                 self._give(slot, queue)
@@ -135,7 +133,7 @@ class RayExecutor:
             self._limits.note(work, slot.busy_s())
             if len(queue) and not should_stop():
                 self._give(slot, queue)
-            on_done(work, outcome)
+            queue.add(on_done(work, outcome))
 
     def _book_mishap(self, slot: Slot, work: Work | None, mishap: Mishap, queue: WorkQueue) -> None:
         if mishap.kind == "death":

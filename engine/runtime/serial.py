@@ -10,8 +10,8 @@ from edgesweep.engine.runtime.work import (
     Factory,
     Failure,
     Mishap,
+    OnDone,
     PoolOptions,
-    Receipt,
     Work,
     Worker,
     WorkerStartError,
@@ -31,7 +31,7 @@ class SerialExecutor:
     def run(
         self,
         works: Sequence[Work],
-        on_done: Callable[[Work, Receipt], None],
+        on_done: OnDone,
         on_failed: Callable[[Work, Failure], None],
         should_stop: Callable[[], bool],
     ) -> None:
@@ -43,7 +43,7 @@ class SerialExecutor:
             if isinstance(outcome, Mishap):
                 queue.failed(work, outcome)
             else:
-                on_done(work, outcome)
+                queue.add(on_done(work, outcome))
 
     def _started(self) -> Worker:
         if self._worker is None:

@@ -49,11 +49,13 @@ class WorkerStopped(ExecutorError):
 @dataclass(frozen=True)
 class Work:
     """One unit of work. `key` is unique within a run of the executor and safe as a file name;
-    `payload` is small and picklable; works of one `group` take about as long as each other."""
+    `payload` is small and picklable; works of one `group` take about as long as each other; of
+    those that wait, the one of the lowest `rank` is handed out first."""
 
     key: str
     payload: Any
     group: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,17 +136,22 @@ class PoolOptions:
         return self.max_slot_deaths
 
 
+#: hears of a work that is done, and returns those that can be done now
+OnDone = Callable[[Work, Receipt], Sequence[Work] | None]
+
+
 class Executor(Protocol):
-    """Runs works. One executor serves several stages; its workers live until `close`."""
+    """Runs works. Its workers live until `close`."""
 
     def run(
         self,
         works: Sequence[Work],
-        on_done: Callable[[Work, Receipt], None],
+        on_done: OnDone,
         on_failed: Callable[[Work, Failure], None],
         should_stop: Callable[[], bool],
     ) -> None:
         """Runs every work, each to `on_done` once or to `on_failed` once, in the caller's thread.
+        Works that `on_done` returns are run too: those that have waited for this one.
 
         `should_stop` is polled: once true, what is in flight is finished and nothing more is
         handed out; the rest gets no callback. Raises ExecutorError when the run cannot go on, and

@@ -121,8 +121,8 @@ def run(
     loaded = load_config(config, overrides or [])
     if dry_run:
         from edgesweep.sweeps.plan.estimates import describe
-        from edgesweep.sweeps.plan.plan import make_plan
         from edgesweep.sweeps.plan.resolve import resolve
+        from edgesweep.sweeps.planning import make_plan
 
         print(describe(make_plan(resolve(loaded))))
         return

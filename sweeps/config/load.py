@@ -11,13 +11,14 @@ import copy
 import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import BeforeValidator, ValidationError, field_validator
 
 from edgesweep.sweeps.config.fields import Name, did_you_mean
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.schema import (
+    NODES,
     Blocks,
     Data,
     Evaluate,
@@ -28,6 +29,7 @@ from edgesweep.sweeps.config.schema import (
     Seed,
     Sweep,
     Trained,
+    sets_of_features,
 )
 
 PRESETS = Path(__file__).with_name("presets")
@@ -44,7 +46,7 @@ class Config(Section):
     name: Name
     seed: Seed = 0
     sweep: Sweep = Sweep()
-    features: Features = Features()
+    features: Annotated[dict[Name, Features], BeforeValidator(sets_of_features)] = {}  # noqa: RUF012
     evaluate: Evaluate = Evaluate()
     data: Data = Data()
     blocks: Blocks = Blocks()
@@ -57,9 +59,12 @@ class Config(Section):
         """What the prompts of each model and task are drawn with, once each."""
         return self.sweep.seed or (self.seed,)
 
-    @field_validator(
-        "sweep", "features", "evaluate", "data", "blocks", "measures", "execution", mode="before"
-    )
+    @property
+    def reference_metrics(self) -> tuple[str, ...]:
+        """Those of the references: also what a run says of the model's own skill."""
+        return tuple(dict.fromkeys((*self.evaluate.metric, "logit_diff", "accuracy")))
+
+    @field_validator("sweep", "evaluate", "data", "blocks", "measures", "execution", mode="before")
     @classmethod
     def _a_section_is_a_mapping(cls, value: Any) -> Any:
         return {} if value is None else value
@@ -106,19 +111,52 @@ def _raw(given: str | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
 def parse_config(raw: Mapping[str, Any]) -> Config:
     """A config from plain values. Raises ConfigError."""
     try:
-        return Config.model_validate(dict(raw))
+        config = Config.model_validate(dict(raw))
     except ValidationError as error:
         raise ConfigError(describe(error)) from None
+    return _with_known_nodes(config)
+
+
+def _with_known_nodes(config: Config) -> Config:
+    """A config whose `sweep.nodes` and `features` agree. Raises ConfigError."""
+    nodes, sets = config.sweep.nodes, dict(config.features)
+    if "features" in nodes and not sets:  # told with what it lacks, once the model is known
+        sets["features"] = Features()
+    for name, given in config.features.items():
+        if name in NODES:
+            raise ConfigError(f"features: {name!r} names nodes that every model has; rename it")
+        if name not in nodes and not given.dictionaries:
+            del sets[name]
+        elif name not in nodes:
+            one = ("features.dictionaries: are", "them")
+            told, them = one if name == "features" else (f"features.{name}: is", "it")
+            raise ConfigError(
+                f"{told} given and sweep.nodes has no {name!r}; add it, or leave {them} out"
+            )
+    for name in nodes:
+        if name not in sets and name not in NODES:
+            allowed = dict.fromkeys([*NODES, *(sets or ["features"])])
+            raise ConfigError(
+                f"sweep.nodes: {name!r} is not known; allowed: {', '.join(allowed)}"
+                + did_you_mean(name, allowed)
+            )
+    return config.model_copy(update={"features": sets})
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     models = tuple(_absolute_model(name, base) for name in config.sweep.model)
     tasks = tuple(_absolute_task(name, base) for name in config.sweep.task)
     sweep = config.sweep.model_copy(update={"model": models, "task": tasks})
-    given = config.features.dictionaries
-    found = {s: _absolute_file(d, base) if isinstance(d, str) else d for s, d in given.items()}
-    features = config.features.model_copy(update={"dictionaries": found})
+    features = {name: _absolute_set(given, base) for name, given in config.features.items()}
     return config.model_copy(update={"sweep": sweep, "features": features})
+
+
+def _absolute_set(given: Features, base: Path) -> Features:
+    found = {
+        site: _absolute_file(what, base) if isinstance(what, str) else what
+        for site, what in given.dictionaries.items()
+    }
+    return given.model_copy(update={"dictionaries": found})
 
 
 def _absolute_file(name: str, base: Path) -> str:
@@ -227,6 +265,8 @@ def describe(error: ValidationError) -> str:
     """The first fault of a validation as one line: key, value, what is allowed."""
     fault = error.errors()[0]
     location = [part for part in fault["loc"] if isinstance(part, str) and part not in NO_KEYS]
+    if location[:2] == ["features", "features"]:  # one set without a name
+        del location[0]
     key = ".".join(location) or "config"
     kind, value = fault["type"], _short(fault.get("input"))
     if kind == "extra_forbidden":
@@ -253,10 +293,11 @@ def _keys_beside(location: Sequence[str]) -> list[str]:
     """Known keys of the section that a location lies in."""
     section: Any = Config
     for part in location[:-1]:
-        section = section.model_fields[part].annotation
         if part == "dictionaries":
             section = Trained
             break
+        if section is not Features:  # whose parts are names of sets
+            section = Features if part == "features" else section.model_fields[part].annotation
     return list(section.model_fields)
 
 

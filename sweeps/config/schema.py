@@ -28,25 +28,26 @@ from edgesweep.sweeps.config.fields import (
     within,
 )
 
-METHODS = (
-    "eap",
-    "eap_patch",
-    "eap_both",
-    "ig_inputs",
-    "ig_activations",
-    "ig_activations_joint",
-    "exact",
-    "acdc",
-    "eap_acdc",
-    "node_ap",
-    "node_ig",
-    "node_exact",
-    "hisp",
-    "random",
-)
-NODES = ("heads", "features")
-#: methods that attribute features
-FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")
+#: which method attributes which kind of nodes
+METHODS = {
+    "eap": ("heads", "features"),
+    "eap_patch": ("heads",),
+    "eap_both": ("heads",),
+    "ig_inputs": ("heads",),
+    "ig_activations": ("heads", "features"),
+    "ig_activations_joint": ("heads",),
+    "exact": ("heads",),
+    "acdc": ("heads",),
+    "eap_acdc": ("heads",),
+    "node_ap": ("heads", "features"),
+    "node_ig": ("heads", "features"),
+    "node_exact": ("heads",),
+    "hisp": ("heads",),
+    "random": ("heads",),
+}
+FEATURE_METHODS = tuple(name for name, kinds in METHODS.items() if "features" in kinds)
+#: what `sweep.nodes` may name beside the sets of dictionaries in `features`
+NODES = ["heads"]
 RULES = ("midpoint", "right", "trapezoid", "gauss_legendre")
 PATCHES = ("counterfactual", "resample", "mean", "zero", "noise")
 METRICS = (
@@ -62,6 +63,8 @@ METRICS = (
 AGGREGATIONS = ("mean", "max", "rms", "mean_abs", "max_abs")
 SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
 ABLATIONS = ("edge", "node")
+#: bytes of one number, by dtype
+NUMBER_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
 #: of prompts, patches, bootstraps, chains
@@ -96,7 +99,7 @@ class Sweep(Section):
     model: Annotated[tuple[Text, ...], AXIS] = ("smollm2-135m",)
     task: Annotated[tuple[Text, ...], AXIS] = ("ioi",)
     seed: Annotated[tuple[Seed, ...] | None, OPTIONAL_AXIS] = None
-    nodes: Annotated[tuple[Annotated[str, one_of(*NODES)], ...], AXIS] = ("heads",)
+    nodes: Annotated[tuple[Text, ...], AXIS] = ("heads",)
     method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = ("eap",)
     steps: Annotated[tuple[Annotated[int, within(1, 1000)], ...], AXIS] = (5,)
     rule: Annotated[tuple[Annotated[str, one_of(*RULES)], ...], AXIS] = ("midpoint",)
@@ -149,7 +152,8 @@ GivenDictionary = Annotated[
 
 
 class Features(Section):
-    """How `sweep.nodes: features` takes a model apart.
+    """How a set of dictionaries takes a model apart. One set is `features` itself, and
+    `sweep.nodes: features` names it; several stand in it by name.
 
     `dictionaries`: site (`embed`, `resid3`, `attn3`, `mlp3`, or `resid*` for every layer) -> where
     its dictionary is (a file, a folder, a hub name, `identity`, `none`; `{layer}` stands for the
@@ -165,6 +169,15 @@ class Features(Section):
     keep: Annotated[int, within(1, 10**7)] = 20000
     edges: Annotated[int, within(1, 10**8)] = 200000
     position_shards: Annotated[int, within(1, 1000)] = 1
+
+
+def sets_of_features(value: Any) -> Any:
+    """One set without a name is called `features`."""
+    if not value:
+        return {}
+    named = isinstance(value, dict) and not set(value) & set(Features.model_fields)
+    is_set = named and all(item is None or isinstance(item, dict) for item in value.values())
+    return {k: item or {} for k, item in value.items()} if is_set else {"features": value}
 
 
 class Evaluate(Section):
@@ -225,6 +238,10 @@ class Data(Section):
     mean_positions: Annotated[str, one_of("per_position", "pooled")] = "per_position"
     noise_scale: Positive = 1.0
 
+    @property
+    def pooled(self) -> bool:
+        return self.mean_positions == "pooled"
+
 
 class Blocks(Section):
     """Block models: of each cell's circuit whose number of edges is nearest to `n_edges`.
@@ -236,7 +253,7 @@ class Blocks(Section):
     degree_corrected: bool = True
     chains: Annotated[int, within(1, 1000)] = 4
     n_edges: Annotated[int, within(1)] = 1000
-    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = METHODS
+    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = tuple(METHODS)
     n_iter: Annotated[int, within(1)] = 10
     patience: Annotated[int, within(1)] = 20
     max_rounds: Annotated[int, within(1)] = 1000
@@ -275,7 +292,7 @@ class Execution(Section):
     num_gpus: Annotated[NotNegative, at_most(1000)] = 0.0
     memory_gb: Annotated[Positive, at_most(10**6)] | None = None
     threads: Annotated[int, within(1, 1024)] = 1
-    dtype: Annotated[str, one_of("float32", "float64", "bfloat16", "float16")] = "float32"
+    dtype: Annotated[str, one_of(*NUMBER_BYTES)] = "float32"
     micro_batch: Annotated[int, within(1, 4096)] = 16
     circuits_per_batch: Annotated[int, within(1, 64)] = 16
     shard_inputs: Annotated[int, within(1, 10**6)] | None = None

@@ -1,1 +1,1 @@
-"""Kinds of nodes: what a model is taken apart into, and all that hangs on it."""
+"""Kinds of nodes: what a model is taken apart into, and all that hangs on it (`base`)."""

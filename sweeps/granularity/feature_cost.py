@@ -3,11 +3,17 @@ a position, which only a trained top-k dictionary says beforehand."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgesweep.engine.features.ablation.setting import MICRO_BYTES
 from edgesweep.engine.methods import METHODS
-from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
-from edgesweep.sweeps.plan.cells import AttributeShard, Cell, DictionaryShard
-from edgesweep.sweeps.plan.plan import Plan
+from edgesweep.sweeps.stages.base import Passes
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
+    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.plan.plan import Plan
+    from edgesweep.sweeps.stages.attribute import AttributeShard
 
 #: features active at a position, where the dictionary does not say (Marks et al. 2024)
 ACTIVE = 50
@@ -22,11 +28,11 @@ def active_at_a_position(dictionary: SiteDictionary) -> int:
     return min(2 * ACTIVE, dictionary.n_features)
 
 
-def feature_passes(plan: Plan, shard: AttributeShard) -> tuple[float, float]:
+def passes(plan: Plan, shard: AttributeShard, features: FeatureSet) -> Passes:
     """Forwards and backwards of a micro-batch. Node attribution runs the network downstream of each
     site once a step; an edge's target is pulled back through the layers to its parents, at one
     position in the last of them."""
-    cell, features = shard.cell, plan.features(shard.cell)
+    cell = shard.cell
     n_layers = plan.model(cell).source.spec.n_layers
     steps = cell.steps or 1
     downstream = sum(1 - (layer_of(site) + 1) / n_layers for site in features.sites)
@@ -34,10 +40,10 @@ def feature_passes(plan: Plan, shard: AttributeShard) -> tuple[float, float]:
     batches = inputs / plan.config.execution.micro_batch
     nodes = batches * steps * downstream
     if METHODS[cell.method].scores_nodes:
-        return 2 * batches + nodes, nodes
+        return Passes(2 * batches + nodes, nodes)
     layers = _pulled_layers(plan, shard, features) * inputs * steps / shard.blocks
     rate = plan.config.execution.micro_batch * n_layers  # layers a forward of a micro-batch
-    return 2 * batches + nodes, nodes + layers / rate
+    return Passes(2 * batches + nodes, nodes + layers / rate)
 
 
 def layer_of(site: str) -> int:
@@ -69,38 +75,28 @@ def _pulled_layers(plan: Plan, shard: AttributeShard, features: FeatureSet) -> f
     return total
 
 
-def training_passes(plan: Plan, shard: DictionaryShard) -> float:
-    """Forwards of a micro-batch that give the activations."""
-    trained = _trained(plan, shard).trained
-    assert trained is not None
-    tasks = [d for d in plan.resolved.datasets.values() if d.model == shard.model]
-    members = {member for dataset in tasks for member in dataset.members}
-    return 2 * trained.prompts * len(members) / plan.config.execution.micro_batch
-
-
-def training_flop(plan: Plan, shard: DictionaryShard) -> float:
-    """Floating-point operations of the training steps: forward and backward of two matrices."""
-    dictionary = _trained(plan, shard)
+def training_passes(plan: Plan, model: str, dictionary: SiteDictionary) -> Passes:
+    """Forwards of a micro-batch that give the activations, and the operations of the training
+    steps: forward and backward of two matrices."""
     trained = dictionary.trained
     assert trained is not None
+    tasks = [d for d in plan.resolved.datasets.values() if d.model == model]
+    members = {member for dataset in tasks for member in dataset.members}
+    forwards = 2 * trained.prompts * len(members) / plan.config.execution.micro_batch
     if trained.kind == "pca":
-        return 0.0
-    width = plan.resolved.models[shard.model].sizes.d_model
-    return 12.0 * trained.steps * trained.batch * dictionary.n_features * width
+        return Passes(forwards)
+    width = plan.resolved.models[model].sizes.d_model
+    flop = 12.0 * trained.steps * trained.batch * dictionary.n_features * width
+    return Passes(forwards, flop=flop)
 
 
-def _trained(plan: Plan, shard: DictionaryShard) -> SiteDictionary:
-    features = plan.resolved.features[shard.model]
-    return next(d for d in features.dictionaries if d.site == shard.site)
-
-
-def feature_bytes(plan: Plan, cell: Cell, number_bytes: int) -> int:
+def actor_bytes(plan: Plan, cell: Cell, features: FeatureSet, number_bytes: int) -> int:
     """An actor's memory beside its process: the model, its dictionaries, the features of a
     micro-batch as tables while they are encoded, and the rows of targets or circuits."""
-    sizes, features = plan.model(cell).sizes, plan.features(cell)
+    sizes = plan.model(cell).sizes
     n_features = sum(d.n_features for d in features.dictionaries)
     widest = max(d.n_features for d in features.dictionaries)
     places = plan.config.execution.micro_batch * plan.dataset(cell).length
     tables = (2 * n_features * sizes.d_model) + 4 * places * widest
-    lists = 3 * 40 * plan.config.features.edges + 24 * (cell.keep or 0)
+    lists = 3 * 40 * features.settings.edges + 24 * (cell.keep or 0)
     return number_bytes * (sizes.n_params + tables) + 4 * MICRO_BYTES + lists

@@ -21,7 +21,7 @@ from edgesweep.engine.graph.features import ERROR
 from edgesweep.engine.model import ModelSource
 from edgesweep.engine.network.base import LOGITS, SiteError, Sites
 from edgesweep.sweeps.config.load import Config, ConfigError
-from edgesweep.sweeps.config.schema import FEATURE_METHODS, Trained
+from edgesweep.sweeps.config.schema import Features, Trained
 from edgesweep.sweeps.plan.canonical import digest
 
 
@@ -43,6 +43,10 @@ class SiteDictionary:
     n_features: int
     digest: str
 
+    @property
+    def key(self) -> str:
+        return f"{self.site}-{self.digest[:10]}"
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
@@ -52,19 +56,18 @@ class FeatureSet:
         model: label of the model.
         dictionaries: of every site, in forward order.
         parents: for every site and `logits`, the sites that it is computed from.
-        error: what error terms are in an ablated run.
+        settings: what the config says of it.
     """
 
     model: str
     dictionaries: tuple[SiteDictionary, ...]
     parents: Mapping[str, tuple[str, ...]]
-    error: str
+    settings: Features
 
     @cached_property
     def digest(self) -> str:
-        return digest([self.model, self.error, [(d.site, d.digest) for d in self.dictionaries]])[
-            :10
-        ]
+        sites = [(d.site, d.digest) for d in self.dictionaries]
+        return digest([self.model, self.settings.error, sites])[:10]
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -119,66 +122,21 @@ class FeatureSet:
         return np.concatenate(parts)
 
 
-def check_features(config: Config) -> None:
-    """Refuse what nodes 'features' cannot do.
-
-    Raises:
-        ConfigError: a method, patch or measure for heads alone.
-    """
-    if "features" not in config.sweep.nodes:
-        if config.features.dictionaries:
-            raise ConfigError(
-                "features.dictionaries: are given and sweep.nodes has no 'features'; add it, or "
-                "leave them out"
-            )
-        return
-    for method in config.sweep.method:
-        if method not in FEATURE_METHODS:
-            raise ConfigError(
-                f"sweep.method: {method!r} is for nodes 'heads'; with nodes 'features' allowed: "
-                f"{', '.join(FEATURE_METHODS)}"
-            )
-    patches = (
-        ("sweep.build_patch", config.sweep.build_patch),
-        ("evaluate.eval_patch", config.evaluate.eval_patch),
-    )
-    for key, values in patches:
-        if "noise" in values:
-            raise ConfigError(
-                f"{key}: 'noise' is not defined for nodes 'features'; allowed: counterfactual, "
-                "resample, mean, zero"
-            )
-    trained = [s for s, given in config.features.dictionaries.items() if isinstance(given, Trained)]
-    if trained and config.seeds != (config.seed,):
-        raise ConfigError(
-            f"sweep.seed: {list(config.seeds)} evaluates on prompts that "
-            f"features.dictionaries.{trained[0]} is trained on; train it before "
-            "(edgesweep train dictionary), or leave sweep.seed out"
-        )
-    asked = {
-        "evaluate.complement": config.evaluate.complement,
-        "measures.minimality": config.measures.minimality,
-        "measures.interpolate": config.measures.interpolate,
-    }
-    for key, value in asked.items():
-        if value:
-            raise ConfigError(f"{key}: {value} is for nodes 'heads'; leave it out with 'features'")
-
-
 def feature_set(
-    config: Config, label: str, source: ModelSource, prompts: Sequence[str]
+    config: Config, name: str, label: str, source: ModelSource, prompts: Sequence[str]
 ) -> FeatureSet:
     """The sites of a model as a config chooses them.
 
     Args:
+        name: of the set, in the config.
         prompts: fingerprints of the model's tasks, on whose prompts dictionaries are trained.
 
     Raises:
         ConfigError: no dictionary, a site that the model lacks, a dictionary that cannot be read.
     """
-    sites = source.sites
+    settings, sites = config.features[name], source.sites
     try:
-        given = _per_site(config.features.dictionaries, sites)
+        given = _per_site(settings.dictionaries, sites)
         chosen = sites.chosen(given)
     except SiteError as error:
         raise ConfigError(f"features.dictionaries: {error}") from None
@@ -195,7 +153,7 @@ def feature_set(
     dictionaries = tuple(
         _dictionary(name, given.get(name, "none"), config, source, prompts) for name in names
     )
-    return FeatureSet(label, dictionaries, parents, config.features.error)
+    return FeatureSet(label, dictionaries, parents, settings)
 
 
 def _check_spelling(given: Mapping[str, str | Trained], chosen: list[str], sites: Sites) -> None:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgesweep.sweeps.granularity.base import Nodes
     from edgesweep.sweeps.granularity.featuresets import FeatureSet
 
 
@@ -76,27 +77,24 @@ FEATURES = Words(
 )
 
 
-def heads_told() -> dict[str, Any]:
-    """Of heads, as plan.json holds it."""
-    return {"words": asdict(HEADS)}
+def told(ways: Sequence[Nodes]) -> dict[str, Any]:
+    """Of the nodes of all models, as plan.json holds it; `sites` where they have dictionaries."""
+    found: dict[str, Any] = {"words": asdict(ways[0].words)}
+    if sites := [site for nodes in ways for site in nodes.sites()]:
+        found |= {"error": ways[0].error, "sites": sites}
+    return found
 
 
-def features_told(sets: Iterable[FeatureSet]) -> dict[str, Any]:
-    """Of features: the same, and of each model's sites the dictionary, in forward order, with the
-    shard that trains it ("" where none does)."""
-    sets = list(sets)
-    return {
-        "words": asdict(FEATURES),
-        "error": sets[0].error,
-        "sites": [
-            {
-                "model": chosen.model,
-                "site": d.site,
-                "n_features": d.n_features,
-                "dictionary": d.trained.model_dump(mode="json") if d.trained else d.source,
-                "shard": f"{d.site}-{d.digest[:10]}" if d.trained else "",
-            }
-            for chosen in sets
-            for d in chosen.dictionaries
-        ],
-    }
+def sites_told(chosen: FeatureSet) -> list[dict[str, Any]]:
+    """Of each site its dictionary, in forward order, with the shard that trains it ("" where none
+    does)."""
+    return [
+        {
+            "model": chosen.model,
+            "site": d.site,
+            "n_features": d.n_features,
+            "dictionary": d.trained.model_dump(mode="json") if d.trained else d.source,
+            "shard": d.key if d.trained else "",
+        }
+        for d in chosen.dictionaries
+    ]

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgesweep.engine.methods import METHODS
-from edgesweep.sweeps.config.load import Config
-from edgesweep.sweeps.granularity.featuresets import FeatureSet
-from edgesweep.sweeps.granularity.words import features_told, heads_told
+from edgesweep.storage.rundir import SCHEMA_VERSION
+from edgesweep.sweeps.granularity.words import told
+from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.canonical import digest
-from edgesweep.sweeps.plan.cells import STAGES, Cell, CircuitSpec, Condition, Rows, Shard
-from edgesweep.sweeps.plan.points import cells_of
-from edgesweep.sweeps.plan.resolve import Dataset, Resolved, ResolvedModel
-from edgesweep.sweeps.plan.shards import shards_of
+from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition, Part, Rows
 
-#: raised when the meaning of a stored number changes
-SCHEMA_VERSION = 2
-SHARD_BYTES = 4 * 2**20
-SHARD_INPUTS = (16, 256)
+if TYPE_CHECKING:
+    from edgesweep.sweeps.config.load import Config
+    from edgesweep.sweeps.granularity.base import Nodes
+    from edgesweep.sweeps.plan.resolve import Dataset, Resolved, ResolvedModel
+    from edgesweep.sweeps.stages.base import Stage
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,14 @@ class Plan:
     """What a run consists of.
 
     Attributes:
-        resolved: the config with its models and datasets.
+        resolved: the config with its models, datasets and nodes.
         cells: in the config's order.
+        all_stages: what a run does, by name.
     """
 
     resolved: Resolved
     cells: tuple[Cell, ...]
+    all_stages: Mapping[str, Stage[Any]] = field(repr=False)
 
     @property
     def config(self) -> Config:
@@ -48,8 +49,15 @@ class Plan:
     def model(self, cell: Cell) -> ResolvedModel:
         return self.resolved.models[cell.model]
 
+    def nodes(self, cell: Cell) -> Nodes:
+        """How the cell's model is taken apart."""
+        return self.resolved.nodes[cell.model, cell.nodes]
+
     def dataset(self, cell: Cell) -> Dataset:
         return self._datasets[cell.model, cell.dataset]
+
+    def dataset_of(self, key: str) -> Dataset:
+        return next(d for d in self.resolved.datasets.values() if d.key == key)
 
     @cached_property
     def _datasets(self) -> dict[tuple[str, str], Dataset]:
@@ -63,25 +71,67 @@ class Plan:
     def run_id(self) -> str:
         return f"{self.config.name}-{digest(self.identity)[:12]}"
 
+    # --- shards --------------------------------------------------------------------------------
     @cached_property
-    def stages(self) -> dict[str, tuple[Shard, ...]]:
+    def stages(self) -> dict[str, tuple[Any, ...]]:
         """Shards of every stage, in the order in which they are handed out."""
-        shards: dict[str, list[Shard]] = {stage: [] for stage in STAGES}
-        for shard in shards_of(self):
-            shards[shard.stage].append(shard)
-        return {stage: tuple(items) for stage, items in shards.items()}
+        return {name: tuple(stage.shards(self)) for name, stage in self.all_stages.items()}
+
+    def stage(self, name: str) -> Stage[Any]:
+        return self.all_stages[name]
+
+    def of_cell(self, cell: Cell) -> dict[str, list[Any]]:
+        """A cell's shards by stage."""
+        return self._by_cell.get(cell, {})
+
+    @cached_property
+    def _by_cell(self) -> dict[Cell, dict[str, list[Any]]]:
+        found: dict[Cell, dict[str, list[Any]]] = {}
+        for name, shards in self.stages.items():
+            for shard in shards:
+                if (cell := getattr(shard, "cell", None)) is not None:
+                    found.setdefault(cell, {}).setdefault(name, []).append(shard)
+        return found
+
+    # --- what shards read ----------------------------------------------------------------------
+    def ways(self, model: str) -> list[tuple[str, Nodes]]:
+        """The ways in which a model is taken apart; of names for the same, the first."""
+        found: dict[str, tuple[str, Nodes]] = {}
+        for name in self.config.sweep.nodes:
+            nodes = self.resolved.nodes[model, name]
+            found.setdefault(nodes.digest, (name, nodes))
+        return list(found.values())
+
+    def trained(self, digest: str) -> tuple[str, ...]:
+        """The dictionaries that a way to take a model apart waits for."""
+        ways = (nodes for nodes in self.resolved.nodes.values() if nodes.digest == digest)
+        is_trained = any(True for nodes in ways for _ in nodes.trained())
+        return (groups.dictionaries(digest),) if is_trained else ()
+
+    def values(self, cell: Cell, patch: str) -> tuple[str, ...]:
+        """What a cell's runs wait for under a patch: dictionaries and means."""
+        means = (groups.means(cell.source),) if patch == "mean" else ()
+        return (*self.trained(cell.features), *means)
 
     @property
     def mean_is_used(self) -> bool:
         return "mean" in (*self.config.sweep.build_patch, *self.config.evaluate.eval_patch)
 
+    # --- conditions ----------------------------------------------------------------------------
     def conditions(self) -> list[Condition]:
         """Ablations under patches, of whole circuits and, if asked for, of their complements (by
         edges: a complement by nodes would not have `embed`)."""
         evaluate = self.config.evaluate
         both = list(itertools.product(evaluate.ablation, evaluate.eval_patch))
-        complements = [Condition("edge", patch, "complement") for patch in evaluate.eval_patch]
+        complement = Part("complement")
+        complements = [Condition("edge", patch, complement) for patch in evaluate.eval_patch]
         return [Condition(*pair) for pair in both] + complements * evaluate.complement
+
+    def ran_conditions(self) -> list[Condition]:
+        """Those for which it is noted what is run of each circuit: edge ablation is always, for
+        tables and fits are of what it runs."""
+        edge = [Condition("edge", patch) for patch in self.config.evaluate.eval_patch]
+        return list(dict.fromkeys([*self.conditions(), *edge]))
 
     def block_conditions(self, cell: Cell) -> list[Condition]:
         """Block ablations: without each member's blocks, and with only them; mixtures alone."""
@@ -89,11 +139,16 @@ class Plan:
         if not self.has_blocks(cell) or len(members) < 2:
             return []
         return [
-            Condition("edge", patch, f"{mode}:{member}")
+            Condition("edge", patch, Part(mode, member))
             for patch in self.config.evaluate.eval_patch
             for mode in ("without", "only")
             for member in members
         ]
+
+    @property
+    def fitted_condition(self) -> Condition:
+        """Edge ablation under the first evaluation patch: what is fitted is what this runs."""
+        return Condition("edge", self.config.evaluate.eval_patch[0])
 
     def has_blocks(self, cell: Cell) -> bool:
         blocks = self.config.blocks
@@ -106,43 +161,11 @@ class Plan:
 
     def n_scores(self, cell: Cell) -> int:
         """Scores an input: edges, or nodes that write. Of lists of edges, what is kept of all."""
-        if cell.is_sparse:
-            return self.config.features.edges
-        if cell.features:
-            return self.features(cell).n_nodes
-        graph = self.model(cell).graph
-        return len(graph.sources) if self.is_nodes(cell) else graph.n_edges
+        return self.nodes(cell).n_scores(cell)
 
-    def features(self, cell: Cell) -> FeatureSet:
-        """The sites and dictionaries of a cell over features."""
-        return self.resolved.features[cell.model]
-
-    def feature_digests(self, dataset: Dataset) -> list[str]:
-        """What means and references are had of: "" over heads, the digest over features."""
-        nodes = self.config.sweep.nodes
-        found = {"heads": ""}
-        if "features" in nodes:
-            found["features"] = self.resolved.features[dataset.model].digest
-        return [found[n] for n in nodes]
-
-    def build_rows(self, cell: Cell) -> list[Rows]:
-        """The blocks of build inputs of its shards: a whole member where the method needs it."""
-        dataset = self.dataset(cell)
-        if METHODS[cell.method].whole:
-            return self._blocks(dataset, self.config.data.n_build, self.config.data.n_build)
-        return self.rows(dataset, "build")
-
-    def build_chunk(self, cell: Cell) -> int:
-        """Inputs a chunk of what its shards write."""
-        if METHODS[cell.method].whole:
-            return self.config.data.n_build
-        repeats = self.config.features.position_shards if cell.is_sparse else 1
-        return self.chunk_rows(self.dataset(cell), "build", repeats)
-
-    @property
-    def fitted_patch(self) -> str:
-        """The evaluation patch whose pruned circuit is fitted: the first."""
-        return self.config.evaluate.eval_patch[0]
+    def position_shards(self, cell: Cell) -> int:
+        """Ranges of target positions that a cell's inputs are split into."""
+        return self.nodes(cell).position_shards if cell.is_sparse else 1
 
     def circuits(self, cell: Cell) -> list[CircuitSpec]:
         """The circuits of a cell, in the config's order, thresholds ascending. A search such as
@@ -160,49 +183,48 @@ class Plan:
             for threshold in grids[selection]
         ]
 
-    def metrics(self) -> tuple[str, ...]:
-        """Metrics of circuits."""
-        return self.config.evaluate.metric
-
-    def reference_metrics(self) -> tuple[str, ...]:
-        """Those of the references: also what a run says of the model's own skill."""
-        return tuple(dict.fromkeys((*self.metrics(), "logit_diff", "accuracy")))
-
+    # --- blocks of inputs ----------------------------------------------------------------------
     def n_inputs(self, split: str) -> int:
         """Prompts of a split of each member."""
         return self.config.data.n_build if split == "build" else self.config.data.n_eval
 
-    def shard_rows(self, dataset: Dataset, split: str) -> int:
-        """Inputs a shard; the last of each member may have fewer."""
-        return rows_a_shard(self.n_inputs(split), self.target_rows(dataset))
+    def build_rows(self, cell: Cell) -> list[Rows]:
+        """The blocks of build inputs of its shards: a whole member where the method needs it."""
+        dataset = self.dataset(cell)
+        if METHODS[cell.method].whole:
+            return _blocks(dataset, self.config.data.n_build, self.config.data.n_build)
+        return self.rows(dataset, "build", self.nodes(cell))
 
-    def chunk_rows(self, dataset: Dataset, split: str, repeats: int = 1) -> int:
+    def eval_rows(self, cell: Cell) -> list[Rows]:
+        """The blocks of evaluation inputs of its shards."""
+        return self.rows(self.dataset(cell), "eval", self.nodes(cell))
+
+    def build_chunk(self, cell: Cell) -> int:
+        """Inputs a chunk of what its shards write."""
+        if METHODS[cell.method].whole:
+            return self.config.data.n_build
+        repeats = self.position_shards(cell)
+        return self.chunk_rows(self.dataset(cell), "build", self.nodes(cell), repeats)
+
+    def rows(self, dataset: Dataset, split: str, nodes: Nodes) -> list[Rows]:
+        """The blocks of inputs of a split; none holds two members."""
+        return _blocks(dataset, self.n_inputs(split), self.shard_rows(dataset, split, nodes))
+
+    def shard_rows(self, dataset: Dataset, split: str, nodes: Nodes) -> int:
+        """Inputs a shard, as asked for or as the nodes want; the last of each member may have
+        fewer."""
+        target = self.config.execution.shard_inputs or nodes.target_rows(self.config)
+        return rows_a_shard(self.n_inputs(split), target)
+
+    def chunk_rows(self, dataset: Dataset, split: str, nodes: Nodes, repeats: int = 1) -> int:
         """Inputs a chunk of an array over a split, `repeats` times one after another: no two shards
         may write into one. Alone, a smaller last shard ends where the array ends."""
-        step, n = self.shard_rows(dataset, split), self.n_inputs(split)
+        step, n = self.shard_rows(dataset, split, nodes), self.n_inputs(split)
         return step if len(dataset.members) * repeats == 1 else math.gcd(step, n)
 
-    def target_rows(self, dataset: Dataset) -> int:
-        """Inputs of a shard as asked for, or of some 4 MB of scores; over features, whose inputs
-        cost more and write less, a micro-batch."""
-        if asked := self.config.execution.shard_inputs:
-            return asked
-        if self.resolved.features:
-            return self.config.execution.micro_batch
-        rows = SHARD_BYTES // (4 * self.resolved.models[dataset.model].graph.n_edges)
-        return min(max(rows, SHARD_INPUTS[0]), SHARD_INPUTS[1])
-
-    def rows(self, dataset: Dataset, split: str) -> list[Rows]:
-        """The blocks of inputs of a split; none holds two members."""
-        return self._blocks(dataset, self.n_inputs(split), self.shard_rows(dataset, split))
-
-    @staticmethod
-    def _blocks(dataset: Dataset, n: int, step: int) -> list[Rows]:
-        return [
-            Rows(member, m * n + start, m * n + min(start + step, n))
-            for m, member in enumerate(dataset.members)
-            for start in range(0, n, step)
-        ]
+    def batches(self, rows: Rows) -> int:
+        """Micro-batches of a block."""
+        return -(-(rows.stop - rows.start) // self.config.execution.micro_batch)
 
     def document(self) -> dict[str, Any]:
         """What plan.json holds of it."""
@@ -214,7 +236,7 @@ class Plan:
                 {**c.as_dict(), "seed": self.dataset(c).seed, "scores": self._scored(c)}
                 for c in self.cells
             ],
-            "kinds": {nodes: self._told(nodes) for nodes in self.config.sweep.nodes},
+            "kinds": {name: told(self.resolved.ways(name)) for name in self.config.sweep.nodes},
             "datasets": [
                 {
                     "key": d.key,
@@ -231,15 +253,13 @@ class Plan:
     def _scored(self, cell: Cell) -> str:
         return "nodes" if self.is_nodes(cell) else "edges"
 
-    def _told(self, nodes: str) -> dict[str, Any]:
-        return (
-            features_told(self.resolved.features.values()) if nodes == "features" else heads_told()
-        )
 
-
-def make_plan(resolved: Resolved) -> Plan:
-    """All cells of a resolved config."""
-    return Plan(resolved, cells_of(resolved))
+def _blocks(dataset: Dataset, n: int, step: int) -> list[Rows]:
+    return [
+        Rows(member, m * n + start, m * n + min(start + step, n))
+        for m, member in enumerate(dataset.members)
+        for start in range(0, n, step)
+    ]
 
 
 def identity_of(resolved: Resolved) -> dict[str, Any]:
@@ -278,10 +298,13 @@ def _named(dataset: Dataset, seed: int) -> str:
 
 def _feature_identity(resolved: Resolved) -> dict[str, Any]:
     """Nothing over heads. Where a dictionary lies is no identity; what it holds is."""
-    if not resolved.features:
-        return {}
-    settings = resolved.config.features.model_dump(mode="json", exclude={"dictionaries"})
-    return {**settings, "sets": {label: f.digest for label, f in resolved.features.items()}}
+    return {
+        name: {
+            **settings.model_dump(mode="json", exclude={"dictionaries"}),
+            "sets": {model: resolved.nodes[model, name].digest for model in resolved.models},
+        }
+        for name, settings in resolved.config.features.items()
+    }
 
 
 def rows_a_shard(n: int, target: int) -> int:

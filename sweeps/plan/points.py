@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgesweep.engine.methods import METHODS, MethodError, Settings
 from edgesweep.sweeps.plan.cells import Cell
-from edgesweep.sweeps.plan.resolve import Dataset, Resolved
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.plan.resolve import Dataset, Resolved
 
 
 def cells_of(resolved: Resolved) -> tuple[Cell, ...]:
@@ -17,6 +19,8 @@ def cells_of(resolved: Resolved) -> tuple[Cell, ...]:
     found: dict[Cell, None] = {}
     for point in _points(resolved):
         cell = _cell(resolved, *point)
+        if cell is None:
+            continue
         if cell.is_refined:
             found.setdefault(ranking_of(cell))
         found.setdefault(cell)
@@ -59,13 +63,18 @@ def _cell(
     tau: float,
     build_patch: str,
     build_metric: str,
-) -> Cell:
-    """What a method does not take is left empty, so it makes no further cells."""
-    takes, config = METHODS[method].takes, resolved.config
+) -> Cell | None:
+    """What a method does not take is left empty, so it makes no further cells; a method that does
+    not attribute these nodes makes none."""
+    way, takes, config = (
+        resolved.nodes[dataset.model, nodes],
+        METHODS[method].takes,
+        resolved.config,
+    )
+    if method not in way.methods:
+        return None
     candidates = config.sweep.candidates if "candidates" in takes else None
     n_edges = resolved.models[dataset.model].graph.n_edges
-    of_features = nodes == "features"
-    edges = of_features and not METHODS[method].scores_nodes
     top = None if candidates is None else min(candidates.top, n_edges)
     others = 0 if candidates is None or method == "eap_acdc" else candidates.random
     return Cell(
@@ -82,9 +91,7 @@ def _cell(
         seed=dataset.seed if "seed" in takes else None,
         n_top=top,
         n_random=0 if top is None else min(others, n_edges - top),
-        features=resolved.features[dataset.model].digest if of_features else "",
-        target=config.features.target if edges else "",
-        keep=config.features.keep if edges else None,
+        **way.fields(method),
     )
 
 

@@ -20,7 +20,9 @@ from edgesweep.engine.model import ModelError, ModelSizes, ModelSource, resolve_
 from edgesweep.engine.patches import PatchError, mean_groups, resample_partners
 from edgesweep.storage.layout import NO_MEMBERS
 from edgesweep.sweeps.config.load import Config, ConfigError
-from edgesweep.sweeps.granularity.featuresets import FeatureSet, check_features, feature_set
+from edgesweep.sweeps.config.schema import METHODS as METHODS_OF
+from edgesweep.sweeps.granularity.base import Nodes
+from edgesweep.sweeps.granularity.kinds import kind_of
 from edgesweep.sweeps.plan.canonical import digest, slug
 from edgesweep.tasks import (
     Example,
@@ -66,6 +68,12 @@ class Dataset:
         """`all`, and the members where there are several."""
         return ("all", *self.members) if len(self.members) > 1 else ("all",)
 
+    def member_rows(self, split: str) -> dict[str, slice]:
+        """The rows of each member among the prompts of a split, "build" or "eval"."""
+        prompts = self.data.build if split == "build" else self.data.evaluation
+        n = len(prompts) // len(self.members)
+        return {member: slice(i * n, (i + 1) * n) for i, member in enumerate(self.members)}
+
     @property
     def length(self) -> int:
         """Tokens of the longest prompt."""
@@ -98,13 +106,17 @@ class Resolved:
     Attributes:
         models: by label, in the config's order.
         datasets: by (model label, task label, seed), in the config's order.
-        features: by model label, where the config has nodes 'features'.
+        nodes: by (model label, name in `sweep.nodes`): how each model is taken apart.
     """
 
     config: Config
     models: dict[str, ResolvedModel]
     datasets: dict[tuple[str, str, int], Dataset]
-    features: dict[str, FeatureSet]
+    nodes: dict[tuple[str, str], Nodes]
+
+    def ways(self, name: str) -> list[Nodes]:
+        """How a name in `sweep.nodes` takes each model apart."""
+        return [nodes for (_, other), nodes in self.nodes.items() if other == name]
 
 
 def resolve(config: Config) -> Resolved:
@@ -114,7 +126,8 @@ def resolve(config: Config) -> Resolved:
         ConfigError: one line; nothing was written but the model cache.
     """
     _check_methods(config)
-    check_features(config)
+    for name in config.sweep.nodes:
+        kind_of(config, name).check(config, name)
     for name in config.sweep.task:
         _refuse("sweep.task", TaskError, partial(check_task_name, name))
     found = [_model(name) for name in config.sweep.model]
@@ -125,16 +138,17 @@ def resolve(config: Config) -> Resolved:
     of_one = [d for d in made if (d.model, d.seed) == (made[0].model, made[0].seed)]
     _check_apart("sweep.task", [d.task for d in of_one])
     datasets = {(d.model, d.task, d.seed): d for d in made}
-    features: dict[str, FeatureSet] = {}
-    if "features" in config.sweep.nodes:
-        for label, model in models.items():
-            prompts = [d.fingerprint for d in datasets.values() if d.model == label]
-            features[label] = feature_set(config, label, model.source, prompts)
-    return Resolved(config, models, datasets, features)
+    nodes = {
+        (model.label, name): kind_of(config, name).resolve(config, name, model, made)
+        for model in found
+        for name in config.sweep.nodes
+    }
+    return Resolved(config, models, datasets, nodes)
 
 
 def _check_methods(config: Config) -> None:
     sweep = config.sweep
+    _check_attributed(config)
     for method in sweep.method:
         for metric in sweep.build_metric:
             for patch in sweep.build_patch:
@@ -153,6 +167,25 @@ def _check_methods(config: Config) -> None:
             "sweep.steps: 1 is too few for rule 'trapezoid', which has both ends; allowed: 2 or "
             "more, or rule midpoint"
         )
+
+
+def _check_attributed(config: Config) -> None:
+    """Every method attributes some of the nodes, and all of these are attributed. (Of several kinds
+    of nodes, a method may attribute some only.)"""
+    methods = {name: kind_of(config, name).methods for name in config.sweep.nodes}
+    for method in config.sweep.method:
+        if not any(method in of for of in methods.values()):
+            name, allowed = next(iter(methods.items()))
+            raise ConfigError(
+                f"sweep.method: {method!r} is for nodes {METHODS_OF[method][0]!r}; with nodes "
+                f"{name!r} allowed: {', '.join(allowed)}"
+            )
+    for name, allowed in methods.items():
+        if not any(method in allowed for method in config.sweep.method):
+            raise ConfigError(
+                f"sweep.nodes: no method in sweep.method attributes {name!r}; allowed: "
+                f"{', '.join(allowed)}"
+            )
 
 
 def _refuse(key: str, kind: type[Exception], action: Callable[[], T]) -> T:

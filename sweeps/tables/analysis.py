@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import cache, cached_property, partial
-from typing import Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from edgesweep.engine import measures
 from edgesweep.engine.graph.known import KnownCircuit, known_circuit
-from edgesweep.engine.methods import METHODS
 from edgesweep.storage import layout
-from edgesweep.storage.readers import Committed
 from edgesweep.sweeps.plan.cells import Cell, Condition
-from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.plan.points import settings_of
 from edgesweep.sweeps.tables.rankings import Ranking, families, rankings_of
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.view import View
 
 Row = dict[str, Any]
 #: faithfulness levels whose smallest circuits are noted
@@ -43,19 +43,17 @@ class Analysis:
         results: the run's results.
     """
 
-    def __init__(
-        self, committed: Committed, plan: Plan, reduced: list[Cell], results: pd.DataFrame
-    ) -> None:
-        self._committed, self._plan = committed, plan
+    def __init__(self, view: View, reduced: list[Cell], results: pd.DataFrame) -> None:
+        self._view, self._plan = view, view.plan
         self._reduced, self._results = reduced, results
         self._known = cache(self._find_known)
-        self._values = cache(partial(committed.read, layout.EVALUATIONS, partly=True))
+        self._values = cache(view.values)
 
     # --- rankings ------------------------------------------------------------------------------
     @cached_property
     def rankings(self) -> list[Ranking]:
         """All rankings of the reduced cells, searches joined over τ."""
-        return list(rankings_of(self._committed, self._plan, self._reduced))
+        return list(rankings_of(self._view, self._reduced))
 
     # --- measures ------------------------------------------------------------------------------
     def measures(self) -> Iterator[Row]:
@@ -67,12 +65,14 @@ class Analysis:
             leads = whole["cell"].map(lead)
             for key, rows in whole.groupby([leads, *(whole[c] for c in CURVE)], sort=True):
                 fixed = dict(zip(CURVE, key[1:], strict=True))
-                yield from self._of_curve(cells[key[0]], fixed, rows)  # type: ignore[index]
+                yield from self._of_curve(cells[str(key[0])], fixed, rows)
         for ranking in self.rankings:
             yield from self._of_ranking(ranking)
         for cell in self._reduced:
-            if not cell.features:  # what an edge between features costs hangs on what is active
-                yield from self._cost(cell)
+            yield from self._cost(cell)
+            inputs_matter = cell.tau is None and cell.seed is None
+            if inputs_matter and self._plan.config.measures.bootstrap:
+                yield from self._stability(cell)
 
     def _of_curve(self, cell: Cell, fixed: Row, rows: pd.DataFrame) -> Iterator[Row]:
         """Areas under one curve, and the smallest circuits of some faithfulness."""
@@ -101,10 +101,10 @@ class Analysis:
         n, config = self._plan.config.measures.bootstrap, self._plan.config
         if not n:
             return None
-        dataset, n_eval = self._plan.dataset(cell), config.data.n_eval
-        member = fixed["subset"] if fixed["subset"] != "all" else None
-        at = dataset.members.index(member) if member else 0
-        span = slice(at * n_eval, (at + 1) * n_eval) if member else slice(None)
+        members = self._plan.dataset(cell).member_rows("eval")
+        span = members.get(fixed["subset"], slice(None))
+        sizes = [rows.stop - rows.start for rows in members.values()]
+        member_of = np.repeat(np.arange(len(sizes)), sizes)[span]
         condition = Condition(fixed["ablation"], fixed["eval_patch"])
         values = np.stack(
             [
@@ -116,9 +116,8 @@ class Analysis:
         patch, metric = fixed["eval_patch"], fixed["metric"]
         sides = [layout.reference(cell.source, patch, s, metric) for s in ("full", "empty")]
         full, empty = (self._values(name)[span] for name in sides)
-        groups = np.arange(len(values)) // n_eval
         return measures.faithfulness_samples(
-            values, full, empty, n=n, seed=config.seed, groups=groups
+            values, full, empty, n=n, seed=config.seed, groups=member_of
         )
 
     def _base(self, cell: Cell, **columns: Any) -> Row:
@@ -140,21 +139,21 @@ class Analysis:
     def _cost(self, cell: Cell) -> Iterator[Row]:
         """Passes of one batch, a backward counted as a forward; of a cell that looks at some edges,
         also what all edges would cost."""
-        method, graph = METHODS[cell.method], self._plan.model(cell).graph
-        settings = settings_of(cell)
+        nodes, settings = self._plan.nodes(cell), settings_of(cell)
         everything = dataclasses.replace(settings, n_candidates=None)
         told = {"cost_forwards": settings, "cost_forwards_all_edges": everything}
         for name, given in told.items():
             if name == "cost_forwards" or cell.is_refined:
-                cost = method.passes(graph, given, cell.build_patch)
-                value = float(cost.forwards + cost.backwards)
-                yield {**self._base(cell), "measure": name, "value": value} | _NO_INTERVAL
-        if cell.tau is None and cell.seed is None and self._plan.config.measures.bootstrap:
-            yield from self._stability(cell)
+                cost = nodes.batch_passes(cell, given)
+                if cost is not None:
+                    value = float(cost.forwards + cost.backwards)
+                    yield {**self._base(cell), "measure": name, "value": value} | _NO_INTERVAL
 
     def _stability(self, cell: Cell) -> Iterator[Row]:
         name = layout.stability(cell.key)
-        samples = self._committed.read(layout.AGGREGATES, name, partly=True)
+        if not self._view.committed.has(layout.AGGREGATES, name):
+            return
+        samples = self._view.committed.read(layout.AGGREGATES, name)
         if np.isfinite(samples).any():
             low, high = measures.interval(samples, self._plan.config.measures.level)
             row = {**self._base(cell, aggregation="mean"), "measure": "stability"}
@@ -166,9 +165,10 @@ class Analysis:
         return known_circuit(self._plan.resolved.models[model].source, task)
 
     def _truth(self, cell: Cell) -> np.ndarray | None:
-        known, graph = self._known(cell.model, cell.task), self._plan.model(cell).graph
-        if known is None or cell.features:
+        known = self._known(cell.model, cell.task)
+        if known is None or not self._plan.nodes(cell).same_in_all_cells:
             return None
+        graph = self._plan.model(cell).graph
         return known.node_mask(graph) if self._plan.is_nodes(cell) else known.mask(graph)
 
     def _of_ranking(self, ranking: Ranking) -> Iterator[Row]:

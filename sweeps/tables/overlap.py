@@ -22,17 +22,17 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgesweep.engine import measures
 from edgesweep.engine.graph import select
-from edgesweep.storage.readers import Committed
-from edgesweep.sweeps.graphs import scores_of
-from edgesweep.sweeps.plan.cells import Cell
-from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.tables.rankings import ranked
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.view import View
 
 Row = dict[str, Any]
 
@@ -82,14 +82,14 @@ class Overlap:
         reduced: cells whose aggregates are committed.
     """
 
-    def __init__(self, committed: Committed, plan: Plan, reduced: Iterable[Cell]) -> None:
-        self._committed, self._plan = committed, plan
+    def __init__(self, view: View, reduced: Iterable[Cell]) -> None:
+        self._view, self._plan, plan = view, view.plan, view.plan
         self._selection = plan.config.evaluate.selection[0]
         grids = plan.config.evaluate.thresholds()
         ranks = self._selection.startswith("topk")
         self._sizes = [int(size) for size in grids[self._selection]] if ranks else []
         # edges between features differ from cell to cell
-        self._cells = [cell for cell in reduced if not cell.features]
+        self._cells = [cell for cell in reduced if plan.nodes(cell).same_in_all_cells]
 
     def rows(self) -> Iterator[Row]:
         """All rows; what is compared with each other is found by grouping, and read together."""
@@ -128,7 +128,7 @@ class Overlap:
         """None of a search under another aggregation than its own."""
         if cell.tau is not None and aggregation != "mean":
             return None
-        scores = scores_of(self._committed, self._plan, cell, aggregation, subset)
+        scores = self._view.scores(cell, aggregation, subset)
         assert scores is not None
         scores = np.where(np.isfinite(scores), scores, np.nan)
         found = None if cell.tau is None else select(scores, "value", cell.tau)

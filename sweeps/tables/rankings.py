@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgesweep.engine.graph import select
-from edgesweep.storage.readers import Committed
-from edgesweep.sweeps.graphs import scores_of
-from edgesweep.sweeps.plan.cells import Cell
-from edgesweep.sweeps.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.view import View
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Ranking:
         return self.cells[0]
 
 
-def rankings_of(committed: Committed, plan: Plan, cells: list[Cell]) -> Iterator[Ranking]:
+def rankings_of(view: View, cells: list[Cell]) -> Iterator[Ranking]:
     """All rankings of some reduced cells, searches joined over τ."""
     for family in families(cells):
         if family[0].tau is not None:
-            yield _search(committed, plan, family)
+            yield _search(view, family)
         else:
-            yield from _scored(committed, plan, family[0])
+            yield from _scored(view, family[0])
 
 
 def families(cells: list[Cell]) -> list[list[Cell]]:
@@ -53,20 +53,20 @@ def ranked(scores: np.ndarray, selection: str) -> np.ndarray:
     return np.abs(scores) if selection.endswith("abs") else scores
 
 
-def _scored(committed: Committed, plan: Plan, cell: Cell) -> Iterator[Ranking]:
-    evaluate = plan.config.evaluate
+def _scored(view: View, cell: Cell) -> Iterator[Ranking]:
+    evaluate = view.plan.config.evaluate
     for aggregation in evaluate.aggregation:
-        scores = scores_of(committed, plan, cell, aggregation)
+        scores = view.scores(cell, aggregation)
         assert scores is not None
         for selection in evaluate.selection:
             yield Ranking((cell,), aggregation, selection, ranked(scores, selection))
 
 
-def _search(committed: Committed, plan: Plan, cells: list[Cell]) -> Ranking:
+def _search(view: View, cells: list[Cell]) -> Ranking:
     """Its edges by the largest τ that keeps them; -inf where none does."""
-    scores = np.full(plan.n_scores(cells[0]), np.nan)
+    scores = np.full(view.plan.n_scores(cells[0]), np.nan)
     for cell in sorted(cells, key=lambda c: c.tau or 0.0):
-        mean = committed.aggregate(cell.key, "mean")
+        mean = view.scores(cell, "mean")
         assert mean is not None
         assert cell.tau is not None
         scores[np.isfinite(mean) & np.isnan(scores)] = -np.inf

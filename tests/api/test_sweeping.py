@@ -66,13 +66,13 @@ def test_a_wrong_config_is_refused_before_anything_is_written(tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_notebook_has_one_line_a_stage(capsys):
+def test_a_notebook_has_one_line(capsys):
     progress = LineProgress()
-    progress.begin("attribution", 3, 1)
-    progress.tick()
-    progress.tick(failed=True)
+    progress.begin({"attribute": "attribution"}, {"attribute": 3}, {"attribute": 1})
+    progress.tick("attribute")
+    progress.tick("attribute", failed=True)
     progress.end()
     out = capsys.readouterr().out
-    assert out.startswith("attribution: 3 shards, 1 there already\n\rattribution: 2/3, ")
+    assert out.startswith("2 shards (attribution 2), 1 there already\n\rshards: 2/3, ")
     assert out.count("\n") == 2
     assert out.endswith("1 quarantined\n")

@@ -20,7 +20,7 @@ from edgesweep.engine.graph import (
     select,
     touched_nodes,
 )
-from edgesweep.sweeps.circuits import LabelledBlocks, edge_nodes, simple_graph
+from edgesweep.sweeps.labelled import LabelledBlocks, edge_nodes, simple_graph
 from tests.graph.made import graph_of_names
 
 #: embed -> resid0 -> (attn1 between) resid1 -> logits

@@ -14,8 +14,7 @@ from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.context import WorkerSettings
 from edgesweep.sweeps.launch import start
-from edgesweep.sweeps.plan.cells import Shard
-from edgesweep.sweeps.worker import make_worker
+from edgesweep.sweeps.worker import Task, make_worker
 from tests.sweeps.helpers import BLOCKS, tiny
 
 SECONDS_A_SHARD = 0.2
@@ -46,9 +45,9 @@ def slow_worker(settings: WorkerSettings, seconds_a_shard: float = SECONDS_A_SHA
     """The real worker, after a pause."""
     worker = make_worker(settings)
 
-    def work(shard: Shard, attempt: int) -> dict[str, Any]:
+    def work(task: Task, attempt: int) -> dict[str, Any]:
         time.sleep(seconds_a_shard)
-        return worker(shard, attempt)
+        return worker(task, attempt)
 
     return work
 

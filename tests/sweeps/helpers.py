@@ -15,9 +15,8 @@ from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.context import WorkerSettings
 from edgesweep.sweeps.driver import Outcome
 from edgesweep.sweeps.launch import drive, start
-from edgesweep.sweeps.plan.cells import Shard
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.worker import make_worker
+from edgesweep.sweeps.worker import Task, make_worker
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -97,13 +96,13 @@ class Faulty:
     def __call__(self, settings: WorkerSettings) -> Any:
         worker = make_worker(settings)
 
-        def work(shard: Shard, attempt: int) -> dict[str, Any]:
-            self.asked.append(shard.key)
+        def work(task: Task, attempt: int) -> dict[str, Any]:
+            self.asked.append(task.key)
             if self.before is not None:
-                self.before(shard)
-            if shard.key == self.poison:
+                self.before(task)
+            if task.key == self.poison:
                 raise ValueError("this shard is poison")
-            return worker(shard, attempt)
+            return worker(task, attempt)
 
         return work
 
@@ -115,9 +114,9 @@ class FailsStages:
     def __init__(self, stages: tuple[str, ...]) -> None:
         self.stages, self.met = stages, set()
 
-    def __call__(self, shard: Shard) -> None:
-        if shard.stage in self.stages:
-            self.met.add(shard.stage)
+    def __call__(self, task: Task) -> None:
+        if task.stage in self.stages:
+            self.met.add(task.stage)
             raise OSError("the disk is gone")
 
 

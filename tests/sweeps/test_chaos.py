@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgesweep.sweeps.driver import STAGES
+from edgesweep.sweeps.stages.registry import STAGES
 from tests.sweeps.chaos_driver import chaos_config
 from tests.sweeps.helpers import DATA, committed, contents, run_tiny
 

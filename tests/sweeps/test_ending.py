@@ -15,8 +15,8 @@ from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.command.watching import run_status
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
-from edgesweep.sweeps.plan.cells import Shard
 from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.worker import Task
 from tests.sweeps.helpers import Faulty, contents, flip_a_bit, run_tiny, tiny
 
 TABLES = (
@@ -96,7 +96,7 @@ def test_before_a_commit_the_manifest_goes(run):
     scores = sorted(run.glob("attributions.zarr/*/scores/c/0/0"))[0]
     flip_a_bit(scores)
 
-    def kill(shard: Shard) -> None:
+    def kill(task: Task) -> None:
         raise Killed
 
     with pytest.raises(Killed):

@@ -18,8 +18,8 @@ from edgesweep.storage.tables import RESULTS, read_table
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.command.watching import run_status
 from edgesweep.sweeps.config.load import parse_config
-from edgesweep.sweeps.context import with_halving
 from edgesweep.sweeps.driver import Driver
+from edgesweep.sweeps.halving import with_halving
 from edgesweep.sweeps.launch import drive, reopen, start, worker_settings
 from edgesweep.sweeps.progress import Silence
 from tests.sweeps.helpers import (
@@ -154,7 +154,8 @@ def test_two_drivers_on_one_directory(calm, tmp_path):
         Driver(launch.plan, launch.run, executor, Silence()).drive()
     assert len(first.asked) == 3
     assert contents(out, *DATA) == before
-    epochs = {r["epoch"] for r in CommitLog(launch.run).committed("attribute").values()}
+    log = CommitLog(launch.run)
+    epochs = {r["epoch"] for stage in log.stages() for r in log.committed(stage).values()}
     assert epochs == {1, 2}
 
 

@@ -33,11 +33,12 @@ from edgesweep.storage.fold import AGGREGATIONS
 from edgesweep.storage.readers import aggregate
 from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
 from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
-from edgesweep.sweeps.circuits import evaluated_mask
-from edgesweep.sweeps.granularity import featurework
-from edgesweep.sweeps.graphs import graph_of
+from edgesweep.sweeps.circuits import ran_mask
+from edgesweep.sweeps.granularity import feature_scores
 from edgesweep.sweeps.launch import reopen
-from edgesweep.sweeps.plan.cells import Condition, ReferenceShard
+from edgesweep.sweeps.plan.cells import Condition
+from edgesweep.sweeps.stages import listed
+from edgesweep.sweeps.stages.references import ReferenceShard
 from tests.graph.made import graph_of_names
 from tests.sweeps.helpers import (
     BLOCKS,
@@ -199,7 +200,7 @@ def dense(run, plan) -> tuple[np.ndarray, np.ndarray]:
     """Codes of all edges that any input lists, and their weights, `[input, edge]`, 0 if absent."""
     cell = cell_of(plan, "ig_activations")
     source, target, weight = (stored(run, cell, n) for n in ("source", "target", "weight"))
-    n_nodes = plan.features(cell).n_nodes + 1
+    n_nodes = plan.nodes(cell).n_nodes + 1
     codes = np.unique((target * n_nodes + source)[target >= 0])
     table = np.zeros((N, len(codes)))
     for row in range(len(source)):
@@ -223,7 +224,7 @@ def edges_of(run, plan) -> np.ndarray:
     """Codes of the edges that the aggregates are of."""
     cell = cell_of(plan, "ig_activations")
     ends = np.asarray(open_array(run.aggregates, layout.edges(cell.key))[...])
-    return ends[:, 1] * (plan.features(cell).n_nodes + 1) + ends[:, 0]
+    return ends[:, 1] * (plan.nodes(cell).n_nodes + 1) + ends[:, 0]
 
 
 def test_aggregates_are_those_of_the_whole_table(run, plan):
@@ -248,7 +249,7 @@ def test_the_fold_does_not_depend_on_its_parts(run, copy, monkeypatch):
     """Memory is bounded by folding the edges a part at a time; the bits are those of one part."""
     for record in (copy / "commits" / "reduce").glob("ig_activations*"):
         record.unlink()
-    monkeypatch.setattr(featurework, "PART_ENTRIES", 3000)
+    monkeypatch.setattr(listed, "PART_ENTRIES", 3000)
     worker = Faulty()
     assert run_tiny(copy, config(), worker).exit_code == 0
     assert len(worker.asked) == 1
@@ -305,7 +306,7 @@ def test_memory_that_does_not_suffice_moves_no_position_to_another_shard(tmp_pat
         made = RunDirectory.open(tmp_path / str(n_shards))
         weights = stored(made, reopen(made.path).plan.cells[0], "weight")
         totals.append(np.nansum(weights))
-        monkeypatch.setattr(featurework, "attribute_edges", starved_of_the_first_positions)
+        monkeypatch.setattr(feature_scores, "attribute_edges", starved_of_the_first_positions)
     assert totals[1] == pytest.approx(totals[0])
 
 
@@ -366,7 +367,7 @@ def direct_values(run, plan, features, cell, circuit, condition) -> dict[str, np
     if condition.ablation == "edge":
         found = evaluate_feature_circuits(given, graph, whole[None], metrics)[0]
     else:
-        kept = touched_nodes(graph, evaluated_mask(graph, whole, condition))
+        kept = touched_nodes(graph, ran_mask(plan.nodes(cell), graph, whole, condition))
         found = evaluate_feature_nodes(given, graph, kept[None], metrics)
     return {metric: rows[0] for metric, rows in found.items()}
 
@@ -399,7 +400,7 @@ def _logits(features, tokens, real):
 def test_the_full_graph_is_the_model_and_the_empty_one_the_patch_run(run, plan, features):
     cell = cell_of(plan, "ig_activations")
     source, dataset = cell.source, plan.dataset(cell)
-    assert source == ReferenceShard(dataset.key, "mean", None, cell.features).source
+    assert source == ReferenceShard(dataset.key, "mean", None, "features", cell.features).source
     batch = PromptBatch.make(dataset.data.evaluation)
     with torch.no_grad():
         runs = [_logits(features, tokens, batch.real) for tokens in (batch.clean, batch.patch)]
@@ -439,12 +440,12 @@ def test_block_models_are_of_the_circuit_s_nodes(run, plan):
     cell, found = cell_of(plan, "ig_activations"), read_table(run, BLOCKS_TABLE)
     assert found["circuit"].nunique() == 1
     circuit = found["circuit"].iloc[0]
-    graph = graph_of(run, plan, cell)
+    graph = plan.nodes(cell).graph(run, cell)
     edges = read_table(run, CIRCUITS)
     kept = edges[edges["circuit"] == circuit]["edge"].to_numpy()
     mask = np.zeros(graph.n_edges, dtype=bool)
     mask[kept] = True
-    touched = touched_nodes(graph, evaluated_mask(graph, mask, Condition("edge", "counterfactual")))
+    touched = touched_nodes(graph, ran_mask(plan.nodes(cell), graph, mask, plan.fitted_condition))
     assert set(found["node"]) == {n for n, t in zip(graph.nodes, touched, strict=True) if t}
     assert set(found["label"]) <= {"ioi", "agreement"}
     mine = read_table(run, RESULTS).query("circuit == @circuit")

@@ -15,12 +15,13 @@ from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.sweeps.config.load import ConfigError, load_config, parse_config
 from edgesweep.sweeps.context import Context
-from edgesweep.sweeps.granularity import featurework
 from edgesweep.sweeps.granularity.featuresets import FeatureSet, feature_set
 from edgesweep.sweeps.launch import start, worker_settings
-from edgesweep.sweeps.plan.plan import make_plan
 from edgesweep.sweeps.plan.resolve import resolve
+from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.prepare import prepare
+from edgesweep.sweeps.stages import dictionaries
+from edgesweep.sweeps.stages.dictionaries import Dictionaries
 from tests.sweeps.helpers import run_tiny, tiny
 from tests.sweeps.test_run import write_own_task
 
@@ -42,7 +43,7 @@ def config(dictionaries=None, **changes) -> dict:
 
 def chosen(dictionaries) -> FeatureSet:
     parsed = parse_config(config(dictionaries))
-    return feature_set(parsed, "tiny-random", resolve_model("tiny-random"), ["prompts"])
+    return feature_set(parsed, "features", "tiny-random", resolve_model("tiny-random"), ["prompts"])
 
 
 def relu(seed: int = 0, *, n: int = 5, width: int = WIDTH) -> Relu:
@@ -202,10 +203,10 @@ def test_a_star_is_every_layer_that_has_no_entry_of_its_own(tmp_path):
 def test_dictionaries_are_what_the_worker_loads(saved, tmp_path):
     raw = config({"embed": "identity", "attn1": str(saved), "resid3": "none"})
     launch = start(parse_config(raw), tmp_path / "run")
-    features = Context(worker_settings(launch.plan, launch.run)).feature_model("tiny-random")
+    of_plan = launch.plan.resolved.nodes["tiny-random", "features"].chosen
+    features = Context(worker_settings(launch.plan, launch.run)).feature_model(of_plan)
     kinds = {s.name: type(features.dictionary(s.name)) for s in features.sites}
     assert kinds == {"embed": Identity, "attn1": Relu, "resid3": NoDictionary}
-    of_plan = launch.plan.resolved.features["tiny-random"]
     for dictionary in of_plan.dictionaries:
         assert dictionary.n_features == features.dictionary(dictionary.site).n_features
         assert dictionary.digest == features.dictionary(dictionary.site).digest
@@ -234,7 +235,7 @@ def test_a_file_is_found_from_the_config_s_folder(given, is_path, saved, tmp_pat
         f"name: x\nsweep: {{nodes: features}}\nfeatures: {{dictionaries: {{resid3: '{given}'}}}}"
     )
     monkeypatch.chdir("/")
-    found = load_config(str(file)).features.dictionaries
+    found = load_config(str(file)).features["features"].dictionaries
     assert found == {"resid3": str((tmp_path / given).resolve()) if is_path else given}
 
 
@@ -245,19 +246,19 @@ def test_dictionaries_are_not_trained_on_evaluation_prompts(
     """A file's prompts beside those of the evaluation split; too few of them: the build split."""
     own, seen = tmp_path / "mine.jsonl", []
     write_own_task(own, 12)
-    real = featurework.activations
+    real = dictionaries.activations
 
     def watched(model, site, texts, micro_batch):
         seen.extend(texts)
         return real(model, site, texts, micro_batch)
 
-    monkeypatch.setattr(featurework, "activations", watched)
+    monkeypatch.setattr(dictionaries, "activations", watched)
     raw = config({"resid1": {**TRAINED, "prompts": prompts}}, sweep={"task": str(own)})
     launch = start(parse_config(raw), tmp_path / "run")
     prepare(launch.run, launch.plan)
     context = Context(worker_settings(launch.plan, launch.run))
     (shard,) = launch.plan.stages["dictionaries"]
-    featurework.train_dictionary(context, shard)
+    Dictionaries().run(context, shard)
     (dataset,) = launch.plan.resolved.datasets.values()
     evaluated = {p.clean for p in dataset.data.evaluation}
     assert len(evaluated) == 4
@@ -272,7 +273,7 @@ def test_dictionaries_are_trained_and_spliced_whatever_the_model_s_precision(dty
     prepare(launch.run, launch.plan)
     context = Context(worker_settings(launch.plan, launch.run))
     (shard,) = launch.plan.stages["dictionaries"]
-    fit = featurework.train_dictionary(context, shard)[1]["fit"]
+    fit = Dictionaries().run(context, shard)[1]["fit"]
     assert 0 < fit["loss_clean"] < 20
     assert np.isfinite(fit["loss_spliced"])
 
@@ -381,5 +382,5 @@ def test_a_dictionary_that_changed_is_noticed_on_resume(saved, tmp_path):
     out, raw = tmp_path / "run", config({"resid1": str(saved)}, blocks={"fit": "none"})
     assert run_tiny(out, raw).exit_code == 0
     save_dictionary(relu(1), saved)
-    with pytest.raises(ConfigError, match=r"it differs in features\.sets\.tiny-random: "):
+    with pytest.raises(ConfigError, match=r"it differs in features\.features\.sets\.tiny-random: "):
         start(parse_config(raw), out)

@@ -20,12 +20,13 @@ from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.readers import aggregate
 from edgesweep.storage.tables import MEASURES, MINIMALITY, OVERLAP, RESULTS, read_table
+from edgesweep.sweeps.candidates import read_candidates
+from edgesweep.sweeps.circuits import read_selected
 from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.launch import reopen, start
-from edgesweep.sweeps.plan.cells import AttributeShard
-from edgesweep.sweeps.plan.plan import make_plan
 from edgesweep.sweeps.plan.resolve import resolve
-from edgesweep.sweeps.prepare import read_candidates, read_mask
+from edgesweep.sweeps.planning import make_plan
+from edgesweep.sweeps.stages.attribute import AttributeShard
 from edgesweep.sweeps.worker import make_worker
 from tests.sweeps.helpers import DATA, FailsStages, Faulty, contents, run_tiny, tiny
 
@@ -170,7 +171,7 @@ def test_a_circuit_of_nodes_is_all_edges_among_them(run, plan):
     for spec in plan.circuits(cell):
         kept = np.zeros(len(graph.sources), dtype=bool)
         kept[np.argsort(-scores, kind="stable")[: int(spec.threshold)]] = True
-        mask = read_mask(run, spec.key)
+        mask = read_selected(run, spec.key)
         assert (mask == induced_edges(graph, kept)).all()
         for edge in np.flatnonzero(mask):
             ends = np.flatnonzero(graph.target_nodes[graph.edge_target[edge]])
@@ -194,7 +195,7 @@ def test_the_complement_is_the_model_without_the_circuit(run, plan):
     values = make_patch("counterfactual").values(model, batch, inputs)
     table = read_table(run, RESULTS)
     for spec in plan.circuits(cell):
-        circuit = prune(graph, read_mask(run, spec.key), both_sides=True)
+        circuit = prune(graph, read_selected(run, spec.key), both_sides=True)
         logits = ablated_logits(model, inputs, values, ~circuit[None])
         value = float(measure("logit_diff", logits, batch, logits[0]).mean())
         row = table[
@@ -215,7 +216,7 @@ def test_minimality_is_the_circuit_without_each_edge(run, plan):
     values = make_patch("counterfactual").values(model, batch, inputs)
     rows = read_table(run, MINIMALITY)
     rows = rows[(rows["cell"] == cell.key) & (rows["metric"] == "logit_diff")]
-    circuit = prune(graph, read_mask(run, rows["circuit"].iloc[0]), both_sides=True)
+    circuit = prune(graph, read_selected(run, rows["circuit"].iloc[0]), both_sides=True)
     assert rows["edge"].tolist() == np.flatnonzero(circuit).tolist()
     whole = ablated_logits(model, inputs, values, circuit[None])
     for _, row in rows.iterrows():

@@ -12,7 +12,7 @@ from edgesweep.storage.records import seal
 from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.config.plainyaml import MAX_VALUES, PlainYamlError, read_plain
 from edgesweep.sweeps.launch import reopen, start
-from edgesweep.sweeps.stages.blockmodels import graph_tool_is_here
+from edgesweep.sweeps.stages.blocks import lacks_graph_tool
 from tests.sweeps.helpers import BLOCKS, tiny
 from tests.sweeps.test_config import refused
 
@@ -144,13 +144,13 @@ def test_a_directory_starts_no_program(tmp_path, monkeypatch):
     evil.chmod(0o755)
     run = received(tmp_path, graph_tool=str(evil))
     launch = reopen(run.path)
-    graph_tool_is_here(launch.plan)
+    lacks_graph_tool(launch.plan)
     assert launch.plan.config.execution.graph_tool is None
     assert not (tmp_path / "was-here").exists()
     with pytest.raises(
         ConfigError, match="graph-tool interpreter"
     ):  # what a person names is started
-        graph_tool_is_here(reopen(run.path, {"graph_tool": str(evil)}).plan)
+        lacks_graph_tool(reopen(run.path, {"graph_tool": str(evil)}).plan)
     assert (tmp_path / "was-here").exists()
 
 

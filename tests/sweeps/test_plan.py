@@ -5,10 +5,13 @@ import pytest
 from edgesweep.engine.graph import EdgeGraph
 from edgesweep.sweeps.config.load import load_config, parse_config
 from edgesweep.sweeps.plan.canonical import canonical, digest, slug
-from edgesweep.sweeps.plan.cells import AttributeShard, EvaluateShard, ReduceShard
 from edgesweep.sweeps.plan.estimates import describe, estimate
-from edgesweep.sweeps.plan.plan import Plan, make_plan
+from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.plan.resolve import resolve
+from edgesweep.sweeps.planning import make_plan
+from edgesweep.sweeps.stages.attribute import AttributeShard
+from edgesweep.sweeps.stages.evaluate import EvaluateShard
+from edgesweep.sweeps.stages.reduce import ReduceShard
 from tests.sweeps.helpers import BLOCKS, tiny
 
 
@@ -98,7 +101,7 @@ def test_shards_never_mix_members_and_fill_chunks():
     folds = [s for s in made.stages["reduce"] if isinstance(s, ReduceShard)][:3]
     assert [s.subset for s in folds] == ["all", "ioi", "agreement"]
     assert folds[0].leaves == folds[1].leaves + folds[2].leaves
-    assert made.shard_rows(dataset, "eval") in (1, 3)
+    assert made.shard_rows(dataset, "eval", made.nodes(made.cells[0])) in (1, 3)
 
 
 def test_keys_are_unique_and_can_be_file_names():

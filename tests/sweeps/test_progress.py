@@ -22,31 +22,44 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
+TITLES = {"attribute": "attribution", "reduce": "reduction"}
+COUNTS = {"attribute": 12, "reduce": 2}
+
+
 def test_lines_give_rate_and_time_left(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
     plain = PlainProgress(stream)
-    plain.begin("attribution", 12, 4)
+    plain.begin(TITLES, COUNTS, {**COUNTS, "attribute": 4})
     for _ in range(4):
         now[0] += 5
-        plain.tick()
-    plain.tick(failed=True)
+        plain.tick("attribute")
+    plain.tick("attribute", failed=True)
     for _ in range(3):
-        plain.tick()
+        plain.tick("attribute")
     plain.end()
     assert stream.getvalue().splitlines() == [
-        "attribution: 12 shards, 4 there already",
+        "8 shards (attribution 8), 6 there already",
         # the rate is of this driver's own shards
-        "attribution: 6/12, 0.20 shards/s, 30 s left",
-        "attribution: 8/12, 0.20 shards/s, 20 s left",
-        "attribution: 11/12, 0.35 shards/s, took 20 s, 1 quarantined",
+        "shards: 8/14, 0.20 shards/s, 30 s left",
+        "shards: 10/14, 0.20 shards/s, 20 s left",
+        "attribution: 11/12, after 20 s, 1 quarantined",
     ]
 
 
-def test_a_wave_that_was_done_says_nothing():
+def test_a_run_that_stops_says_how_far_it_is():
     stream = io.StringIO()
     plain = PlainProgress(stream)
-    plain.begin("attribution", 12, 12)
+    plain.begin(TITLES, COUNTS, dict.fromkeys(COUNTS, 0))
+    plain.tick("attribute")
+    plain.end()
+    assert stream.getvalue().splitlines()[-1].startswith("shards: 1/14, ")
+
+
+def test_a_run_that_was_done_says_nothing():
+    stream = io.StringIO()
+    plain = PlainProgress(stream)
+    plain.begin(TITLES, COUNTS, COUNTS)
     plain.end()
     assert stream.getvalue() == ""

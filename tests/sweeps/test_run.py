@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,15 @@ from edgesweep.storage.arrays import open_array
 from edgesweep.storage.readers import evaluation, scores
 from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
 from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
-from edgesweep.sweeps import driver as driver_module
-from edgesweep.sweeps import launch as launch_module
-from edgesweep.sweeps.circuits import evaluated_mask
+from edgesweep.sweeps.circuits import ran_mask, read_selected
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.command.watching import run_status
 from edgesweep.sweeps.config.load import ConfigError, parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
-from edgesweep.sweeps.plan.cells import STAGES
-from edgesweep.sweeps.prepare import read_mask
 from edgesweep.sweeps.progress import PlainProgress, Silence
+from edgesweep.sweeps.stages import blocks
+from edgesweep.sweeps.stages.registry import STAGES
 from edgesweep.sweeps.stopping import Stopper
-from edgesweep.sweeps.worker import make_worker
 from tests.sweeps.helpers import (
     BLOCKS,
     DATA,
@@ -72,7 +70,7 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
 
     spec = plan.circuits(cell)[1]
     order = np.argsort(-np.abs(stored.astype(np.float64).mean(0)), kind="stable")
-    assert sorted(order[:40]) == np.flatnonzero(read_mask(run, spec.key)).tolist()
+    assert sorted(order[:40]) == np.flatnonzero(read_selected(run, spec.key)).tolist()
     edges = read_table(run, CIRCUITS).query("circuit == @spec.key")
     assert edges["edge"].tolist() == sorted(order[:40])
     assert edges["source"].iloc[0] == graph.sources[graph.edge_source[edges["edge"].iloc[0]]]
@@ -83,7 +81,7 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
     batch = PromptBatch.make(dataset.data.evaluation)
     for condition in plan.conditions():
         patch = make_patch(condition.eval_patch, means, pooled=True)
-        mask = evaluated_mask(graph, read_mask(run, spec.key), condition)
+        mask = ran_mask(plan.nodes(cell), graph, read_selected(run, spec.key), condition)
         value = evaluate_circuits(model, batch, mask[None], patch, ["kl"])["kl"][0]
         full, empty = (r["kl"] for r in evaluate_reference(model, batch, patch, ["kl"]))
         _, stored = evaluation(run, f"{spec.key}/{condition.key}", "kl")
@@ -234,7 +232,7 @@ def test_ctrl_c_once_drains_and_says_how_to_resume(tmp_path):
     outcome = drive(launch, Silence(), worker, stopper)
     assert outcome.stopped
     assert len(worker.asked) == 1
-    assert committed(tmp_path / "run")["attribute"] == worker.asked
+    assert list(chain(*committed(tmp_path / "run").values())) == worker.asked
     assert said == ["stopping when the shards in flight are done (again to abort); resume with: x"]
     assert run_status(tmp_path / "run")["state"] == "stopped"
 
@@ -280,11 +278,14 @@ def test_blocks_are_fitted_and_ablated(tmp_path):
 
 
 def test_without_graph_tool_the_rest_completes_and_says_so(calm, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(launch_module, "graph_tool_is_here", lambda plan: False)
+    monkeypatch.setattr(blocks, "find_interpreter", lambda given: None)
     out = tmp_path / "run"
     assert cli.drive_and_tell(start(parse_config(tiny(blocks=BLOCKS)), out), page=None) == 0
     printed = capsys.readouterr().out
-    assert "block models are left out: no interpreter here can import graph_tool" in printed
+    assert (
+        "block models, block ablation: left out: no interpreter here can import graph_tool"
+        in printed
+    )
     assert "left out: block_evaluate" in printed
     without, whole = (read_table(RunDirectory.open(path), RESULTS) for path in (out, calm))
     assert without.equals(whole)
@@ -296,7 +297,7 @@ def test_complements_wait_for_no_block_model(tmp_path, monkeypatch, fits):
     """A complement is of the whole circuit: it is run beside it, also where nothing is fitted."""
     out = tmp_path / "run"
     if not fits:
-        monkeypatch.setattr(launch_module, "graph_tool_is_here", lambda plan: False)
+        monkeypatch.setattr(blocks, "find_interpreter", lambda given: None)
     assert run_tiny(out, tiny(blocks=BLOCKS, evaluate={"complement": True})).exit_code == 0
     table = read_table(RunDirectory.open(out), RESULTS)
     assert (table["blocks"] == "complement").sum() == (table["ablation"] == "node").sum() > 0
@@ -322,14 +323,5 @@ def test_the_model_s_own_skill_is_said(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "tiny-random on ioi: accuracy" in printed
     assert "warning: tiny-random cannot do" in printed
-    assert driver_module.POOR_ACCURACY == 0.6
-    assert "attribution: 8 shards" in printed
+    assert "attribution 8, " in printed
     assert "attribution: 8/8" in printed
-
-
-def test_workers_do_shards_of_every_kind(calm):
-    from edgesweep.sweeps.plan.cells import Shard
-    from edgesweep.sweeps.worker import DOERS
-
-    assert set(DOERS) == set(Shard.__args__)  # type: ignore[attr-defined]
-    assert make_worker.__module__ == "edgesweep.sweeps.worker"

@@ -10,10 +10,11 @@ from edgesweep.storage.readers import aggregate
 from edgesweep.storage.tables import RESULTS, read_table
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
-from edgesweep.sweeps.plan.cells import AttributeShard
-from edgesweep.sweeps.plan.plan import Plan, make_plan, rows_a_shard
+from edgesweep.sweeps.plan.plan import Plan, rows_a_shard
 from edgesweep.sweeps.plan.resolve import resolve
+from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.stages.attribute import AttributeShard
 from edgesweep.sweeps.stopping import Stopper
 from tests.sweeps.helpers import DATA, Faulty, contents, run_tiny, tiny
 
@@ -51,7 +52,7 @@ def test_every_input_is_in_one_shard_and_every_chunk_too(n, target, task):
     assert [i for _, a, b in blocks for i in range(a, b)] == list(range(n * len(dataset.members)))
     for member, a, b in blocks:
         assert {p.task for p in dataset.data.build[a:b]} == {member}
-    step = plan.chunk_rows(dataset, "build")
+    step = plan.chunk_rows(dataset, "build", plan.nodes(plan.cells[0]))
     writers = [i // step for _, a, b in blocks for i in range(a, b, step)]
     assert len(set(writers)) == len(writers)
     assert all(a % step == 0 for _, a, _ in blocks)

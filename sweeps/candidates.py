@@ -1,0 +1,37 @@
+"""The edges that a refined cell looks at, decided by another cell's scores."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgesweep.engine.graph import select
+from edgesweep.storage import RunDirectory, layout
+from edgesweep.storage.arrays import read_static, write_static
+from edgesweep.sweeps.plan.canonical import digest
+from edgesweep.sweeps.plan.points import ranking_of
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.view import View
+
+
+def write_candidates(view: View, cell: Cell) -> None:
+    """Those that EAP ranks first by |mean score|, and some drawn, with a seed of the cell's own,
+    from the others."""
+    scores = view.committed.aggregate(ranking_of(cell).key, "mean")
+    assert scores is not None
+    assert cell.n_top is not None
+    mask = select(scores, "topk_abs", cell.n_top)
+    others = np.flatnonzero(~mask)
+    told = {"key": cell.key, **asdict(cell), "candidates": cell.candidates}
+    draw = np.random.default_rng([view.plan.config.seed, int(digest(told)[:8], 16)])
+    mask[draw.choice(others, min(cell.n_random, len(others)), replace=False)] = True
+    write_static(view.run.evaluations, layout.candidates(cell.key), mask, compress=True)
+
+
+def read_candidates(run: RunDirectory, cell: Cell) -> np.ndarray:
+    """Bool `[edge]`: the edges that a refined cell looks at."""
+    return read_static(run.evaluations, layout.candidates(cell.key))[0]

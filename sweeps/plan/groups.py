@@ -1,0 +1,58 @@
+"""Names of the groups of shards that others wait for."""
+
+from __future__ import annotations
+
+
+def dictionaries(nodes: str) -> str:
+    """All dictionaries of a way to take a model apart (its digest)."""
+    return f"dictionaries {nodes}"
+
+
+def means(source: str) -> str:
+    """Mean values of all groups of prompts (`layout.source`)."""
+    return f"means {source}"
+
+
+def references(source: str) -> str:
+    """The full model and the empty circuits, under every patch."""
+    return f"references {source}"
+
+
+def scores(cell: str, member: str = "all") -> str:
+    """All scores of a cell, or of one member's inputs."""
+    return f"scores {cell} {member}"
+
+
+def reduced(cell: str) -> str:
+    """A cell's aggregates, of all inputs and of every member."""
+    return f"reduced {cell}"
+
+
+def candidates(cell: str) -> str:
+    """The edges that a refined cell looks at."""
+    return f"candidates {cell}"
+
+
+def circuits(cell: str) -> str:
+    """A cell's graph and its circuits."""
+    return f"circuits {cell}"
+
+
+def probed(cell: str, kind: str) -> str:
+    """Which single edges are looked at."""
+    return f"probed {cell} {kind}"
+
+
+def fitted(cell: str) -> str:
+    """Which circuit the block model is of."""
+    return f"fitted {cell}"
+
+
+def fits(cell: str) -> str:
+    """All chains of a cell's block model."""
+    return f"fits {cell}"
+
+
+def blocks(cell: str) -> str:
+    """What block ablations leave of a cell's fitted circuit."""
+    return f"blocks {cell}"

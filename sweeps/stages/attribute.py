@@ -1,0 +1,194 @@
+"""Attribution: scores of every edge or node, input by input.
+
+A number's way: prompts -> scores [input, edge] -> one chunk of the cell's `scores` and one row of
+its `partials`; the driver commits both; the reducer folds the committed rows in a fixed tree. Cells
+that look at some edges only are attributed once another cell's scores have said which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgesweep.storage import fold, layout
+from edgesweep.storage.arrays import create_array
+from edgesweep.storage.blocks import write_block
+from edgesweep.storage.fold import STATS
+from edgesweep.sweeps.candidates import read_candidates, write_candidates
+from edgesweep.sweeps.halving import with_halving
+from edgesweep.sweeps.plan import groups
+from edgesweep.sweeps.plan.cells import Cell, Rows
+from edgesweep.sweeps.plan.points import ranking_of
+from edgesweep.sweeps.stages.base import Done, Gate, Passes, Stage
+
+if TYPE_CHECKING:
+    from edgesweep.storage import RunDirectory
+    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class AttributeShard:
+    """Scores of a block of inputs; `index` counts the cell's shards. Of `blocks` ranges of target
+    positions it has the `block`-th."""
+
+    cell: Cell
+    rows: Rows
+    index: int
+    block: int = 0
+    blocks: int = 1
+
+    @property
+    def key(self) -> str:
+        part = "" if self.blocks == 1 else f".{self.block:03d}"
+        return f"{self.cell.key}.{self.rows.key}{part}"
+
+
+def shards_of(plan: Plan, cell: Cell) -> Iterator[AttributeShard]:
+    """A cell's shards. Of scores that are lists, one may have some of the target positions only."""
+    rows, blocks = plan.build_rows(cell), plan.position_shards(cell)
+    for block in range(blocks):
+        for index, mine in enumerate(rows):
+            yield AttributeShard(cell, mine, block * len(rows) + index, block, blocks)
+
+
+class Attribute(Stage[AttributeShard]):
+    """Of cells that look at all edges."""
+
+    name = "attribute"
+    title = "attribution"
+    refined = False
+
+    def shards(self, plan: Plan) -> Iterator[AttributeShard]:
+        for cell in plan.cells:
+            if cell.is_refined == self.refined:
+                yield from shards_of(plan, cell)
+
+    def groups(self, plan: Plan, shard: AttributeShard) -> Iterable[str]:
+        return groups.scores(shard.cell.key), groups.scores(shard.cell.key, shard.rows.member)
+
+    def needs(self, plan: Plan, shard: AttributeShard) -> tuple[str, ...]:
+        return plan.values(shard.cell, shard.cell.build_patch)
+
+    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+        for cell in plan.cells:
+            if cell.is_refined == self.refined:
+                plan.nodes(cell).prepare(run, cell)
+                (_make_lists if cell.is_sparse else _make_tables)(run, plan, cell)
+
+    def run(self, context: Context, shard: AttributeShard) -> Done:
+        """Scores of a block of inputs, and their partial sums."""
+        return (_run_lists if shard.cell.is_sparse else _run_tables)(context, shard)
+
+    def passes(self, plan: Plan, shard: AttributeShard) -> Passes:
+        return plan.nodes(shard.cell).passes(plan, shard)
+
+
+class Refine(Attribute):
+    """Of cells that look at some edges: first those that EAP ranks highest."""
+
+    name = "refine"
+    title = "attribution of candidates"
+    refined = True
+
+    def needs(self, plan: Plan, shard: AttributeShard) -> tuple[str, ...]:
+        return (*super().needs(plan, shard), groups.candidates(shard.cell.key))
+
+    def gates(self, plan: Plan) -> Iterator[Gate]:
+        for cell in plan.cells:
+            if cell.is_refined:
+                yield Gate(
+                    groups.candidates(cell.key),
+                    (groups.reduced(ranking_of(cell).key),),
+                    partial(write_candidates, cell=cell),
+                )
+
+
+# --- tables of scores -------------------------------------------------------------------------
+
+
+def _make_tables(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+    n_scores, n = plan.n_scores(cell), len(plan.dataset(cell).data.build)
+    n_shards, step = len(plan.build_rows(cell)), plan.build_chunk(cell)
+    create_array(run.attributions, layout.scores(cell.key), (n, n_scores), (step, n_scores))
+    for name in layout.PER_INPUT:
+        path = layout.per_input(cell.key, name)
+        create_array(run.attributions, path, (n,), (step,), "float64")
+    shape = (n_shards, len(STATS), n_scores)
+    create_array(run.aggregates, layout.partials(cell.key), shape, (1, *shape[1:]), "float64")
+
+
+def _run_tables(context: Context, shard: AttributeShard) -> Done:
+    rows, cell = shard.rows, shard.cell
+    prompts = context.prompts(cell.dataset, "build")[rows.start : rows.stop]
+
+    def compute(micro_batch: int) -> dict[str, np.ndarray]:
+        return _joined(context.nodes(cell).scores(context, cell, prompts, micro_batch))
+
+    found, micro_batch = with_halving(context.micro_batch, compute)
+    sums = fold.partial(found["scores"])
+    context.check_alive()
+    names = {name: layout.per_input(cell.key, name) for name in ("scores", *layout.PER_INPUT)}
+    writes = [
+        write_block(context.run, layout.ATTRIBUTIONS, path, rows.start, found[name])
+        for name, path in names.items()
+    ]
+    partials = layout.partials(cell.key)
+    writes.append(write_block(context.run, layout.AGGREGATES, partials, shard.index, sums[None]))
+    n_bad = _n_bad(context, cell, found["scores"])
+    return writes, {"micro_batch": micro_batch, "n_bad": n_bad}
+
+
+def _n_bad(context: Context, cell: Cell, scores: np.ndarray) -> int:
+    """Scores that are not finite, of edges that were looked at."""
+    bad = ~np.isfinite(scores)
+    if cell.is_refined:
+        bad &= read_candidates(context.run, cell)
+    return int(bad.sum())
+
+
+def _joined(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Batches one after another."""
+    batches = list(parts)
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+# --- lists of the largest edges ---------------------------------------------------------------
+
+
+def _make_lists(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+    """Of each input and block of target positions, its largest edges; what they are is not known
+    before, so that their number is what bounds them."""
+    n, step = len(plan.dataset(cell).data.build), plan.build_chunk(cell)
+    n_rows, keep = n * plan.position_shards(cell), cell.keep or 0
+    for name, dtype in layout.LISTS.items():
+        shape, chunk = (n_rows, keep), (step, keep)
+        path = layout.listed(cell.key, name)
+        create_array(run.attributions, path, shape, chunk, dtype, compress=True)
+    for name in layout.PER_LIST:
+        path = layout.listed(cell.key, name)
+        create_array(run.attributions, path, (n_rows,), (step,), "float64")
+    ends = (plan.n_scores(cell), 2)
+    create_array(run.aggregates, layout.edges(cell.key), ends, ends, "int64", compress=True)
+
+
+def _run_lists(context: Context, shard: AttributeShard) -> Done:
+    cell = shard.cell
+    prompts = context.prompts(cell.dataset, "build")
+    first = shard.block * len(prompts) + shard.rows.start
+
+    def compute(micro_batch: int) -> dict[str, np.ndarray]:
+        return _joined(context.nodes(cell).lists(context, shard, prompts, micro_batch))
+
+    found, micro_batch = with_halving(context.micro_batch, compute)
+    context.check_alive()
+    writes = [
+        write_block(context.run, layout.ATTRIBUTIONS, layout.listed(cell.key, name), first, values)
+        for name, values in found.items()
+    ]
+    n_bad = int((~np.isfinite(found["weight"]) & (found["target"] >= 0)).sum())
+    return writes, {"micro_batch": micro_batch, "n_bad": n_bad}

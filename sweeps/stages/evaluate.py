@@ -1,0 +1,163 @@
+"""Evaluation: each metric of each circuit under each condition, input by input.
+
+Circuits are known once a cell is reduced. What is left of a circuit without a task's blocks, or
+with these alone, is known once its block model is fitted; which circuit that is, the scores decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgesweep.storage import layout
+from edgesweep.storage.arrays import create_array
+from edgesweep.storage.tables import CIRCUITS, RESULTS, Table
+from edgesweep.sweeps.circuits import read_ran, write_circuits
+from edgesweep.sweeps.notfinite import counted
+from edgesweep.sweeps.plan import groups
+from edgesweep.sweeps.plan.cells import Cell, Condition, Rows
+from edgesweep.sweeps.stages.base import Done, Gate, Passes, Row, Stage
+from edgesweep.sweeps.stages.blocks import lacks_graph_tool, read_fitted_key, write_blocks
+from edgesweep.sweeps.stages.measuring import over_inputs, write_values
+from edgesweep.sweeps.stages.references import RUN_PATCHES
+
+if TYPE_CHECKING:
+    from edgesweep.storage import RunDirectory
+    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.plan.plan import Plan
+    from edgesweep.sweeps.view import View
+
+#: beside metrics: activation mass of circuits, and what of it took the mask of an error node
+MASS, FALLBACK = "mass", "fallback_mass"
+
+
+@dataclass(frozen=True)
+class EvaluateShard:
+    """Some circuits of one cell under one condition on a block of inputs; none named: the fitted
+    one. `index` counts the groups of circuits of the cell."""
+
+    cell: Cell
+    circuits: tuple[str, ...]
+    index: int
+    condition: Condition
+    rows: Rows
+
+    @property
+    def key(self) -> str:
+        return f"{self.cell.key}.{self.index:03d}.{self.condition.key}.{self.rows.key}"
+
+
+class Evaluate(Stage[EvaluateShard]):
+    """Each metric of whole circuits and of their complements, `[input]`, float64."""
+
+    name = "evaluate"
+    title = "evaluation"
+    tables: tuple[Table, ...] = (CIRCUITS, RESULTS)
+
+    def shards(self, plan: Plan) -> Iterator[EvaluateShard]:
+        size = plan.config.execution.circuits_per_batch
+        for cell in plan.cells:
+            circuits = [c.key for c in plan.circuits(cell)]
+            for condition in plan.conditions():
+                for rows in plan.eval_rows(cell):
+                    for index, start in enumerate(range(0, len(circuits), size)):
+                        some = tuple(circuits[start : start + size])
+                        yield EvaluateShard(cell, some, index, condition, rows)
+
+    def needs(self, plan: Plan, shard: EvaluateShard) -> tuple[str, ...]:
+        values = plan.values(shard.cell, shard.condition.eval_patch)
+        return (*values, groups.circuits(shard.cell.key))
+
+    def gates(self, plan: Plan) -> Iterator[Gate]:
+        for cell in plan.cells:
+            needs = (groups.reduced(cell.key),)
+            yield Gate(groups.circuits(cell.key), needs, partial(write_circuits, cell=cell))
+
+    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+        for cell in plan.cells:
+            for circuit in plan.circuits(cell):
+                make_values(run, plan, cell, circuit.key, plan.conditions())
+
+    def run(self, context: Context, shard: EvaluateShard) -> Done:
+        cell, condition = shard.cell, shard.condition
+        circuits = shard.circuits or (read_fitted_key(context.run, cell),)
+        masks = np.stack([read_ran(context.run, key, condition) for key in circuits])
+        measure = context.nodes(cell).evaluation(context, cell, condition, masks)
+        found, micro_batch = over_inputs(context, cell.dataset, shard.rows, measure)
+        extra: dict[str, Any] = {"micro_batch": micro_batch}
+        if MASS in found:
+            mass, fallback = found.pop(MASS).sum(1), found.pop(FALLBACK).sum(1)
+            extra["fallback_share"] = (fallback / np.where(mass > 0, mass, 1.0)).round(6).tolist()
+        extra |= counted(found.items())
+        context.check_alive()
+        return [
+            write_values(context, layout.value(key, condition.key, metric), shard.rows, rows[i])
+            for i, key in enumerate(circuits)
+            for metric, rows in found.items()
+        ], extra
+
+    def passes(self, plan: Plan, shard: EvaluateShard) -> Passes:
+        patch = shard.condition.eval_patch in RUN_PATCHES
+        return Passes(plan.batches(shard.rows) * (max(len(shard.circuits), 1) + patch))
+
+    def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
+        from edgesweep.sweeps.tables.results import circuit_rows, edge_rows
+
+        return {CIRCUITS: edge_rows(view, cell), RESULTS: circuit_rows(view, cell)}
+
+
+class EvaluateBlocks(Evaluate):
+    """Of a cell's fitted circuit, without each member's blocks and with only these; of mixtures."""
+
+    name = "block_evaluate"
+    title = "block ablation"
+    tables = (RESULTS,)
+
+    def shards(self, plan: Plan) -> Iterator[EvaluateShard]:
+        for cell in plan.cells:
+            for condition in plan.block_conditions(cell):
+                for rows in plan.eval_rows(cell):
+                    yield EvaluateShard(cell, (), 0, condition, rows)
+
+    def needs(self, plan: Plan, shard: EvaluateShard) -> tuple[str, ...]:
+        values = plan.values(shard.cell, shard.condition.eval_patch)
+        return (*values, groups.blocks(shard.cell.key))
+
+    def gates(self, plan: Plan) -> Iterator[Gate]:
+        for cell in plan.cells:
+            if plan.block_conditions(cell):
+                needs = (groups.fitted(cell.key), groups.fits(cell.key))
+                yield Gate(groups.blocks(cell.key), needs, partial(_open_blocks, cell=cell))
+
+    def lacks(self, plan: Plan) -> str:
+        return lacks_graph_tool(plan)
+
+    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+        """Made once it is known which circuit is fitted."""
+
+    def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
+        from edgesweep.sweeps.tables.results import block_rows
+
+        return {RESULTS: block_rows(view, cell)}
+
+
+def _open_blocks(view: View, cell: Cell) -> None:
+    write_blocks(view, cell)
+    circuit = read_fitted_key(view.run, cell)
+    make_values(view.run, view.plan, cell, circuit, view.plan.block_conditions(cell))
+
+
+def make_values(
+    run: RunDirectory, plan: Plan, cell: Cell, circuit: str, conditions: Iterable[Condition]
+) -> None:
+    """Where a circuit's values are written, an array a condition and metric."""
+    dataset = plan.dataset(cell)
+    n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval", plan.nodes(cell))
+    for condition in conditions:
+        for metric in plan.config.evaluate.metric:
+            name = layout.value(circuit, condition.key, metric)
+            create_array(run.evaluations, name, (n,), (step,), "float64")

@@ -1,0 +1,35 @@
+"""All stages, by name (`stages.base.Stage`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgesweep.sweeps.stages.attribute import Attribute, Refine
+from edgesweep.sweeps.stages.base import Stage
+from edgesweep.sweeps.stages.blocks import Blocks
+from edgesweep.sweeps.stages.bootstrap import Bootstrap
+from edgesweep.sweeps.stages.dictionaries import Dictionaries
+from edgesweep.sweeps.stages.evaluate import Evaluate, EvaluateBlocks
+from edgesweep.sweeps.stages.means import Means
+from edgesweep.sweeps.stages.probes import Probes
+from edgesweep.sweeps.stages.reduce import Reduce, ReduceRefined
+from edgesweep.sweeps.stages.references import References
+
+#: by name, in the order in which a person hears of them
+STAGES: dict[str, Stage[Any]] = {
+    stage.name: stage
+    for stage in (
+        Dictionaries(),
+        Means(),
+        References(),
+        Attribute(),
+        Reduce(),
+        Refine(),
+        ReduceRefined(),
+        Evaluate(),
+        Probes(),
+        Bootstrap(),
+        Blocks(),
+        EvaluateBlocks(),
+    )
+}

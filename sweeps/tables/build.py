@@ -1,0 +1,49 @@
+"""The tables of a run: pure functions of what is committed, sorted, without a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from edgesweep.storage.tables import (
+    KNOWN,
+    MEASURES,
+    OVERLAP,
+    RESULTS,
+    ROC,
+    Table,
+    from_parquet,
+    to_parquet,
+)
+from edgesweep.sweeps.stages.base import Row
+from edgesweep.sweeps.tables.analysis import Analysis
+from edgesweep.sweeps.tables.overlap import Overlap
+
+if TYPE_CHECKING:
+    from edgesweep.storage.tables.parquet import Rows
+    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.view import View
+
+
+def build_tables(view: View) -> dict[str, bytes]:
+    """The bytes of every table by file name."""
+    cells = view.reduced
+    found = {t.file: to_parquet(t, r) for t, r in rows_of_cells(view, cells).items()}
+    analysis = Analysis(view, cells, from_parquet(found[RESULTS.file]))
+    derived: dict[Table, Iterable[Row]] = {
+        MEASURES: analysis.measures(),
+        ROC: analysis.roc(),
+        OVERLAP: Overlap(view, cells).rows(),
+        KNOWN: analysis.known(),
+    }
+    return found | {table.file: to_parquet(table, list(rows)) for table, rows in derived.items()}
+
+
+def rows_of_cells(view: View, cells: Iterable[Cell]) -> dict[Table, Rows]:
+    """What all stages say of some cells whose scores are reduced."""
+    rows: dict[Table, list[Row]] = {t: [] for s in view.plan.all_stages.values() for t in s.tables}
+    for cell in cells:
+        for stage in view.plan.all_stages.values():
+            for table, found in stage.rows(view, cell).items():
+                rows[table] += found
+    return dict(rows)

@@ -1,0 +1,147 @@
+"""Rows of circuits and of what was measured of them, cell by cell.
+
+A row is written only if all inputs that it stands for are committed; a quarantined shard leaves its
+rows out and never makes them means over fewer inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgesweep.engine.evaluation import faithfulness
+from edgesweep.storage import layout
+from edgesweep.sweeps.circuits import circuits_of, read_ran
+from edgesweep.sweeps.stages.base import Row
+from edgesweep.sweeps.stages.blocks import read_fitted_key
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition
+    from edgesweep.sweeps.plan.resolve import Dataset
+    from edgesweep.sweeps.stages.evaluate import EvaluateShard
+    from edgesweep.sweeps.view import View
+
+
+def edge_rows(view: View, cell: Cell) -> Iterator[Row]:
+    """Rows of circuits.parquet: the edges that were selected, and under which evaluation patches
+    edge ablation runs them (what pruning drops depends on the patch)."""
+    graph, patches = view.graph(cell), view.plan.config.evaluate.eval_patch
+    edges = [condition for condition in view.plan.ran_conditions() if condition.is_plain_edge]
+    for circuit in circuits_of(view, cell):
+        ran = [read_ran(view.run, circuit.key, condition) for condition in edges]
+        spec = circuit.spec
+        for edge in np.flatnonzero(circuit.selected).tolist():
+            yield {
+                "circuit": circuit.key,
+                "cell": cell.key,
+                "aggregation": spec.aggregation,
+                "selection": spec.selection,
+                "threshold": spec.threshold,
+                "edge": edge,
+                "source": graph.sources[graph.edge_source[edge]],
+                "target": graph.targets[graph.edge_target[edge]],
+                "weight": float(circuit.weights[edge]),
+                "ran": "+".join(p for p, mask in zip(patches, ran, strict=True) if mask[edge]),
+            }
+
+
+def circuit_rows(view: View, cell: Cell) -> Iterator[Row]:
+    """Rows of results.parquet of whole circuits and of their complements."""
+    specs = {spec.key: spec for spec in view.plan.circuits(cell)}
+    for shards in _groups(view, "evaluate", cell):
+        for key in shards[0].circuits:
+            yield from _rows_of(view, cell, specs[key], shards)
+
+
+def block_rows(view: View, cell: Cell) -> Iterator[Row]:
+    """Rows of results.parquet of block ablations, once the block model is fitted."""
+    if not view.plan.block_conditions(cell) or not view.is_whole("blocks", cell):
+        return
+    fitted = read_fitted_key(view.run, cell)
+    spec = next(spec for spec in view.plan.circuits(cell) if spec.key == fitted)
+    for shards in _groups(view, "block_evaluate", cell):
+        yield from _rows_of(view, cell, spec, shards)
+
+
+def _groups(view: View, stage: str, cell: Cell) -> list[list[EvaluateShard]]:
+    """Shards of one group of circuits under one condition each, over all inputs."""
+    groups: dict[tuple[Condition, int], list[EvaluateShard]] = {}
+    for shard in view.plan.of_cell(cell).get(stage, ()):
+        groups.setdefault((shard.condition, shard.index), []).append(shard)
+    return list(groups.values())
+
+
+def _rows_of(
+    view: View, cell: Cell, spec: CircuitSpec, shards: Sequence[EvaluateShard]
+) -> Iterator[Row]:
+    dataset, condition = view.plan.dataset(cell), shards[0].condition
+    done = view.done["evaluate"] | view.done["block_evaluate"]
+    missing = {shard.rows.member for shard in shards if shard.key not in done}
+    missing |= view.missing_references(cell.source, condition.eval_patch)
+    if missing.issuperset(dataset.members):
+        return
+    fixed = _fixed_columns(view, cell, spec, condition)
+    for subset, rows in _subsets(dataset):
+        if missing & ({subset} if subset != "all" else set(dataset.members)):
+            continue
+        for metric in view.plan.config.evaluate.metric:
+            measured = _measured(view, cell, spec.key, condition, metric, rows)
+            yield {**fixed, "subset": subset, "metric": metric, **measured}
+
+
+def _subsets(dataset: Dataset) -> Iterator[tuple[str, slice]]:
+    """Each subset with its rows among the evaluation prompts."""
+    yield "all", slice(0, len(dataset.data.evaluation))
+    if len(dataset.members) > 1:
+        yield from dataset.member_rows("eval").items()
+
+
+def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Condition) -> Row:
+    ran = read_ran(view.run, spec.key, condition)
+    stats = view.plan.nodes(cell).stats(view.graph(cell), ran, condition.ablation)
+    return {
+        "cell": cell.key,
+        "circuit": spec.key,
+        "model": cell.model,
+        "task": cell.task,
+        "split": "eval",
+        "nodes": cell.nodes,
+        "method": cell.method,
+        "steps": cell.steps or 0,
+        "build_patch": cell.build_patch,
+        "build_metric": cell.build_metric,
+        "aggregation": spec.aggregation,
+        "selection": spec.selection,
+        "threshold": spec.threshold,
+        "ablation": condition.ablation,
+        "eval_patch": condition.eval_patch,
+        "pruned": True,
+        "blocks": str(condition.part),
+        "n_nodes": stats.n_nodes,
+        "n_edges": stats.n_edges,
+        "n_edges_possible": stats.n_edges_possible,
+        "average_degree": stats.average_degree,
+        "density": stats.density,
+    }
+
+
+def _measured(
+    view: View, cell: Cell, circuit: str, condition: Condition, metric: str, rows: slice
+) -> Row:
+    """Means over the subset's inputs, and the ratio of means."""
+    patch = condition.eval_patch
+    names = (
+        layout.value(circuit, condition.key, metric),
+        layout.reference(cell.source, patch, "full", metric),
+        layout.reference(cell.source, patch, "empty", metric),
+    )
+    value, full, empty = (float(np.mean(view.values(name)[rows])) for name in names)
+    return {
+        "value": value,
+        "value_full": full,
+        "value_empty": empty,
+        "faithfulness": faithfulness(value, full, empty),
+        "n_inputs": rows.stop - rows.start,
+    }

@@ -1,0 +1,96 @@
+"""What is committed of a run, for whoever reads it on the way or at the end: gates and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgesweep.storage import layout
+from edgesweep.storage.readers import Committed
+
+if TYPE_CHECKING:
+    from edgesweep.engine.graph import Graph
+    from edgesweep.storage import CommitLog, RunDirectory
+    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.plan.plan import Plan
+
+
+@dataclass
+class View:
+    """A run as it stands.
+
+    Attributes:
+        done: committed shards of each stage; the driver adds to them as it commits.
+        say: a line for a person.
+    """
+
+    run: RunDirectory
+    plan: Plan
+    log: CommitLog
+    done: dict[str, set[str]] = field(default_factory=dict)
+    say: Callable[[str], None] = print
+
+    @classmethod
+    def of(
+        cls,
+        run: RunDirectory,
+        plan: Plan,
+        log: CommitLog,
+        say: Callable[[str], None] = print,
+    ) -> View:
+        """By one reading of the log."""
+        done = {stage: set(log.keys(stage)) for stage in plan.stages}
+        return cls(run, plan, log, done, say)
+
+    @cached_property
+    def committed(self) -> Committed:
+        return Committed(self.run, self.log)
+
+    def is_whole(self, stage: str, cell: Cell) -> bool:
+        """Whether all shards that a stage has of a cell are committed."""
+        shards = self.plan.of_cell(cell).get(stage, ())
+        return self.done[stage].issuperset(shard.key for shard in shards)
+
+    def is_reduced(self, cell: Cell) -> bool:
+        """Whether a cell's aggregates are committed, of all inputs and of each member."""
+        return self.is_whole("reduce", cell) and self.is_whole("reduce_refined", cell)
+
+    @property
+    def reduced(self) -> list[Cell]:
+        """The cells whose aggregates are committed."""
+        return [cell for cell in self.plan.cells if self.is_reduced(cell)]
+
+    def note(self, stage: str, key: str, record: Mapping[str, Any]) -> None:
+        """The driver has committed a shard."""
+        self.done[stage].add(key)
+        self.committed.add(record)
+
+    def graph(self, cell: Cell) -> Graph:
+        """The graph of a cell whose scores are reduced."""
+        return self.plan.nodes(cell).graph(self.run, cell)
+
+    def scores(self, cell: Cell, aggregation: str, member: str = "all") -> np.ndarray | None:
+        """Aggregated scores of all inputs or of a member's, in the order of the cell's scores:
+        edges, or nodes that write (over features, all of the dictionaries'). None where not
+        committed."""
+        found = self.committed.aggregate(layout.group(cell.key, member), aggregation)
+        if found is not None and cell.is_sparse:
+            return found[: self.graph(cell).n_edges]
+        return found
+
+    def values(self, name: str) -> np.ndarray:
+        """All inputs of an array of evaluations; those that are not committed are NaN."""
+        return self.committed.read(layout.EVALUATIONS, name, partly=True)
+
+    def missing_references(self, source: str, patch: str) -> frozenset[str]:
+        """Members of whose inputs a reference is not committed."""
+        return frozenset(
+            shard.rows.member
+            for shard in self.plan.stages["references"]
+            if (shard.source, shard.eval_patch) == (source, patch)
+            and shard.key not in self.done["references"]
+        )
