@@ -1,4 +1,4 @@
-"""The edges that a refined cell looks at, decided by another cell's scores."""
+"""The edges that a refined cell looks at, decided by another cell's scores, or that were given."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edgesweep.sweeps.plan.points import ranking_of
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
 
 
@@ -32,6 +33,13 @@ def write_candidates(view: View, cell: Cell) -> None:
     write_static(view.run.evaluations, layout.candidates(cell.key), mask, compress=True)
 
 
+def write_given(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+    """The edges of a circuit that was given."""
+    circuits = plan.resolved.given[cell.model, cell.task]
+    mask = next(circuit.mask for circuit in circuits if circuit.digest == cell.edges)
+    write_static(run.evaluations, layout.candidates(cell.key), mask, compress=True)
+
+
 def read_candidates(run: RunDirectory, cell: Cell) -> np.ndarray:
-    """Bool `[edge]`: the edges that a refined cell looks at."""
+    """Bool `[edge]`: the edges that a cell looks at, or that were given."""
     return read_static(run.evaluations, layout.candidates(cell.key))[0]

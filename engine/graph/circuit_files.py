@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,24 @@ Weighted = Iterator[tuple[str, float | None]]
 
 
 def given_circuit(given: str, model: Located, task: str) -> Circuit:
-    """The circuit of a file, or, for `known`, the published or compiled one of a model on a task.
-    Raises CircuitError, in one line."""
+    """The circuit of a file, or, for `known`, that of a model on a task. Raises CircuitError, in
+    one line."""
     if given != KNOWN:
-        return replace(load_circuit(given), model=model.name, task=task)
+        return load_circuit(given)
+    found = published_circuit(model, task)
+    if found is None:
+        raise CircuitError(f"no circuit of {model.name} on {task} is known; give a file")
+    return found
+
+
+def published_circuit(model: Located, task: str) -> Circuit | None:
+    """The published or compiled circuit of a model on a task, or None. Raises CircuitError."""
     try:
         known = known_circuit(model, task)
     except KnownCircuitError as error:
         raise CircuitError(str(error)) from None
     if known is None:
-        raise CircuitError(f"no circuit of {model.name} on {task} is known; give a file")
+        return None
     return Circuit.of_edges(sorted(known.edges), name=known.name, model=model.name, task=task)
 
 

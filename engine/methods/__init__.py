@@ -8,6 +8,7 @@ from edgesweep.engine.methods.eap import (
     EdgeAttributionPatching,
 )
 from edgesweep.engine.methods.exact import EXACT, NODE_EXACT
+from edgesweep.engine.methods.given import Given
 from edgesweep.engine.methods.hisp import HeadImportance
 from edgesweep.engine.methods.ig_activations import (
     IntegratedGradientsActivations,
@@ -35,6 +36,7 @@ METHODS: dict[str, Method] = {
         NODE_EXACT,
         HeadImportance(),
         RandomOrder(),
+        Given(),
     )
 }
 

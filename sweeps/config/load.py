@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, ValidationError, field_validator
 from edgesweep.sweeps.config.fields import Name, did_you_mean
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.schema import (
+    KNOWN,
     NODES,
     Blocks,
     Data,
@@ -148,7 +149,13 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     tasks = tuple(_absolute_task(name, base) for name in config.sweep.task)
     sweep = config.sweep.model_copy(update={"model": models, "task": tasks})
     features = {name: _absolute_set(given, base) for name, given in config.features.items()}
-    return config.model_copy(update={"sweep": sweep, "features": features})
+    circuits = tuple(
+        name if name == KNOWN else str((base / Path(name).expanduser()).resolve())
+        for name in config.evaluate.circuits or ()
+    )
+    evaluate = config.evaluate.model_copy(update={"circuits": circuits or None})
+    told = {"sweep": sweep, "features": features, "evaluate": evaluate}
+    return config.model_copy(update=told)
 
 
 def _absolute_set(given: Features, base: Path) -> Features:

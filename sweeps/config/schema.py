@@ -46,6 +46,8 @@ METHODS = {
     "random": ("heads",),
 }
 FEATURE_METHODS = tuple(name for name, kinds in METHODS.items() if "features" in kinds)
+#: what `evaluate.circuits` may name beside files
+KNOWN = "known"
 #: what `sweep.nodes` may name beside the sets of dictionaries in `features`
 NODES = ["heads"]
 RULES = ("midpoint", "right", "trapezoid", "gauss_legendre")
@@ -183,13 +185,15 @@ def sets_of_features(value: Any) -> Any:
 class Evaluate(Section):
     """The axes under each cell. `threshold` is a grid, or a grid for each selection;
     `node_threshold` a grid of numbers of nodes, for methods that score nodes (None: 10 sizes up to
-    all). With `complement` each circuit's complement is run too (completeness)."""
+    all). With `complement` each circuit's complement is run too (completeness). `circuits` are run
+    beside those that are found: files, and `known` for the published ones."""
 
     aggregation: Annotated[tuple[Annotated[str, one_of(*AGGREGATIONS)], ...], AXIS] = ("mean",)
     selection: Annotated[tuple[Annotated[str, one_of(*SELECTIONS)], ...], AXIS] = ("topk_abs",)
     threshold: Any = {"log": [10, 10000, 10]}
     node_threshold: Any = None
     complement: bool = False
+    circuits: Annotated[tuple[Text, ...] | None, OPTIONAL_AXIS] = None
     ablation: Annotated[tuple[Annotated[str, one_of(*ABLATIONS)], ...], AXIS] = ("edge",)
     eval_patch: Annotated[tuple[Annotated[str, one_of(*PATCHES)], ...], AXIS] = ("counterfactual",)
     metric: Annotated[tuple[Annotated[str, one_of(*METRICS)], ...], AXIS] = ("logit_diff",)

@@ -166,7 +166,7 @@ class Heads:
     ) -> Iterator[dict[str, np.ndarray]]:
         model, method = context.model(self.label), METHODS[cell.method]
         patch = context.patch(cell.build_patch, cell.dataset, "build")
-        candidates = read_candidates(context.run, cell) if cell.is_refined else None
+        candidates = read_candidates(context.run, cell) if cell.has_candidates else None
         rows = micro_batch * context.config.execution.circuits_per_batch
         settings = settings_of(cell, candidates=candidates, rows=rows)
         step = len(prompts) if method.whole else micro_batch

@@ -25,6 +25,7 @@ class Cell:
         features: digest of the sites and dictionaries of a cell over features; "" over heads.
         target: what an edge into a feature is of; "" over heads and of methods that score nodes.
         keep: of each input, the largest edges that are stored; None where all are.
+        given, edges: of a circuit that was given its name and the digest of its edges; else "".
     """
 
     model: str
@@ -43,6 +44,8 @@ class Cell:
     features: str = ""
     target: str = ""
     keep: int | None = None
+    given: str = ""
+    edges: str = ""
 
     @property
     def key(self) -> str:
@@ -69,6 +72,11 @@ class Cell:
     def is_refined(self) -> bool:
         """Whether another cell's scores say which edges are looked at."""
         return self.n_top is not None
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether it is noted which edges are looked at, or given."""
+        return self.is_refined or bool(self.edges)
 
     def as_dict(self) -> dict[str, Any]:
         return {"key": self.key, **asdict(self), "candidates": self.candidates}

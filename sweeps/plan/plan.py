@@ -277,7 +277,11 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
         "tasks": {_named(d, config.seed): d.fingerprint for d in resolved.datasets.values()},
         "sweep": sweep,
         "features": _feature_identity(resolved),
-        "evaluate": config.evaluate.model_dump(mode="json"),
+        "evaluate": config.evaluate.model_dump(mode="json", exclude={"circuits"}),
+        "circuits": {
+            f"{model}/{task}": {circuit.name: circuit.digest for circuit in circuits}
+            for (model, task), circuits in resolved.given.items()
+        },
         "data": config.data.model_dump(mode="json"),
         "blocks": config.blocks.model_dump(mode="json"),
         "measures": config.measures.model_dump(mode="json"),

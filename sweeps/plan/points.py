@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgesweep.engine.methods import METHODS, MethodError, Settings
+from edgesweep.sweeps.config.schema import NODES
 from edgesweep.sweeps.plan.cells import Cell
 
 if TYPE_CHECKING:
@@ -24,7 +25,27 @@ def cells_of(resolved: Resolved) -> tuple[Cell, ...]:
         if cell.is_refined:
             found.setdefault(ranking_of(cell))
         found.setdefault(cell)
-    return tuple(found)
+    return (*found, *dict.fromkeys(_given(resolved)))
+
+
+def _given(resolved: Resolved) -> Iterator[Cell]:
+    """A cell for each circuit that was given. It is as a search leaves one: what scores above 0."""
+    sweep = resolved.config.sweep
+    for dataset in resolved.datasets.values():
+        for circuit in resolved.given[dataset.model, dataset.task]:
+            yield Cell(
+                model=dataset.model,
+                task=dataset.task,
+                dataset=dataset.key,
+                nodes=NODES[0],
+                method="given",
+                steps=None,
+                build_patch=sweep.build_patch[0],
+                build_metric=sweep.build_metric[0],
+                tau=0.0,
+                given=circuit.name,
+                edges=circuit.digest,
+            )
 
 
 def settings_of(cell: Cell, **known: Any) -> Settings:

@@ -24,6 +24,7 @@ from edgesweep.sweeps.config.schema import METHODS as METHODS_OF
 from edgesweep.sweeps.granularity.base import Nodes
 from edgesweep.sweeps.granularity.kinds import kind_of
 from edgesweep.sweeps.plan.canonical import digest, slug
+from edgesweep.sweeps.plan.given import Given, given_circuits
 from edgesweep.tasks import (
     Example,
     TaskData,
@@ -107,12 +108,14 @@ class Resolved:
         models: by label, in the config's order.
         datasets: by (model label, task label, seed), in the config's order.
         nodes: by (model label, name in `sweep.nodes`): how each model is taken apart.
+        given: by (model label, task label): the circuits that are given.
     """
 
     config: Config
     models: dict[str, ResolvedModel]
     datasets: dict[tuple[str, str, int], Dataset]
     nodes: dict[tuple[str, str], Nodes]
+    given: Given
 
     def ways(self, name: str) -> list[Nodes]:
         """How a name in `sweep.nodes` takes each model apart."""
@@ -143,7 +146,7 @@ def resolve(config: Config) -> Resolved:
         for model in found
         for name in config.sweep.nodes
     }
-    return Resolved(config, models, datasets, nodes)
+    return Resolved(config, models, datasets, nodes, given_circuits(config, models, made))
 
 
 def _check_methods(config: Config) -> None:

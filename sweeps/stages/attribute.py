@@ -18,7 +18,7 @@ from edgesweep.storage import fold, layout
 from edgesweep.storage.arrays import create_array
 from edgesweep.storage.blocks import write_block
 from edgesweep.storage.fold import STATS
-from edgesweep.sweeps.candidates import read_candidates, write_candidates
+from edgesweep.sweeps.candidates import read_candidates, write_candidates, write_given
 from edgesweep.sweeps.halving import with_halving
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell, Rows
@@ -78,6 +78,8 @@ class Attribute(Stage[AttributeShard]):
         for cell in plan.cells:
             if cell.is_refined == self.refined:
                 plan.nodes(cell).prepare(run, cell)
+                if cell.edges:
+                    write_given(run, plan, cell)
                 (_make_lists if cell.is_sparse else _make_tables)(run, plan, cell)
 
     def run(self, context: Context, shard: AttributeShard) -> Done:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from edgesweep.engine.graph import SELECTIONS as ENGINE_SELECTIONS
+from edgesweep.engine.graph.circuit_files import KNOWN as ENGINE_KNOWN
 from edgesweep.engine.methods import METHODS as ENGINE_METHODS
 from edgesweep.engine.methods.quadrature import RULES
 from edgesweep.engine.metrics import METRICS as ENGINE_METRICS
@@ -281,7 +282,8 @@ def test_paths_are_relative_to_the_config_file(tmp_path, monkeypatch):
 
 def test_the_config_knows_what_the_engine_knows():
     """The config spells these names itself, so that a refusal needs no torch."""
-    assert set(ENGINE_METHODS) == set(sections.METHODS)
+    assert set(ENGINE_METHODS) == {*sections.METHODS, "given"}  # by evaluate.circuits
+    assert ENGINE_KNOWN == sections.KNOWN
     assert set(RULES) == set(sections.RULES)
     assert set(ENGINE_PATCHES) == set(sections.PATCHES)
     assert set(ENGINE_METRICS) == set(sections.METRICS)
