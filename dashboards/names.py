@@ -120,6 +120,7 @@ def _names(
         str(cell["key"]): " · ".join(
             [
                 method_name(cell["method"], cell.get("steps"), kinds[cell["nodes"]].methods),
+                *filter(None, [str(cell.get("given", ""))]),  # which circuit was given
                 *(_in_words(c, cell[c]) for c in of_method[cell["method"]]),
                 *(str(cell[c]) for c in told),
             ]
