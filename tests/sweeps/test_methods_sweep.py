@@ -23,6 +23,7 @@ from edgesweep.storage.tables import MEASURES, MINIMALITY, OVERLAP, RESULTS, rea
 from edgesweep.sweeps.candidates import read_candidates
 from edgesweep.sweeps.circuits import read_selected
 from edgesweep.sweeps.config.load import ConfigError, parse_config
+from edgesweep.sweeps.config.schema import METHODS as NAMES
 from edgesweep.sweeps.launch import reopen, start
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
@@ -37,7 +38,7 @@ DERIVED = (
 ALL = {
     "sweep": {
         "task": "ioi",
-        "method": list(METHODS),
+        "method": list(NAMES),
         "steps": 2,
         "tau": [0.01, 0.1],
         "candidates": {"top": 12, "random": 6},
@@ -137,7 +138,7 @@ def test_what_a_method_cannot_use_is_refused(sweep, message):
 # --- scores ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", NAMES)
 def test_stored_scores_are_the_method_s_own(run, plan, method):
     cell = cell_of(plan, method)
     dataset, graph = plan.dataset(cell), plan.model(cell).graph
