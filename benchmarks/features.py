@@ -30,8 +30,8 @@ from benchmarks.features_ablation import (
     random_dictionaries,
 )
 from benchmarks.timing import median_s, report
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import Completeness, Contributions, EdgeSettings, contributions
-from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import NodeAttribution, attribute_nodes
 from edgesweep.engine.features.values import make_feature_patch
@@ -56,7 +56,7 @@ def first_token_differs() -> PromptBatch:
 class Edges:
     """Both sides of the comparison, for one lot of targets of one input."""
 
-    ends: Ends
+    ends: FeatureBatch
     nodes: NodeAttribution
     settings: EdgeSettings
 
@@ -64,7 +64,7 @@ class Edges:
     def of(cls, model: Model) -> "Edges":
         batch = first_token_differs()
         features = FeatureModel(model, random_dictionaries(model, batch))
-        ends = Ends.of(features, batch, make_feature_patch("counterfactual"))
+        ends = FeatureBatch.of(features, batch, make_feature_patch("counterfactual"))
         a_row = 2 * model.row_bytes(1) + LENGTH * model.d_model * 4
         settings = EdgeSettings(STEPS, contracted=False, micro_bytes=N_TARGETS * STEPS * a_row)
         return cls(ends, attribute_nodes(ends, METRIC, steps=STEPS), settings)

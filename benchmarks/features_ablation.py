@@ -21,8 +21,8 @@ from benchmarks.attribution import random_batch
 from benchmarks.timing import median_s, report
 from edgesweep.engine.dictionaries.base import Dictionary, Relu
 from edgesweep.engine.features.ablation.edge_ablation import run_circuits
-from edgesweep.engine.features.ablation.evaluation import FeatureBatch
 from edgesweep.engine.features.ablation.setting import MICRO_BYTES
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import active_features, make_feature_patch
 from edgesweep.engine.graph import ERROR, FeatureGraph
@@ -105,7 +105,7 @@ def block_s(given: FeatureBatch, repeats: int) -> float:
 def measure_ablation(model: Model, batch: PromptBatch, repeats: int) -> None:
     """One line: edge ablation of nested circuits, by the rows that it had to compute."""
     features = FeatureModel(model, random_dictionaries(model, batch))
-    given = FeatureBatch.make(features, batch, make_feature_patch("counterfactual"))
+    given = FeatureBatch.of(features, batch, make_feature_patch("counterfactual"))
     graph = random_graph(given)
     masks = nested_circuits(graph)
 

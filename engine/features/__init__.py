@@ -1,5 +1,6 @@
 """Graphs over features: sites, node values, attribution of nodes and edges; ablations of them."""
 
+from edgesweep.engine.features.batch import FeatureBatch, NodeNumbers
 from edgesweep.engine.features.edgelist import InputEdges
 from edgesweep.engine.features.edges import (
     EdgeSettings,
@@ -7,7 +8,6 @@ from edgesweep.engine.features.edges import (
     attribute_edges,
     contributions,
 )
-from edgesweep.engine.features.ends import Ends, NodeNumbers
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import (
     NodeAttribution,
@@ -26,7 +26,7 @@ from edgesweep.engine.features.values import (
 
 __all__ = [
     "EdgeSettings",
-    "Ends",
+    "FeatureBatch",
     "FeatureEdges",
     "FeatureModel",
     "FeaturePatch",

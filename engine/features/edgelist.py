@@ -22,7 +22,7 @@ class InputEdges:
     """Edges of one input, sorted by target, then by source.
 
     Attributes:
-        source, target: global node numbers (`engine.features.ends`).
+        source, target: global node numbers (`engine.features.batch`).
         weight, raw: in units of the metric; in those of the target.
         source_position, target_position: where edges are kept by position; else None.
         dropped_abs, dropped_sum: Σ |weight| and Σ weight of the edges that were not kept.

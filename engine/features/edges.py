@@ -27,8 +27,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgesweep.engine.features.ablation.setting import MICRO_BYTES
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edgelist import EdgeList, InputEdges
-from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import NodeAttribution
 from edgesweep.engine.features.sources import Sources
 from edgesweep.engine.features.targets import (
@@ -121,7 +121,7 @@ class Completeness:
 
 
 def attribute_edges(
-    ends: Ends,
+    ends: FeatureBatch,
     nodes: NodeAttribution,
     metric: str,
     settings: EdgeSettings,
@@ -157,7 +157,7 @@ def attribute_edges(
 
 @torch.no_grad()
 def contributions(
-    ends: Ends,
+    ends: FeatureBatch,
     nodes: NodeAttribution,
     metric: str,
     settings: EdgeSettings,
@@ -193,7 +193,7 @@ def contributions(
 
 
 def _wanted(
-    ends: Ends, number: int, positions: range | None, first: int
+    ends: FeatureBatch, number: int, positions: range | None, first: int
 ) -> Int[Tensor, " positions"]:
     """Target positions in the batch: real, within the range, and none before `first`."""
     real = ends.inputs.real[number].nonzero().flatten()
@@ -203,7 +203,7 @@ def _wanted(
 
 
 def _targets(
-    ends: Ends,
+    ends: FeatureBatch,
     nodes: NodeAttribution,
     metric: str,
     settings: EdgeSettings,
@@ -242,7 +242,7 @@ def _lots(node: Int[Tensor, " targets"], size: int) -> Iterator[Int[Tensor, " so
         yield torch.arange(first, last, device=node.device)
 
 
-def target_rows(ends: Ends, micro_bytes: int) -> tuple[int, int]:
+def target_rows(ends: FeatureBatch, micro_bytes: int) -> tuple[int, int]:
     """(target, step) rows that fit into so many bytes: where a row is at one position in the top
     layer and spread over positions at its end, and where a layer holds it at all positions."""
     model, n_positions = ends.features.model, ends.inputs.embed.shape[1]
@@ -253,7 +253,7 @@ def target_rows(ends: Ends, micro_bytes: int) -> tuple[int, int]:
     return max(1, micro_bytes // sparse), max(1, micro_bytes // dense)
 
 
-def _list(ends: Ends, part: Contributions, edges: EdgeList) -> None:
+def _list(ends: FeatureBatch, part: Contributions, edges: EdgeList) -> None:
     """Add the edges of some contributions to a list, summed over positions unless they are kept."""
     numbers, raw = ends.numbers, part.values
     first = numbers.logits if part.target == LOGITS else numbers.first[part.target]

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.methods.gradients import Objective
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.network.base import Inputs, Network, Site, Value
@@ -82,7 +82,7 @@ class NodeScores:
     """Scores of the nodes of one input that are not 0, sorted by node (and position).
 
     Attributes:
-        node: global number (see `engine.features.ends`).
+        node: global number (see `engine.features.batch`).
         position: in the batch; None where scores are summed over positions.
         score: in units of the metric.
     """
@@ -93,7 +93,7 @@ class NodeScores:
 
 
 def attribute_nodes(
-    ends: Ends, metric: str, *, steps: int = 5, rule: str = "midpoint", rows: int = 64
+    ends: FeatureBatch, metric: str, *, steps: int = 5, rule: str = "midpoint", rows: int = 64
 ) -> NodeAttribution:
     """ḡ of every site.
 
@@ -103,8 +103,7 @@ def attribute_nodes(
     """
     objective = ends.objective(metric)
     downstream = Downstream(ends.features.model, ends.inputs, ends.run)
-    assert ends.run.logits is not None
-    clean = objective(ends.run.logits)
+    clean = objective(ends.logits)
     gradients, residual, patched = {}, [], []
     for site in ends.features.sites:
         gradient = _site_gradient(ends, downstream, site, metric, points(rule, steps), rows)
@@ -119,7 +118,7 @@ def attribute_nodes(
 
 
 def _site_gradient(
-    ends: Ends,
+    ends: FeatureBatch,
     downstream: Downstream,
     site: Site,
     metric: str,
@@ -141,7 +140,7 @@ def _site_gradient(
 
 
 def node_scores(
-    ends: Ends, attribution: NodeAttribution, *, contracted: bool = True
+    ends: FeatureBatch, attribution: NodeAttribution, *, contracted: bool = True
 ) -> list[NodeScores]:
     """Scores of every input's nodes: step 3.
 
@@ -151,7 +150,9 @@ def node_scores(
     return [_scores_of(ends, attribution, i, contracted) for i in range(len(ends.batch))]
 
 
-def _scores_of(ends: Ends, of: NodeAttribution, number: int, contracted: bool) -> NodeScores:
+def _scores_of(
+    ends: FeatureBatch, of: NodeAttribution, number: int, contracted: bool
+) -> NodeScores:
     parts = []
     for site, gradient in of.gradients.items():
         dictionary, first = ends.features.dictionary(site), ends.numbers.first[site]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.network.base import Pulled
 
 
@@ -27,7 +27,7 @@ class Sources:
         first: the first position where something moved; None: nothing did.
     """
 
-    def __init__(self, ends: Ends, site: str, number: int, *, contracted: bool) -> None:
+    def __init__(self, ends: FeatureBatch, site: str, number: int, *, contracted: bool) -> None:
         self.site, self._dictionary = site, ends.features.dictionary(site)
         active = ends.active[site].of_input(number)
         delta = active.clean - active.patch

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.nodes import Downstream
 from edgesweep.engine.features.values import split
 from edgesweep.engine.network.base import Site, Value
@@ -77,7 +77,7 @@ class SiteTargets:
 
     def __init__(
         self,
-        ends: Ends,
+        ends: FeatureBatch,
         site: Site,
         number: int,
         along: AlongPath,
@@ -162,7 +162,13 @@ class MetricTargets:
     """
 
     def __init__(
-        self, targets: SiteTargets, ends: Ends, metric: str, site: Site, number: int, rows: int
+        self,
+        targets: SiteTargets,
+        ends: FeatureBatch,
+        metric: str,
+        site: Site,
+        number: int,
+        rows: int,
     ) -> None:
         self._of, self._ends, self._metric = targets, ends, metric
         self._site, self._number, self._rows = site, number, rows
@@ -233,7 +239,7 @@ class LogitsTarget:
 
     def __init__(
         self,
-        ends: Ends,
+        ends: FeatureBatch,
         metric: str,
         number: int,
         final: Value,
@@ -249,9 +255,8 @@ class LogitsTarget:
             at_read = final[:, read].detach().requires_grad_()
             value = objective(ends.features.model.unembed(at_read)).sum()
             self._gradient = torch.autograd.grad(value, at_read)[0][None]
-        assert ends.run.logits is not None
         one = which[:1]
-        self._change = ends.objective(metric, one)(ends.run.logits[one]) - start
+        self._change = ends.objective(metric, one)(ends.logits[one]) - start
 
     def cotangents(self, some: Index) -> Float[Tensor, "some steps width"]:
         return self._gradient[some]

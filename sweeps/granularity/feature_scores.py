@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges
-from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import layout
@@ -55,12 +55,12 @@ def _quadrature(cell: Cell) -> dict[str, Any]:
 
 def _ends(
     context: Context, cell: Cell, chosen: FeatureSet, prompts: Sequence[Example], micro_batch: int
-) -> Iterator[Ends]:
+) -> Iterator[FeatureBatch]:
     features = context.feature_model(chosen)
     patch = context.feature_patch(cell.build_patch, cell.dataset, "build", cell.features)
     for start in range(0, len(prompts), micro_batch):
         batch = PromptBatch.make(prompts[start : start + micro_batch])
-        yield Ends.of(features, batch, patch)
+        yield FeatureBatch.of(features, batch, patch)
 
 
 # --- edges ------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def _positions(shard: AttributeShard, prompts: Sequence[Example]) -> range:
     return range(int(bounds[shard.block]), int(bounds[shard.block + 1]))
 
 
-def _edges(shard: AttributeShard, ends: Ends, positions: range) -> FeatureEdges:
+def _edges(shard: AttributeShard, ends: FeatureBatch, positions: range) -> FeatureEdges:
     cell = shard.cell
     nodes = attribute_nodes(ends, cell.build_metric, **_quadrature(cell))
     how = EdgeSettings(target=cell.target, keep=cell.keep, **_quadrature(cell))

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesweep.engine.features.ablation.evaluation import (
-    FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,
     evaluate_feature_reference,
 )
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.values import node_mean_partials
 from edgesweep.engine.graph import FeatureGraph, circuit_stats, touched_nodes
 from edgesweep.engine.graph.circuits import CircuitStats
@@ -173,7 +173,7 @@ class Features:
         patch = context.feature_patch(eval_patch, dataset, "eval", self.digest)
 
         def measure(batch: PromptBatch) -> ByName:
-            given, metrics = FeatureBatch.make(features, batch, patch), context.config
+            given, metrics = FeatureBatch.of(features, batch, patch), context.config
             found = evaluate_feature_reference(given, metrics.reference_metrics, errors=self.error)
             sides = {"full": found.full, "empty": found.empty}
             values = {(side, m): row for side, by in sides.items() for m, row in by.items()}
@@ -193,7 +193,7 @@ class Features:
         metrics, errors = context.config.evaluate.metric, self.error
 
         def measure(batch: PromptBatch) -> ByName:
-            given = FeatureBatch.make(features, batch, patch)
+            given = FeatureBatch.of(features, batch, patch)
             if by_nodes:
                 return evaluate_feature_nodes(given, graph, kept, metrics, errors=errors)
             found, run = evaluate_feature_circuits(given, graph, masks, metrics, errors=errors)

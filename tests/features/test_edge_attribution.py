@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import (
     Completeness,
     Contributions,
@@ -13,7 +14,6 @@ from edgesweep.engine.features.edges import (
     attribute_edges,
     contributions,
 )
-from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes
 from edgesweep.engine.methods.base import MethodError
@@ -46,7 +46,7 @@ def made(
     model, batch = model_and_batch(family, dtype=dtype, side=side, n=n)
     features = feature_model(model, sites, kind, dtype)
     given = feature_patch(features, patch)
-    return features, batch, given, Ends.of(features, batch, given)
+    return features, batch, given, FeatureBatch.of(features, batch, given)
 
 
 def by_position(ends, metric, settings, number, target):
@@ -136,7 +136,7 @@ def test_a_model_that_sees_ahead():
     model, batch = model_and_batch("plain", dtype=torch.float64, causal=False)
     features = feature_model(model, ("embed", "resid0", "resid2"))
     given = feature_patch(features, "counterfactual")
-    check(Ends.of(features, batch, given), given, "logit_diff", STEPS, 1, 1e-9)
+    check(FeatureBatch.of(features, batch, given), given, "logit_diff", STEPS, 1, 1e-9)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -144,7 +144,7 @@ def test_padding_and_batch_change_nothing(side):
     features, batch, given, ends = made("llama", MIXED, side=side)
     whole = attribute(ends, STEPS)
     for i, prompt in enumerate(batch.prompts):
-        alone = attribute(Ends.of(features, PromptBatch.make([prompt]), given), STEPS)
+        alone = attribute(FeatureBatch.of(features, PromptBatch.make([prompt]), given), STEPS)
         a, b = whole.inputs[i], alone.inputs[0]
         first = int(batch.real[i].long().argmax())
         assert np.array_equal(a.source, b.source)

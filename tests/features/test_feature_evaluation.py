@@ -6,11 +6,11 @@ import torch
 
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.features.ablation.evaluation import (
-    FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,
     evaluate_feature_reference,
 )
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.graph import touched_nodes
 from edgesweep.engine.metrics import METRICS, measure
 from tests.features.made import CHAIN, case, oracle_logits, random_masks
@@ -20,7 +20,7 @@ NAMES = tuple(METRICS)
 
 
 def given_of(made):
-    return FeatureBatch.make(made.features, made.batch, made.feature_patch)
+    return FeatureBatch.of(made.features, made.batch, made.feature_patch)
 
 
 @pytest.mark.parametrize("patch", ["counterfactual", "zero", "mean"])

@@ -5,8 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgesweep.engine.dictionaries.base import Relu
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
-from edgesweep.engine.features.ends import Ends
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes
 from edgesweep.engine.network.pullback import SegmentSlopes
@@ -49,7 +49,7 @@ def ends():
     with torch.no_grad():
         values = bare.site_values(model.run(model.prepare(batch.clean, batch.real)))
     features = FeatureModel(model, {s: large_relu(values[s], i) for i, s in enumerate(sites)})
-    return Ends.of(features, batch, feature_patch(features, "counterfactual"))
+    return FeatureBatch.of(features, batch, feature_patch(features, "counterfactual"))
 
 
 @pytest.mark.parametrize("site", ["resid0", "resid2"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.network import PromptBatch
@@ -86,7 +86,7 @@ def test_padding_batch_and_rows_change_nothing(side):
     features, batch, given, ends = made("llama", MIXED, side=side)
     whole = node_scores(ends, attribute_nodes(ends, "logit_diff", **STEPS, rows=4))
     for prompt, scores in zip(batch.prompts, whole, strict=True):
-        alone = Ends.of(features, PromptBatch.make([prompt]), given)
+        alone = FeatureBatch.of(features, PromptBatch.make([prompt]), given)
         expected = node_scores(alone, attribute_nodes(alone, "logit_diff", **STEPS))[0]
         assert np.array_equal(scores.node, expected.node)
         most = np.abs(expected.score).max()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine.features.ends import Ends
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.values import make_feature_patch, node_columns, node_mean_partials
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import PatchError, mean_groups
@@ -63,7 +63,7 @@ def test_means_are_of_features_and_errors(pooled, over):
     partials = node_mean_partials(features, build, pooled=pooled, over=over, micro_batch=3)
     means = {group: part.mean() for group, part in partials.items()}
     given = make_feature_patch("mean", means, pooled=pooled)
-    assert not Ends.of(features, batch, given).patch.from_one_run
+    assert not FeatureBatch.of(features, batch, given).patch.from_one_run
     patch = given.values(features, batch, ends.inputs)
     groups = mean_groups(build, pooled=pooled)
     for row, group in enumerate(mean_groups(batch.prompts, pooled=pooled)):

@@ -7,7 +7,7 @@ import torch
 
 from edgesweep.engine.features import (
     EdgeSettings,
-    Ends,
+    FeatureBatch,
     attribute_edges,
     attribute_nodes,
     make_feature_patch,
@@ -15,7 +15,7 @@ from edgesweep.engine.features import (
     node_scores,
 )
 from edgesweep.engine.features.ablation.edge_ablation import run_circuits
-from edgesweep.engine.features.ablation.evaluation import FeatureBatch, evaluate_feature_reference
+from edgesweep.engine.features.ablation.evaluation import evaluate_feature_reference
 from edgesweep.engine.features.ablation.node_ablation import node_set, run_node_sets
 from edgesweep.engine.graph import ERROR, FeatureGraph
 from edgesweep.engine.methods.quadrature import points
@@ -40,7 +40,7 @@ def made(kind, patch="counterfactual", skip=()):
     net, given = network(kind), batch()
     names = [name for name in net.sites.names if name not in skip]
     features = neurons(net, names)
-    ends = Ends.of(features, given, feature_patch(features, patch))
+    ends = FeatureBatch.of(features, given, feature_patch(features, patch))
     oracle = slow.SlowNet(net.hf.config, net.hf.state_dict(), names)
     with torch.no_grad():
         clean = [oracle.values(x.flatten()) for x in given.clean]
@@ -184,7 +184,7 @@ def test_node_ablation_is_the_oracles(kind, patch):
 
 def test_the_reference_is_the_network_and_the_patch_run():
     ends, _, clean, patched = made("cnn")
-    given = FeatureBatch.make(
+    given = FeatureBatch.of(
         ends.features, ends.batch, feature_patch(ends.features, "counterfactual")
     )
     found = evaluate_feature_reference(given, ["logit_diff"])
@@ -197,7 +197,7 @@ def test_batches_of_one_are_the_same():
     ends, *_ = made("cnn")
     settings = EdgeSettings(steps=2)
     for i, example in enumerate(ends.batch.prompts):
-        alone = Ends.of(
+        alone = FeatureBatch.of(
             ends.features,
             PromptBatch.make([example]),
             feature_patch(ends.features, "counterfactual"),

@@ -14,12 +14,11 @@ from edgesweep.engine.dictionaries.base import Identity, Relu, TopK
 from edgesweep.engine.dictionaries.files import load_dictionary
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.features.ablation.evaluation import (
-    FeatureBatch,
     evaluate_feature_circuits,
     evaluate_feature_nodes,
 )
+from edgesweep.engine.features.batch import FeatureBatch, NodeNumbers
 from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
-from edgesweep.engine.features.ends import Ends, NodeNumbers
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.features.values import make_feature_patch, node_mean_partials
@@ -141,7 +140,7 @@ def test_lists_are_those_of_a_direct_call(run, plan, features):
     how = EdgeSettings(steps=2, rule="midpoint", target="value", keep=5000)
     direct = []
     for batch in batches(plan.dataset(cell).data.build):
-        ends = Ends.of(features, batch, patch)
+        ends = FeatureBatch.of(features, batch, patch)
         nodes = attribute_nodes(ends, "logit_diff", steps=2, rule="midpoint")
         direct += attribute_edges(ends, nodes, "logit_diff", how).inputs
     lists = {name: stored(run, cell, name) for name in (*layout.LISTS, *layout.PER_LIST)}
@@ -166,7 +165,7 @@ def test_node_scores_are_those_of_a_direct_call(run, plan, features):
     assert found.shape == (N, NodeNumbers(features).logits)
     expected = np.zeros_like(found)
     for first, batch in enumerate(batches(plan.dataset(cell).data.build)):
-        ends = Ends.of(features, batch, make_feature_patch("counterfactual"))
+        ends = FeatureBatch.of(features, batch, make_feature_patch("counterfactual"))
         nodes = attribute_nodes(ends, "logit_diff", steps=2, rule="midpoint")
         for row, of_input in enumerate(node_scores(ends, nodes)):
             expected[BATCH * first + row, of_input.node] = of_input.score
@@ -362,7 +361,7 @@ def direct_values(run, plan, features, cell, circuit, condition) -> dict[str, np
     )
     tables = {group: partial.mean() for group, partial in means.items()}
     patch = make_feature_patch(condition.eval_patch, tables, pooled=True)
-    given = FeatureBatch.make(features, PromptBatch.make(dataset.data.evaluation), patch)
+    given = FeatureBatch.of(features, PromptBatch.make(dataset.data.evaluation), patch)
     metrics = ["logit_diff", "kl"]
     if condition.ablation == "edge":
         found = evaluate_feature_circuits(given, graph, whole[None], metrics)[0]

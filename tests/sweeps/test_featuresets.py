@@ -9,7 +9,7 @@ import torch
 
 from edgesweep.engine.dictionaries.base import Identity, NoDictionary, Relu, TopK
 from edgesweep.engine.dictionaries.files import save_dictionary
-from edgesweep.engine.features.ends import NodeNumbers
+from edgesweep.engine.features.batch import NodeNumbers
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.model import load_model, resolve_model

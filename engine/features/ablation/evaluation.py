@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -25,47 +24,8 @@ from edgesweep.engine.features.ablation.node_ablation import (
     run_node_sets,
 )
 from edgesweep.engine.features.ablation.setting import MICRO_BYTES
-from edgesweep.engine.features.model import FeatureModel
-from edgesweep.engine.features.values import FeaturePatch, NodeValues, run_nodes
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.graph import FeatureGraph
-from edgesweep.engine.metrics import measure
-from edgesweep.engine.network import PromptBatch
-from edgesweep.engine.network.base import Inputs
-
-
-@dataclass(frozen=True)
-class FeatureBatch:
-    """A batch with the values that every evaluation of it starts from.
-
-    Attributes:
-        logits: of the model, at the read positions.
-        clean, patch: node values of the clean run, and those of what is dropped.
-    """
-
-    features: FeatureModel
-    batch: PromptBatch
-    inputs: Inputs
-    logits: Float[Tensor, "inputs outputs"]
-    clean: NodeValues
-    patch: NodeValues
-
-    @classmethod
-    @torch.no_grad()
-    def make(
-        cls, features: FeatureModel, batch: PromptBatch, patch: FeaturePatch
-    ) -> "FeatureBatch":
-        inputs = features.model.prepare(batch.clean, batch.real)
-        run = features.model.run(inputs)
-        assert run.logits is not None
-        clean = run_nodes(features, inputs, run)
-        patched = patch.values(features, batch, inputs)
-        return cls(features, batch, inputs, run.logits, clean, patched)
-
-    def measured(
-        self, metrics: Sequence[str], logits: Float[Tensor, "*circuits inputs outputs"]
-    ) -> ByMetric:
-        """Each metric on each input, `[*circuits, inputs]`."""
-        return {m: measure(m, logits, self.batch, self.logits).cpu().numpy() for m in metrics}
 
 
 def evaluate_feature_circuits(

@@ -4,7 +4,7 @@ Nodes are numbered through all sites in forward order: within a site features by
 dictionary, then the error node; `logits` is the last of all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from edgesweep.engine.evaluation import ByMetric
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import (
     Active,
@@ -21,7 +22,7 @@ from edgesweep.engine.features.values import (
     run_nodes,
 )
 from edgesweep.engine.methods.gradients import Objective
-from edgesweep.engine.metrics import oriented
+from edgesweep.engine.metrics import measure, oriented
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.network.base import Inputs, Run, Value
 
@@ -53,8 +54,8 @@ class NodeNumbers:
 
 
 @dataclass(frozen=True)
-class Ends:
-    """A batch with the values that its paths lead from and to.
+class FeatureBatch:
+    """A batch with both ends of every path in it: what attribution and ablation start from.
 
     Attributes:
         inputs: the clean batch, ready for the layers.
@@ -71,12 +72,18 @@ class Ends:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, features: FeatureModel, batch: PromptBatch, patch: FeaturePatch) -> "Ends":
+    def of(cls, features: FeatureModel, batch: PromptBatch, patch: FeaturePatch) -> "FeatureBatch":
         """Both ends of a batch."""
         inputs = features.model.prepare(batch.clean, batch.real)
         run = features.model.run(inputs)
         clean = run_nodes(features, inputs, run)
         return cls(features, batch, inputs, run, clean, patch.values(features, batch, inputs))
+
+    @property
+    def logits(self) -> Float[Tensor, "inputs outputs"]:
+        """Of the clean run, as the metric reads them."""
+        found: Tensor = self.run.logits
+        return found
 
     @cached_property
     def numbers(self) -> NodeNumbers:
@@ -103,11 +110,15 @@ class Ends:
 
     def objective(self, metric: str, numbers: Int[Tensor, " inputs"] | None = None) -> Objective:
         """λ of logits `[*rows, inputs, vocab]` of some inputs, compared with the clean run's."""
-        clean = self.run.logits
-        assert clean is not None
-        batch = self.batch
+        batch, clean = self.batch, self.logits
         if numbers is not None:
             rows = numbers.cpu()
             batch = replace(batch, good=batch.good[rows], bad=batch.bad[rows])
             clean = clean[numbers]
         return lambda logits: oriented(metric, logits, batch, clean)
+
+    def measured(
+        self, metrics: Sequence[str], logits: Float[Tensor, "*circuits inputs outputs"]
+    ) -> ByMetric:
+        """Each metric on each input, `[*circuits, inputs]`."""
+        return {m: measure(m, logits, self.batch, self.logits).cpu().numpy() for m in metrics}
