@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from edgesweep.engine.dictionaries.files import load_dictionary
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import FeaturePatch, make_feature_patch
 from edgesweep.engine.model import ChangedError, ModelSource, load_model
-from edgesweep.engine.network import Model
+from edgesweep.engine.network import Network
 from edgesweep.engine.patches import Patch, make_patch, mean_groups, resample_partners
 from edgesweep.engine.runtime import parent_alive
 from edgesweep.storage import CommitLog, RunDirectory, layout
@@ -75,7 +75,7 @@ class Context:
     """A worker's own copies, made as shards ask for them."""
 
     settings: WorkerSettings
-    _model: Model | None = field(default=None)
+    _model: Any = field(default=None)
     _model_label: str = field(default="")
     _features: dict[str, FeatureModel] = field(default_factory=dict)
     _tables: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Context:
     def log(self) -> CommitLog:
         return CommitLog(self.run)
 
-    def model(self, label: str) -> Model:
+    def model(self, label: str) -> Any:
         """The model; one is held at a time."""
         if self._model is None or self._model_label != label:
             self._model, self._features = None, {}
@@ -126,19 +126,19 @@ class Context:
             self._features = {chosen.digest: FeatureModel(model, found)}
         return self._features[chosen.digest]
 
-    def _dictionary(self, model: Model, wanted: SiteDictionary) -> Dictionary:
+    def _dictionary(self, model: Network, wanted: SiteDictionary) -> Dictionary:
         source = wanted.source
         if wanted.trained is not None:
             write = self.log.record("dictionaries", wanted.key)["writes"][0]
             read_file(self.run, write)  # is it what was committed?
             source = str(self.run.path / write["file"])
-        found = load_dictionary(source, d_model=model.d_model)
+        found = load_dictionary(source, d_model=wanted.width)
         if wanted.trained is None and found.digest != wanted.digest:
             raise ChangedError(
                 f"dictionary {source!r} of site {wanted.site} is not the one that the run was "
                 "planned with; put that one back, or start another run"
             )
-        return found.to(model.device, model.layers[0].w_out.dtype)
+        return found.to(model.device, model.dtype)
 
     def nodes(self, cell: Cell) -> Nodes:
         """How a cell's model is taken apart."""

@@ -53,6 +53,11 @@ class Example:
         """Positions that a network reads it at."""
         return len(self.clean)
 
+    def unchanged(self) -> int:
+        """Positions before the first at which clean and patch differ; 0 where none does."""
+        pairs = enumerate(zip(self.clean, self.patch, strict=True))
+        return next((i for i, (a, b) in pairs if a != b), 0)
+
     def value(self) -> dict[str, Any]:
         """Its fields as plain values."""
         return asdict(self)
@@ -81,6 +86,9 @@ class ArrayExample(Example):
 
     def __len__(self) -> int:
         return 1
+
+    def unchanged(self) -> int:
+        return 0
 
 
 def answers_fault(example: Example) -> str:

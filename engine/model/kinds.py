@@ -23,8 +23,8 @@ from edgesweep.engine.network.transformer import Model, graph_spec
 class ModelSizes:
     """What the memory and pass estimates need; `n_params` counts numbers, not bytes.
 
-    A network without attention has no heads, and its widest layer stands for `d_model`; `n_vocab`
-    are its outputs.
+    A network without attention has no heads; its last layer but one stands for `d_model`, and its
+    outputs for `n_vocab`.
     """
 
     n_layers: int
@@ -114,14 +114,14 @@ class FeedForwardKind:
         return FeedForwardSites(config.widths())
 
     def sizes(self, config: Any) -> ModelSizes:
-        widest = max(config.widths().values())
+        widths = list(config.widths().values())
         return ModelSizes(
             n_layers=config.num_hidden_layers,
-            d_model=widest,
+            d_model=widths[-1],
             n_heads=0,
             n_kv_heads=0,
             d_head=0,
-            d_mlp=widest,
+            d_mlp=max(widths),
             n_vocab=config.n_output,
             n_params=count_parameters(self.auto, config),
         )

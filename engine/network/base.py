@@ -58,6 +58,9 @@ class Sites(Protocol):
     def width(self, site: str) -> int:
         """Numbers at one position."""
 
+    def layer(self, site: str) -> int:
+        """The layer that its value comes from; -1 for the first."""
+
 
 @dataclass(frozen=True)
 class Inputs:

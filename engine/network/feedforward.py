@@ -48,9 +48,9 @@ class FeedForwardSites:
         """See `engine.network.base.Sites`."""
         if pattern in ("conv*", "hidden*"):
             return [name for name in self._widths if re.fullmatch(pattern[:-1] + r"\d+", name)]
-        return [self.layer(pattern).name]
+        return [self.place(pattern).name]
 
-    def layer(self, name: str) -> Layer:
+    def place(self, name: str) -> Layer:
         """The site of that name.
 
         Raises:
@@ -62,17 +62,21 @@ class FeedForwardSites:
 
     def chosen(self, names: Iterable[str]) -> tuple[Layer, ...]:
         """See `engine.network.base.Sites`."""
-        layers = {self.layer(name) for name in names} | {self.layer(self.first)}
+        layers = {self.place(name) for name in names} | {self.place(self.first)}
         return tuple(sorted(layers, key=lambda layer: layer.number))
 
     def parents(self, chosen: Sequence[Layer], target: str) -> tuple[Layer, ...]:
         """See `engine.network.base.Sites`."""
-        end = len(self._widths) if target == LOGITS else self.layer(target).number
+        end = len(self._widths) if target == LOGITS else self.place(target).number
         return ([layer for layer in chosen if layer.number < end][-1],)
 
     def width(self, site: str) -> int:
         """See `engine.network.base.Sites`."""
         return self._widths[site]
+
+    def layer(self, site: str) -> int:
+        """See `engine.network.base.Sites`."""
+        return self.place(site).number - 1
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class FeedForward:
         rows: Int[Tensor, " rows"] | None = None,
     ) -> Value:
         (parent,) = self.sites.parents(chosen, target)
-        last = len(self._blocks) if target == LOGITS else self.sites.layer(target).number
+        last = len(self._blocks) if target == LOGITS else self.sites.place(target).number
         return self._between(values[parent.name], parent.number, last)
 
     def _between(self, value: Value, first: int, last: int) -> Value:

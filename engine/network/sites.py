@@ -99,3 +99,7 @@ class TransformerSites:
     def width(self, site: str) -> int:
         """See `engine.network.base.Sites`."""
         return self.d_model
+
+    def layer(self, site: str) -> int:
+        """See `engine.network.base.Sites`."""
+        return self.place(site).layer

@@ -33,7 +33,8 @@ def passes(plan: Plan, shard: AttributeShard, features: FeatureSet) -> Passes:
     site once a step; an edge's target is pulled back through the layers to its parents, at one
     position in the last of them."""
     cell = shard.cell
-    n_layers = plan.model(cell).source.spec.n_layers
+    source = plan.model(cell).source
+    n_layers, layer_of = source.sizes.n_layers, source.sites.layer
     steps = cell.steps or 1
     downstream = sum(1 - (layer_of(site) + 1) / n_layers for site in features.sites)
     inputs = shard.rows.stop - shard.rows.start
@@ -46,25 +47,19 @@ def passes(plan: Plan, shard: AttributeShard, features: FeatureSet) -> Passes:
     return Passes(2 * batches + nodes, nodes + layers / rate)
 
 
-def layer_of(site: str) -> int:
-    """The layer of a site; -1 for `embed`."""
-    return int(site.lstrip("abcdefghijklmnopqrstuvwxyz") or -1)
-
-
 def moved_share(plan: Plan, shard: AttributeShard) -> float:
     """The mean share of an input's positions at which anything can differ from its patch value."""
     if shard.cell.build_patch != "counterfactual":
         return 1.0
     prompts = plan.dataset(shard.cell).data.build[shard.rows.start : shard.rows.stop]
-    pairs = [list(zip(p.clean, p.patch, strict=True)) for p in prompts]
-    same = [next((i for i, (a, b) in enumerate(of) if a != b), 0) / len(of) for of in pairs]
+    same = [p.unchanged() / len(p) for p in prompts]
     return 1.0 - sum(same) / len(same)
 
 
 def _pulled_layers(plan: Plan, shard: AttributeShard, features: FeatureSet) -> float:
     """Whole layers, of one input at all positions, that one step of all its targets is worth."""
     length, share = plan.dataset(shard.cell).length, moved_share(plan, shard)
-    total = 0.0
+    layer_of, total = plan.model(shard.cell).source.sites.layer, 0.0
     for dictionary in features.dictionaries[1:]:
         first = layer_of(features.parents[dictionary.site][0])
         below = max(layer_of(dictionary.site) - first - 1, 0)
@@ -85,8 +80,7 @@ def training_passes(plan: Plan, model: str, dictionary: SiteDictionary) -> Passe
     forwards = 2 * trained.prompts * len(members) / plan.config.execution.micro_batch
     if trained.kind == "pca":
         return Passes(forwards)
-    width = plan.resolved.models[model].sizes.d_model
-    flop = 12.0 * trained.steps * trained.batch * dictionary.n_features * width
+    flop = 12.0 * trained.steps * trained.batch * dictionary.n_features * dictionary.width
     return Passes(forwards, flop=flop)
 
 
@@ -94,9 +88,9 @@ def actor_bytes(plan: Plan, cell: Cell, features: FeatureSet, number_bytes: int)
     """An actor's memory beside its process: the model, its dictionaries, the features of a
     micro-batch as tables while they are encoded, and the rows of targets or circuits."""
     sizes = plan.model(cell).sizes
-    n_features = sum(d.n_features for d in features.dictionaries)
+    numbers = sum(d.n_features * d.width for d in features.dictionaries)
     widest = max(d.n_features for d in features.dictionaries)
     places = plan.config.execution.micro_batch * plan.dataset(cell).length
-    tables = (2 * n_features * sizes.d_model) + 4 * places * widest
+    tables = 2 * numbers + 4 * places * widest
     lists = 3 * 40 * features.settings.edges + 24 * (cell.keep or 0)
     return number_bytes * (sizes.n_params + tables) + 4 * MICRO_BYTES + lists

@@ -60,7 +60,6 @@ class Features:
     """A model's features under one set of dictionaries (`granularity.base.Nodes`)."""
 
     chosen: FeatureSet
-    d_model: int
     same_in_all_cells: bool = False
     distances: tuple[tuple[str, str], ...] = layout.DISTANCES
     words: Words = FEATURES
@@ -110,7 +109,7 @@ class Features:
         return config.execution.micro_batch
 
     def mean_shape(self) -> tuple[int, int]:
-        return 1, sum(d.n_features + self.d_model for d in self.chosen.dictionaries)
+        return 1, sum(d.n_features + d.width for d in self.chosen.dictionaries)
 
     def prepare(self, run: RunDirectory, cell: Cell) -> None:
         """Nothing is known before the scores."""
@@ -222,7 +221,7 @@ class FeaturesKind:
     ) -> Features:
         prompts = [d.fingerprint for d in datasets if d.model == model.label]
         chosen = feature_set(config, nodes, model.label, model.source, prompts)
-        return Features(chosen, model.sizes.d_model)
+        return Features(chosen)
 
     def check(self, config: Config, nodes: str) -> None:
         for key, patches in (

@@ -35,6 +35,7 @@ class SiteDictionary:
         trained: how it is trained; None where it is there.
         n_features: its size.
         digest: of its numbers, or of how they are made.
+        width: of the site.
     """
 
     site: str
@@ -42,6 +43,7 @@ class SiteDictionary:
     trained: Trained | None
     n_features: int
     digest: str
+    width: int
 
     @property
     def key(self) -> str:
@@ -189,7 +191,7 @@ def _dictionary(
                 f"{size}"
             )
         made = [source.digest, given.model_dump(mode="json"), list(prompts), config.seed]
-        return SiteDictionary(site, "", given, size, digest(made))
+        return SiteDictionary(site, "", given, size, digest(made), width)
     try:
         dictionary = load_dictionary(given, d_model=width)
     except DictionaryError as error:
@@ -199,4 +201,4 @@ def _dictionary(
             f"features.dictionaries.{site}: {given!r} is a dictionary of {dictionary.d_model} "
             f"numbers; {source.path} has {width}"
         )
-    return SiteDictionary(site, given, None, dictionary.n_features, dictionary.digest)
+    return SiteDictionary(site, given, None, dictionary.n_features, dictionary.digest, width)

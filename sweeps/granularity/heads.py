@@ -14,13 +14,14 @@ from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference
 from edgesweep.engine.graph import EdgeGraph, circuit_stats
 from edgesweep.engine.memory import VARIANT_METHODS, Footprint
 from edgesweep.engine.methods import METHODS, Attribution
-from edgesweep.engine.model import ModelSizes, ModelSource
+from edgesweep.engine.model import ModelError, ModelSizes, ModelSource
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import mean_partials
 from edgesweep.storage import layout
 from edgesweep.storage.fold import STATS
 from edgesweep.storage.graphs import write_graph
 from edgesweep.sweeps.candidates import read_candidates
+from edgesweep.sweeps.config.load import ConfigError
 from edgesweep.sweeps.config.schema import NUMBER_BYTES
 from edgesweep.sweeps.granularity.words import HEADS, Words
 from edgesweep.sweeps.plan.points import settings_of
@@ -214,6 +215,10 @@ class HeadsKind:
     def resolve(
         self, config: Config, nodes: str, model: ResolvedModel, datasets: Sequence[Dataset]
     ) -> Heads:
+        try:
+            _ = model.source.spec
+        except ModelError as error:
+            raise ConfigError(f"sweep.nodes: {nodes!r}: {error}") from None
         return Heads(model.label, model.source)
 
 
@@ -240,8 +245,5 @@ def _changed_share(plan: Plan, shard: AttributeShard) -> float:
     if shard.cell.build_patch != "counterfactual":
         return 1.0
     prompts = plan.dataset(shard.cell).data.build[shard.rows.start : shard.rows.stop]
-    same = min(
-        next((i for i, (a, b) in enumerate(zip(p.clean, p.patch, strict=True)) if a != b), 0)
-        for p in prompts
-    )
+    same = min(p.unchanged() for p in prompts)
     return 1 - same / max(len(p) for p in prompts)

@@ -95,9 +95,11 @@ def _cell(
     if method not in way.methods:
         return None
     candidates = config.sweep.candidates if "candidates" in takes else None
-    n_edges = resolved.models[dataset.model].graph.n_edges
-    top = None if candidates is None else min(candidates.top, n_edges)
-    others = 0 if candidates is None or method == "eap_acdc" else candidates.random
+    top, others = None, 0
+    if candidates is not None:
+        n_edges = way.max_edges
+        top = min(candidates.top, n_edges)
+        others = 0 if method == "eap_acdc" else min(candidates.random, n_edges - top)
     return Cell(
         model=dataset.model,
         task=dataset.task,
@@ -111,7 +113,7 @@ def _cell(
         tau=tau if "tau" in takes else None,
         seed=dataset.seed if "seed" in takes else None,
         n_top=top,
-        n_random=0 if top is None else min(others, n_edges - top),
+        n_random=others,
         **way.fields(method),
     )
 
