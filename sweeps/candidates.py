@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgesweep.engine.graph import select
+from edgesweep.engine.methods import METHODS, MethodError
 from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import read_static, write_static
 from edgesweep.sweeps.plan.canonical import digest
-from edgesweep.sweeps.plan.points import ranking_of
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.cells import Cell
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
+
+
+def ranking_of(cell: Cell) -> Cell:
+    """The cell whose scores say at which edges a refined cell looks: EAP under the same patch, with
+    the same metric where EAP can use it."""
+    eap = METHODS["eap"]
+    try:
+        eap.check(cell.build_metric, cell.build_patch)
+        metric = cell.build_metric
+    except MethodError:
+        metric = "logit_diff"
+    none = dict.fromkeys(("steps", "tau", "seed", "n_top"))
+    empty: dict[str, Any] = {**none, "rule": "", "n_random": 0}
+    return replace(cell, method="eap", build_metric=metric, **empty)
 
 
 def write_candidates(view: View, cell: Cell) -> None:

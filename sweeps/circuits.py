@@ -133,3 +133,8 @@ def nearest(view: View, cell: Cell, n_edges: int) -> str:
     condition = view.plan.fitted_condition
     keys = [spec.key for spec in view.plan.circuits(cell)]
     return min(keys, key=lambda key: abs(int(read_ran(view.run, key, condition).sum()) - n_edges))
+
+
+def read_fitted_key(run: RunDirectory, cell: Cell) -> str:
+    """The circuit of a reduced cell that is fitted."""
+    return str(read_static(run.evaluations, layout.fitted(cell.key))[1]["circuit"])

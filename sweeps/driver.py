@@ -24,10 +24,9 @@ from edgesweep.sweeps.mending import mend_records
 from edgesweep.sweeps.notfinite import told
 from edgesweep.sweeps.prepare import prepare
 from edgesweep.sweeps.scheduler import Scheduler
-from edgesweep.sweeps.stages.base import Gate
+from edgesweep.sweeps.stages.base import Gate, Task
 from edgesweep.sweeps.tables.build import build_tables
 from edgesweep.sweeps.view import View
-from edgesweep.sweeps.worker import Task
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.plan import Plan

@@ -14,8 +14,10 @@ from typing import Any
 from edgesweep.engine.runtime import PoolOptions, Worker, make_executor
 from edgesweep.storage import CommitLog, OtherRunError, RunDirectory, StorageError
 from edgesweep.storage.atomic import check_disk
-from edgesweep.sweeps.config.load import Config, ConfigError, apply_override, parse_config
-from edgesweep.sweeps.context import DatasetSource, WorkerSettings
+from edgesweep.sweeps.actor.context import DatasetSource, WorkerSettings
+from edgesweep.sweeps.actor.worker import make_worker
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import Config, apply_override, parse_config
 from edgesweep.sweeps.driver import Driver, Outcome
 from edgesweep.sweeps.ending import Page
 from edgesweep.sweeps.mending import other_versions
@@ -25,7 +27,6 @@ from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.progress import Progress
 from edgesweep.sweeps.stopping import Stopper
-from edgesweep.sweeps.worker import make_worker
 
 Factory = Callable[[WorkerSettings], Worker]
 #: addresses that name the cluster of this machine, whatever it is

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.plan.points import cells_of
-from edgesweep.sweeps.plan.resolve import Resolved
 from edgesweep.sweeps.stages.registry import STAGES
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.plan.resolve import Resolved
 
 
 def make_plan(resolved: Resolved) -> Plan:

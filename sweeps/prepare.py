@@ -9,10 +9,11 @@ from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import make_store
 from edgesweep.storage.atomic import replace
 from edgesweep.storage.records import seal
-from edgesweep.sweeps.plan.resolve import Dataset, prompts_to_json
+from edgesweep.sweeps.plan.prompts import prompts_to_json
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.plan import Plan
+    from edgesweep.sweeps.plan.resolve import Dataset
 
 
 def prepare(run: RunDirectory, plan: Plan) -> None:

@@ -110,7 +110,6 @@ def test_the_longest_chain_of_a_toy(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert chain == ["edgesweep.a", "edgesweep.b", "edgesweep.c"]
 
 
-@pytest.mark.xfail(reason="sweeps is being taken apart", strict=False)
 def test_imports_within_sweeps_are_no_long_chain() -> None:
     chain = longest_chain(modules("sweeps"))
     assert len(chain) <= MAX_IMPORT_DEPTH, "\n".join(chain)

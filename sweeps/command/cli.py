@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from edgesweep.sweeps.config.load import ConfigError, load_config
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import load_config
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
@@ -181,9 +182,9 @@ def drive_and_tell(
     """
     from edgesweep.engine.runtime import ExecutorError, NoPlaceError
     from edgesweep.storage import Refused, StorageError
+    from edgesweep.sweeps.actor.worker import make_worker
     from edgesweep.sweeps.launch import drive
     from edgesweep.sweeps.progress import make_progress
-    from edgesweep.sweeps.worker import make_worker
 
     progress = make_progress()
     path = launch.run.path

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import yaml
 
-from edgesweep.sweeps.config.load import PRESETS, ConfigError, preset_names
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import PRESETS, preset_names
 from edgesweep.sweeps.config.schema import FEATURE_METHODS
 
 DEFAULT_MODEL = "smollm2-135m"

@@ -36,7 +36,7 @@ from edgesweep.engine.training import (
     train,
 )
 from edgesweep.storage.atomic import replace, to_json
-from edgesweep.sweeps.config.load import ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.progress import Progress
 from edgesweep.tasks import TaskError, build_task
 

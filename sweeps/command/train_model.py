@@ -20,7 +20,7 @@ from torch import Tensor
 from edgesweep.engine.network.feedforward_net import FeedForwardConfig
 from edgesweep.engine.training import NetworkTraining, accuracy, save_network, train_network
 from edgesweep.storage.atomic import to_json
-from edgesweep.sweeps.config.load import ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.progress import Progress
 from edgesweep.tasks import ArrayExample, Example, TaskError, labelled
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesweep.storage import RunDirectory, StorageError, status
-from edgesweep.sweeps.config.load import ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
 
 
 def run_status(path: Path) -> dict[str, Any]:

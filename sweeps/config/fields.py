@@ -10,6 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, WrapValidator
 
+
+class ConfigError(ValueError):
+    """A config or an argument that cannot be used: one line; the command exits with 2."""
+
+
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_GRID = 1000
 

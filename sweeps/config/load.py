@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError, field_validator
 
-from edgesweep.sweeps.config.fields import Name, did_you_mean
+from edgesweep.sweeps.config.fields import ConfigError, Name, did_you_mean
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.schema import (
     KNOWN,
@@ -34,10 +34,6 @@ from edgesweep.sweeps.config.schema import (
 )
 
 PRESETS = Path(__file__).with_name("presets")
-
-
-class ConfigError(ValueError):
-    """A config or an argument that cannot be used: one line; the command exits with 2."""
 
 
 class Config(Section):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from edgesweep.engine.network import PromptBatch
     from edgesweep.engine.patches import MeanPartial
     from edgesweep.storage import RunDirectory
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.config.load import Config
-    from edgesweep.sweeps.context import Context
     from edgesweep.sweeps.granularity.featuresets import SiteDictionary
     from edgesweep.sweeps.granularity.words import Words
     from edgesweep.sweeps.plan.cells import Cell, Condition

@@ -19,7 +19,7 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import layout
 
 if TYPE_CHECKING:
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.granularity.featuresets import FeatureSet
     from edgesweep.sweeps.plan.cells import Cell
     from edgesweep.sweeps.stages.attribute import AttributeShard

@@ -28,7 +28,7 @@ from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import read_static, write_static
 from edgesweep.storage.graphs import write_graph
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps.config.load import ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.schema import FEATURE_METHODS, NUMBER_BYTES, Trained
 from edgesweep.sweeps.granularity import feature_cost, feature_scores
 from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary, feature_set
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from edgesweep.engine.methods import Settings
     from edgesweep.engine.network import PromptBatch
     from edgesweep.engine.patches import MeanPartial
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.config.load import Config
-    from edgesweep.sweeps.context import Context
     from edgesweep.sweeps.granularity.base import ByName, Measure
     from edgesweep.sweeps.plan.cells import Cell, Condition
     from edgesweep.sweeps.plan.plan import Plan

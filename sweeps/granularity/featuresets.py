@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +21,12 @@ from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.features import ERROR
 from edgesweep.engine.model import ModelSource
 from edgesweep.engine.network.base import LOGITS, SiteError, Sites
-from edgesweep.sweeps.config.load import Config, ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.schema import Features, Trained
 from edgesweep.sweeps.plan.canonical import digest
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.config.load import Config
 
 
 @dataclass(frozen=True)

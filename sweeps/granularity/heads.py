@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from edgesweep.engine.methods import Settings
     from edgesweep.engine.patches import MeanPartial
     from edgesweep.storage import RunDirectory
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.config.load import Config
-    from edgesweep.sweeps.context import Context
     from edgesweep.sweeps.granularity.base import ByName, Measure
     from edgesweep.sweeps.granularity.featuresets import SiteDictionary
     from edgesweep.sweeps.plan.cells import Cell, Condition

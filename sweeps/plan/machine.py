@@ -6,7 +6,8 @@ import os
 
 import torch
 
-from edgesweep.sweeps.config.load import Config, ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import Config
 
 
 def check_machine(config: Config) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from edgesweep.engine.methods import METHODS, MethodError, Settings
+from edgesweep.engine.methods import METHODS, Settings
+from edgesweep.sweeps.candidates import ranking_of
 from edgesweep.sweeps.config.schema import NODES
 from edgesweep.sweeps.plan.cells import Cell
 
@@ -116,17 +116,3 @@ def _cell(
         n_random=others,
         **way.fields(method),
     )
-
-
-def ranking_of(cell: Cell) -> Cell:
-    """The cell whose scores say at which edges a refined cell looks: EAP under the same patch, with
-    the same metric where EAP can use it."""
-    eap = METHODS["eap"]
-    try:
-        eap.check(cell.build_metric, cell.build_patch)
-        metric = cell.build_metric
-    except MethodError:
-        metric = "logit_diff"
-    none = dict.fromkeys(("steps", "tau", "seed", "n_top"))
-    empty: dict[str, Any] = {**none, "rule": "", "n_random": 0}
-    return dataclasses.replace(cell, method="eap", build_metric=metric, **empty)

@@ -19,20 +19,19 @@ from edgesweep.engine.methods import METHODS, MethodError
 from edgesweep.engine.model import ModelError, ModelSizes, ModelSource, resolve_model
 from edgesweep.engine.patches import PatchError, mean_groups, resample_partners
 from edgesweep.storage.layout import NO_MEMBERS
-from edgesweep.sweeps.config.load import Config, ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import Config
 from edgesweep.sweeps.config.schema import METHODS as METHODS_OF
 from edgesweep.sweeps.granularity.base import Nodes
 from edgesweep.sweeps.granularity.kinds import kind_of
 from edgesweep.sweeps.plan.canonical import digest, slug
 from edgesweep.sweeps.plan.given import Given, given_circuits
 from edgesweep.tasks import (
-    Example,
     TaskData,
     TaskError,
     alike,
     build_task,
     check_task_name,
-    example_of,
 )
 
 T = TypeVar("T")
@@ -307,13 +306,3 @@ def _check_searches(config: Config, dataset: Dataset) -> None:
             f"sweep.task: method {searches[0]!r} searches one task's circuit and cannot use the "
             f"mixture {dataset.task!r}; give a list of tasks: [{', '.join(dataset.members)}]"
         )
-
-
-def prompts_to_json(prompts: Sequence[Example]) -> list[dict[str, object]]:
-    """Prompts as plain values; `prompts_from_json` gives them back."""
-    return [p.value() for p in prompts]
-
-
-def prompts_from_json(values: Sequence[dict]) -> tuple[Example, ...]:
-    """The prompts that `prompts_to_json` wrote."""
-    return tuple(example_of(v) for v in values)

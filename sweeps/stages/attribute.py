@@ -18,16 +18,15 @@ from edgesweep.storage import fold, layout
 from edgesweep.storage.arrays import create_array
 from edgesweep.storage.blocks import write_block
 from edgesweep.storage.fold import STATS
-from edgesweep.sweeps.candidates import read_candidates, write_candidates, write_given
-from edgesweep.sweeps.halving import with_halving
+from edgesweep.sweeps.actor.halving import with_halving
+from edgesweep.sweeps.candidates import ranking_of, read_candidates, write_candidates, write_given
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell, Rows
-from edgesweep.sweeps.plan.points import ranking_of
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Stage
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
 
 

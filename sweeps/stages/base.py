@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
     from edgesweep.storage.tables import Table
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.cells import Cell
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
@@ -32,6 +32,18 @@ class Shard(Protocol):
 
     @property
     def key(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an executor hands to a worker: a shard, and the name of its stage."""
+
+    stage: str
+    shard: Any
+
+    @property
+    def key(self) -> str:
+        return str(self.shard.key)
 
 
 S = TypeVar("S", bound=Shard)

@@ -22,13 +22,14 @@ from edgesweep.engine.blockmodel import (
     find_interpreter,
     fit_chain,
 )
-from edgesweep.storage import RunDirectory, layout
-from edgesweep.storage.arrays import read_static, write_static
+from edgesweep.storage import layout
+from edgesweep.storage.arrays import write_static
 from edgesweep.storage.atomic import to_json
 from edgesweep.storage.blocks import read_file, write_file
 from edgesweep.storage.tables import BLOCKS, Table
-from edgesweep.sweeps.circuits import nearest, ran_mask, read_ran, write_ran
-from edgesweep.sweeps.config.load import Config, ConfigError
+from edgesweep.sweeps.circuits import nearest, ran_mask, read_fitted_key, read_ran, write_ran
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import Config
 from edgesweep.sweeps.labelled import LabelledBlocks, simple_graph
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.canonical import digest
@@ -36,7 +37,7 @@ from edgesweep.sweeps.plan.cells import Cell, Condition
 from edgesweep.sweeps.stages.base import Done, Gate, Row, Stage
 
 if TYPE_CHECKING:
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
 
@@ -136,11 +137,6 @@ def _choose(view: View, cell: Cell) -> None:
     circuit = nearest(view, cell, view.plan.config.blocks.n_edges)
     n_edges = read_ran(view.run, circuit, view.plan.fitted_condition).sum(keepdims=True)
     write_static(view.run.evaluations, layout.fitted(cell.key), n_edges, {"circuit": circuit})
-
-
-def read_fitted_key(run: RunDirectory, cell: Cell) -> str:
-    """The circuit of a reduced cell that is fitted."""
-    return str(read_static(run.evaluations, layout.fitted(cell.key))[1]["circuit"])
 
 
 # --- what was found ---------------------------------------------------------------------------

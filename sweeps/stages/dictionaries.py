@@ -20,7 +20,7 @@ from edgesweep.sweeps.stages.base import Done, Passes, Stage
 from edgesweep.tasks import Example, TaskError, build_task
 
 if TYPE_CHECKING:
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
 
 #: texts on which a trained dictionary is spliced into the model

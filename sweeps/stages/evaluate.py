@@ -16,18 +16,19 @@ import numpy as np
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import create_array
 from edgesweep.storage.tables import CIRCUITS, RESULTS, Table
-from edgesweep.sweeps.circuits import read_ran, write_circuits
+from edgesweep.sweeps.actor.measuring import over_inputs, write_values
+from edgesweep.sweeps.circuits import read_fitted_key, read_ran, write_circuits
 from edgesweep.sweeps.notfinite import counted
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell, Condition, Rows
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Row, Stage
-from edgesweep.sweeps.stages.blocks import lacks_graph_tool, read_fitted_key, write_blocks
-from edgesweep.sweeps.stages.measuring import over_inputs, write_values
+from edgesweep.sweeps.stages.blocks import lacks_graph_tool, write_blocks
 from edgesweep.sweeps.stages.references import RUN_PATCHES
+from edgesweep.sweeps.tables.results import block_rows, circuit_rows, edge_rows
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
 
@@ -105,8 +106,6 @@ class Evaluate(Stage[EvaluateShard]):
         return Passes(plan.batches(shard.rows) * (max(len(shard.circuits), 1) + patch))
 
     def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
-        from edgesweep.sweeps.tables.results import circuit_rows, edge_rows
-
         return {CIRCUITS: edge_rows(view, cell), RESULTS: circuit_rows(view, cell)}
 
 
@@ -140,8 +139,6 @@ class EvaluateBlocks(Evaluate):
         """Made once it is known which circuit is fitted."""
 
     def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
-        from edgesweep.sweeps.tables.results import block_rows
-
         return {RESULTS: block_rows(view, cell)}
 
 

@@ -14,7 +14,7 @@ from edgesweep.sweeps.plan.cells import Cell
 from edgesweep.sweeps.stages.base import Done
 
 if TYPE_CHECKING:
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
 
 Writes = list[dict[str, Any]]
 #: entries of lists that a reducer holds at once

@@ -12,14 +12,14 @@ from edgesweep.engine.patches import mean_groups
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import create_array, make_store
 from edgesweep.storage.blocks import write_block
-from edgesweep.sweeps.halving import with_halving
+from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.canonical import slug
 from edgesweep.sweeps.stages.base import Done, Passes, Stage
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
 
 

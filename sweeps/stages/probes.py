@@ -25,19 +25,20 @@ from edgesweep.engine.metrics import measure
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.variants import drop_edges
 from edgesweep.storage import RunDirectory, layout
-from edgesweep.storage.arrays import create_array, read_static, write_static
+from edgesweep.storage.arrays import create_array, write_static
 from edgesweep.storage.blocks import write_block
 from edgesweep.storage.tables import INTERPOLATION as INTERPOLATION_TABLE
 from edgesweep.storage.tables import MINIMALITY as MINIMALITY_TABLE
 from edgesweep.storage.tables import Table
+from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.circuits import nearest, read_ran
-from edgesweep.sweeps.halving import with_halving
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell, Rows
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Row, Stage
+from edgesweep.sweeps.tables.probes import interpolation_rows, minimality_rows, read_probed
 
 if TYPE_CHECKING:
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
 
@@ -130,8 +131,6 @@ class Probes(Stage[ProbeShard]):
         return f"{shard.cell.key}.{shard.kind}"
 
     def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
-        from edgesweep.sweeps.tables.probes import interpolation_rows, minimality_rows
-
         rows_of = {
             MINIMALITY: (MINIMALITY_TABLE, minimality_rows),
             INTERPOLATION: (INTERPOLATION_TABLE, interpolation_rows),
@@ -179,12 +178,6 @@ def _choose_interpolated(view: View, cell: Cell) -> None:
 
 def _note_edges(run: RunDirectory, name: str, edges: np.ndarray, circuit: str) -> None:
     write_static(run.evaluations, name, edges.astype(np.int64), {"circuit": circuit})
-
-
-def read_probed(run: RunDirectory, cell: Cell, kind: str) -> tuple[np.ndarray, str]:
-    """The edges looked at, and the circuit that they are of."""
-    edges, about = read_static(run.evaluations, layout.probed(cell.key, kind))
-    return edges, str(about["circuit"])
 
 
 def _interpolated_edges(view: View, cell: Cell) -> np.ndarray:

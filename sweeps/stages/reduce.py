@@ -21,7 +21,7 @@ from edgesweep.sweeps.stages.listed import reduce_lists
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
 
 

@@ -11,15 +11,15 @@ import numpy as np
 
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import create_array
+from edgesweep.sweeps.actor.measuring import over_inputs, write_values
 from edgesweep.sweeps.notfinite import counted, plain
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Rows
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Stage
-from edgesweep.sweeps.stages.measuring import over_inputs, write_values
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.plan.resolve import Dataset
     from edgesweep.sweeps.view import View

@@ -10,9 +10,9 @@ import numpy as np
 from edgesweep.engine.graph import Graph
 from edgesweep.engine.measures import score_intervals
 from edgesweep.engine.metrics import ORIENTATION
-from edgesweep.storage import layout
+from edgesweep.storage import RunDirectory, layout
+from edgesweep.storage.arrays import read_static
 from edgesweep.sweeps.stages.base import Row
-from edgesweep.sweeps.stages.probes import read_probed
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.cells import Cell
@@ -69,3 +69,9 @@ def interpolation_rows(view: View, cell: Cell) -> Iterator[Row]:
 def _ends(graph: Graph, edge: int) -> Row:
     source, target = graph.edge_source[edge], graph.edge_target[edge]
     return {"edge": edge, "source": graph.sources[source], "target": graph.targets[target]}
+
+
+def read_probed(run: RunDirectory, cell: Cell, kind: str) -> tuple[np.ndarray, str]:
+    """The edges looked at, and the circuit that they are of."""
+    edges, about = read_static(run.evaluations, layout.probed(cell.key, kind))
+    return edges, str(about["circuit"])

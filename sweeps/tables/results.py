@@ -13,9 +13,8 @@ import numpy as np
 
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.storage import layout
-from edgesweep.sweeps.circuits import circuits_of, read_ran
+from edgesweep.sweeps.circuits import circuits_of, read_fitted_key, read_ran
 from edgesweep.sweeps.stages.base import Row
-from edgesweep.sweeps.stages.blocks import read_fitted_key
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition

@@ -5,7 +5,7 @@ import pytest
 
 import edgesweep as es
 from edgesweep.engine.graph import Circuit, CircuitError
-from edgesweep.sweeps.config.load import ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
 from tests.api.conftest import PATCHES
 
 HOW = {"metric": ["logit_diff", "kl"], "n": 4, "mean_positions": "pooled"}

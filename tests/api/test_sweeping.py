@@ -10,7 +10,7 @@ import pytest
 
 import edgesweep as es
 from edgesweep.sweeping import LineProgress
-from edgesweep.sweeps.config.load import ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
 from tests.sweeps.helpers import tiny
 
 ROOT = Path(__file__).parents[2]

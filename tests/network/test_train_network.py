@@ -22,7 +22,7 @@ from edgesweep.engine.training import (
 from edgesweep.sweeps.command.cli import main
 from edgesweep.sweeps.command.train import Request, train_dictionary
 from edgesweep.sweeps.command.train_model import ModelRequest, train_model
-from edgesweep.sweeps.config.load import ConfigError
+from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.progress import make_progress
 from edgesweep.tasks import labelled
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.sweeps.actor.context import WorkerSettings
+from edgesweep.sweeps.actor.worker import Task, make_worker
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.config.load import parse_config
-from edgesweep.sweeps.context import WorkerSettings
 from edgesweep.sweeps.launch import start
-from edgesweep.sweeps.worker import Task, make_worker
 from tests.sweeps.helpers import BLOCKS, tiny
 
 SECONDS_A_SHARD = 0.2

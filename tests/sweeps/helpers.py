@@ -11,12 +11,12 @@ from typing import Any
 
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
+from edgesweep.sweeps.actor.context import WorkerSettings
+from edgesweep.sweeps.actor.worker import Task, make_worker
 from edgesweep.sweeps.config.load import parse_config
-from edgesweep.sweeps.context import WorkerSettings
 from edgesweep.sweeps.driver import Outcome
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.worker import Task, make_worker
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -20,7 +20,8 @@ from edgesweep.storage.fold import AGGREGATIONS as FOLDED
 from edgesweep.storage.layout import NO_MEMBERS
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.config import schema as sections
-from edgesweep.sweeps.config.load import ConfigError, load_config, parse_config, preset_names
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import load_config, parse_config, preset_names
 from tests.sweeps.helpers import run_tiny, tiny
 
 

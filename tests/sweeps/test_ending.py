@@ -16,7 +16,7 @@ from edgesweep.sweeps.command.watching import run_status
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.worker import Task
+from edgesweep.sweeps.stages.base import Task
 from tests.sweeps.helpers import Faulty, contents, flip_a_bit, run_tiny, tiny
 
 TABLES = (

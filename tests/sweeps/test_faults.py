@@ -15,11 +15,11 @@ from edgesweep.storage import Busy, CommitLog, Fenced, RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.errors import storage_errors
 from edgesweep.storage.tables import RESULTS, read_table
+from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.command.watching import run_status
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.driver import Driver
-from edgesweep.sweeps.halving import with_halving
 from edgesweep.sweeps.launch import drive, reopen, start, worker_settings
 from edgesweep.sweeps.progress import Silence
 from tests.sweeps.helpers import (

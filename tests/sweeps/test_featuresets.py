@@ -13,8 +13,9 @@ from edgesweep.engine.features.batch import NodeNumbers
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.model import load_model, resolve_model
-from edgesweep.sweeps.config.load import ConfigError, load_config, parse_config
-from edgesweep.sweeps.context import Context
+from edgesweep.sweeps.actor.context import Context
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import load_config, parse_config
 from edgesweep.sweeps.granularity.featuresets import FeatureSet, feature_set
 from edgesweep.sweeps.launch import start, worker_settings
 from edgesweep.sweeps.plan.resolve import resolve

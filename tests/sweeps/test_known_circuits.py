@@ -7,7 +7,8 @@ import pytest
 
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.tables import KNOWN, MEASURES, ROC, read_table
-from edgesweep.sweeps.config.load import ConfigError, parse_config
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import start
 from tests.sweeps.helpers import run_tiny, tiny
 

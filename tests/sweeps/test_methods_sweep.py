@@ -20,15 +20,16 @@ from edgesweep.storage import RunDirectory
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.readers import aggregate
 from edgesweep.storage.tables import MEASURES, MINIMALITY, OVERLAP, RESULTS, read_table
+from edgesweep.sweeps.actor.worker import make_worker
 from edgesweep.sweeps.candidates import read_candidates
 from edgesweep.sweeps.circuits import read_selected
-from edgesweep.sweeps.config.load import ConfigError, parse_config
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.config.schema import METHODS as NAMES
 from edgesweep.sweeps.launch import reopen, start
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.stages.attribute import AttributeShard
-from edgesweep.sweeps.worker import make_worker
 from tests.sweeps.helpers import DATA, FailsStages, Faulty, contents, run_tiny, tiny
 
 DERIVED = (

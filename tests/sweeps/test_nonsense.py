@@ -9,7 +9,8 @@ from edgesweep.storage import RunDirectory
 from edgesweep.storage.blocks import is_sound, read_file
 from edgesweep.storage.errors import StorageError
 from edgesweep.storage.records import seal
-from edgesweep.sweeps.config.load import ConfigError, parse_config
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.config.plainyaml import MAX_VALUES, PlainYamlError, read_plain
 from edgesweep.sweeps.launch import reopen, start
 from edgesweep.sweeps.stages.blocks import lacks_graph_tool

@@ -11,7 +11,8 @@ from edgesweep.engine.measures import jaccard_by_chance
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.readers import aggregate
 from edgesweep.storage.tables import OVERLAP, RESULTS, read_table
-from edgesweep.sweeps.config.load import ConfigError, parse_config
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
 from tests.sweeps.helpers import run_tiny, tiny

@@ -23,7 +23,8 @@ from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
 from edgesweep.sweeps.circuits import ran_mask, read_selected
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.command.watching import run_status
-from edgesweep.sweeps.config.load import ConfigError, parse_config
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
 from edgesweep.sweeps.progress import PlainProgress, Silence
 from edgesweep.sweeps.stages import blocks

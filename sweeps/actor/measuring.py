@@ -10,10 +10,10 @@ import numpy as np
 from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import layout
 from edgesweep.storage.blocks import write_block
-from edgesweep.sweeps.halving import with_halving
+from edgesweep.sweeps.actor.halving import with_halving
 
 if TYPE_CHECKING:
-    from edgesweep.sweeps.context import Context
+    from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.cells import Rows
 
 ByName = dict[Any, np.ndarray]

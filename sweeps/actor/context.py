@@ -28,14 +28,14 @@ from edgesweep.engine.runtime import parent_alive
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block, read_file
 from edgesweep.storage.records import read_record
-from edgesweep.sweeps.config.load import Config
-from edgesweep.sweeps.granularity.base import Nodes
-from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
-from edgesweep.sweeps.plan.resolve import prompts_from_json
+from edgesweep.sweeps.plan.prompts import prompts_from_json
 from edgesweep.sweeps.stages.means import MeanShard
 from edgesweep.tasks import Example
 
 if TYPE_CHECKING:
+    from edgesweep.sweeps.config.load import Config
+    from edgesweep.sweeps.granularity.base import Nodes
+    from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
     from edgesweep.sweeps.plan.cells import Cell
 
 

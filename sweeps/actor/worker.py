@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from edgesweep.storage.blocks import make_receipt
-from edgesweep.sweeps.context import Context, WorkerSettings
+from edgesweep.sweeps.actor.context import Context, WorkerSettings
 from edgesweep.sweeps.notfinite import plain
+from edgesweep.sweeps.stages.base import Task
 from edgesweep.sweeps.stages.registry import STAGES
-
-
-@dataclass(frozen=True)
-class Task:
-    """What an executor hands to a worker: a shard, and the name of its stage."""
-
-    stage: str
-    shard: Any
-
-    @property
-    def key(self) -> str:
-        return str(self.shard.key)
 
 
 class SweepWorker:

@@ -1,0 +1,1 @@
+"""What lives in an actor: a worker, and what it holds while it lives."""
