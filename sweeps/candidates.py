@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def write_candidates(view: View, cell: Cell) -> None:
     assert cell.n_top is not None
     mask = select(scores, "topk_abs", cell.n_top)
     others = np.flatnonzero(~mask)
-    told = {"key": cell.key, **asdict(cell), "candidates": cell.candidates}
+    told = {"key": cell.key, **cell.identity, "candidates": cell.candidates}
     draw = np.random.default_rng([view.plan.config.seed, int(digest(told)[:8], 16)])
     mask[draw.choice(others, min(cell.n_random, len(others)), replace=False)] = True
     write_static(view.run.evaluations, layout.candidates(cell.key), mask, compress=True)

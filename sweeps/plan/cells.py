@@ -49,7 +49,13 @@ class Cell:
 
     @property
     def key(self) -> str:
-        return f"{self.method}-{digest(asdict(self))[:10]}"
+        return f"{self.method}-{digest(self.identity)[:10]}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What seeds of the cell's own are made of, too; a new field leaves those of before."""
+        newer = ("given", "edges")
+        return {k: v for k, v in asdict(self).items() if v or k not in newer}
 
     @property
     def is_sparse(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ class BlockShard:
 def chains_of(plan: Plan, cell: Cell) -> Iterator[BlockShard]:
     """A cell's chains; their seeds are its own."""
     if plan.has_blocks(cell):
-        seed = int(digest({"seed": plan.config.seed, "cell": asdict(cell)})[:8], 16)
+        seed = int(digest({"seed": plan.config.seed, "cell": cell.identity})[:8], 16)
         for chain, own in enumerate(chain_seeds(seed, plan.config.blocks.chains)):
             yield BlockShard(cell, chain, own, plan.fitted_condition.eval_patch)
 
