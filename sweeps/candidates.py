@@ -14,7 +14,7 @@ from edgesweep.storage.arrays import read_static, write_static
 from edgesweep.sweeps.plan.canonical import digest
 
 if TYPE_CHECKING:
-    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.plan.cells import Cell, GivenCell
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
 
@@ -47,7 +47,7 @@ def write_candidates(view: View, cell: Cell) -> None:
     write_static(view.run.evaluations, layout.candidates(cell.key), mask, compress=True)
 
 
-def write_given(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+def write_given(run: RunDirectory, plan: Plan, cell: GivenCell) -> None:
     """The edges of a circuit that was given."""
     circuits = plan.resolved.given[cell.model, cell.task]
     mask = next(circuit.mask for circuit in circuits if circuit.digest == cell.edges)

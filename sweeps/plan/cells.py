@@ -25,7 +25,6 @@ class Cell:
         features: digest of the sites and dictionaries of a cell over features; "" over heads.
         target: what an edge into a feature is of; "" over heads and of methods that score nodes.
         keep: of each input, the largest edges that are stored; None where all are.
-        given, edges: of a circuit that was given its name and the digest of its edges; else "".
     """
 
     model: str
@@ -44,8 +43,6 @@ class Cell:
     features: str = ""
     target: str = ""
     keep: int | None = None
-    given: str = ""
-    edges: str = ""
 
     @property
     def key(self) -> str:
@@ -53,9 +50,9 @@ class Cell:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What seeds of the cell's own are made of, too; a new field leaves those of before."""
-        newer = ("given", "edges")
-        return {k: v for k, v in asdict(self).items() if v or k not in newer}
+        """What its key and seeds of its own are made of: a field more would change them, so what
+        few cells have stands in a class of its own."""
+        return asdict(self)
 
     @property
     def is_sparse(self) -> bool:
@@ -81,11 +78,28 @@ class Cell:
 
     @property
     def has_candidates(self) -> bool:
-        """Whether it is noted which edges are looked at, or given."""
-        return self.is_refined or bool(self.edges)
+        """Whether it is noted which edges are looked at."""
+        return self.is_refined
 
     def as_dict(self) -> dict[str, Any]:
         return {"key": self.key, **asdict(self), "candidates": self.candidates}
+
+
+@dataclass(frozen=True)
+class GivenCell(Cell):
+    """A circuit that was given, as a search would leave it: what scores above τ = 0.
+
+    Attributes:
+        given: its name.
+        edges: digest of its edges.
+    """
+
+    given: str = ""
+    edges: str = ""
+
+    @property
+    def has_candidates(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.sweeps.candidates import ranking_of
 from edgesweep.sweeps.config.schema import NODES
-from edgesweep.sweeps.plan.cells import Cell
+from edgesweep.sweeps.plan.cells import Cell, GivenCell
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.resolve import Dataset, Resolved
@@ -28,12 +28,12 @@ def cells_of(resolved: Resolved) -> tuple[Cell, ...]:
     return (*found, *dict.fromkeys(_given(resolved)))
 
 
-def _given(resolved: Resolved) -> Iterator[Cell]:
-    """A cell for each circuit that was given. It is as a search leaves one: what scores above 0."""
+def _given(resolved: Resolved) -> Iterator[GivenCell]:
+    """A cell for each circuit that was given."""
     sweep = resolved.config.sweep
     for dataset in resolved.datasets.values():
         for circuit in resolved.given[dataset.model, dataset.task]:
-            yield Cell(
+            yield GivenCell(
                 model=dataset.model,
                 task=dataset.task,
                 dataset=dataset.key,

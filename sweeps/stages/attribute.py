@@ -21,7 +21,7 @@ from edgesweep.storage.fold import STATS
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.candidates import ranking_of, read_candidates, write_candidates, write_given
 from edgesweep.sweeps.plan import groups
-from edgesweep.sweeps.plan.cells import Cell, Rows
+from edgesweep.sweeps.plan.cells import Cell, GivenCell, Rows
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Stage
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Attribute(Stage[AttributeShard]):
         for cell in plan.cells:
             if cell.is_refined == self.refined:
                 plan.nodes(cell).prepare(run, cell)
-                if cell.edges:
+                if isinstance(cell, GivenCell):
                     write_given(run, plan, cell)
                 (_make_lists if cell.is_sparse else _make_tables)(run, plan, cell)
 
