@@ -5,7 +5,7 @@ dictionary, then the error node; `logits` is the last of all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -112,9 +112,7 @@ class FeatureBatch:
         """λ of logits `[*rows, inputs, vocab]` of some inputs, compared with the clean run's."""
         batch, clean = self.batch, self.logits
         if numbers is not None:
-            rows = numbers.cpu()
-            batch = replace(batch, good=batch.good[rows], bad=batch.bad[rows])
-            clean = clean[numbers]
+            batch, clean = batch.at(numbers.cpu()), clean[numbers]
         return lambda logits: oriented(metric, logits, batch, clean)
 
     def measured(

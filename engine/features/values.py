@@ -114,7 +114,9 @@ def run_nodes(features: FeatureModel, inputs: Inputs, run: Run) -> NodeValues:
     return NodeValues(sites, from_one_run=True)
 
 
-def split(dictionary: Dictionary, x: Value) -> tuple[Features, Value]:
+def split(
+    dictionary: Dictionary, x: Float[Tensor, "*rows width"]
+) -> tuple[Float[Tensor, "*rows features"], Float[Tensor, "*rows width"]]:
     """f = E(x) and ε = x − D(f)."""
     f = dictionary.encode(x)
     return f, x - dictionary.decode(f)

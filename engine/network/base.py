@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Value = Float[Tensor, "*rows width"]
+#: of any site, of its own width, for any rows
+Value = Float[Tensor, "... _"]
 Values = Mapping[str, Value]
 
 LOGITS = "logits"

@@ -53,6 +53,12 @@ class PromptBatch:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def at(self, rows: Int[Tensor, " rows"]) -> "PromptBatch":
+        """Some of its inputs, in this order; one may come repeatedly."""
+        parts = (self.clean, self.patch, self.real, self.good, self.bad)
+        prompts = tuple(self.prompts[row] for row in rows.tolist())
+        return PromptBatch(prompts, *(part[rows] for part in parts))
+
     def side(self, rows: Sequence[Sequence[float]]) -> Shaped[Tensor, "inputs ..."]:
         """Other examples' sides as tensors, each as long as the one in its place."""
         if isinstance(self.prompts[0], ArrayExample):

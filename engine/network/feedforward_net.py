@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-Flat = Float[Tensor, "*rows width"]
+Read = Float[Tensor, "*rows n_in"]
+Written = Float[Tensor, "*rows n_out"]
 Shape = tuple[int, ...]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -111,7 +112,7 @@ class Convolution(nn.Module):
         self.act = ACTIVATIONS[config.activation]()
         self._pool = config.pool
 
-    def forward(self, x: Flat) -> Flat:
+    def forward(self, x: Read) -> Written:
         out = self.act(self.map(x.reshape(-1, *self._shape)))
         # each side in pieces of `pool`; what is over is dropped
         pool, (height, width) = self._pool, out.shape[-2:]
@@ -128,7 +129,7 @@ class Dense(nn.Module):
         self.map = nn.Linear(n_in, n_out, bias=config.bias)
         self.act = ACTIVATIONS[config.activation]()
 
-    def forward(self, x: Flat) -> Flat:
+    def forward(self, x: Read) -> Written:
         out: Tensor = self.act(self.map(x))
         return out
 

@@ -32,7 +32,9 @@ def mask_prints(kept: csr_array, sources: Prints) -> Prints:
     return np.asarray(total).reshape(kept.shape[0], *sources.shape[1:])
 
 
-def value_prints(nodes: Int[np.ndarray, " nodes"], *origins: Prints) -> Prints:
+def value_prints(
+    nodes: Int[np.ndarray, " nodes"], *origins: UInt64[np.ndarray, "_ inputs 2"]
+) -> Prints:
     """Numbers of values: one for each node and all that it was computed from.
 
     Args:
