@@ -6,12 +6,18 @@ A shard computes for 2 s (a matrix product repeated on one thread until the time
 inputs × 70,651 edges of scores and their partials, and is committed, over a pool of 2 actors. The
 same shards' compute alone is their summed seconds over the actors. The pool's start is told apart:
 a run pays it once, whatever its length.
+
+Two cells of unequal length (a search of one long shard beside a method of short ones), each
+attributed, reduced and evaluated: all at once, as their needs allow, against stage after stage.
 """
 
 import argparse
 import functools
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +30,8 @@ from edgesweep.storage.arrays import create_array, make_store
 from edgesweep.storage.blocks import make_receipt, write_block
 from edgesweep.storage.commits import CommitLog
 from edgesweep.storage.rundir import RunDirectory
+from edgesweep.sweeps.scheduler import Scheduler
+from edgesweep.sweeps.stages.base import Stage, Task
 
 N_INPUTS, N_EDGES, COMPUTE_S, ACTORS = 16, 70_651, 2.0, 2
 
@@ -105,11 +113,99 @@ def measure(n_shards: int) -> None:
     )
 
 
+# --- two cells of unequal length ---------------------------------------------------------------
+
+#: cell -> stage -> seconds of its shards
+CELLS = {
+    "search": {"attribute": [6.0], "reduce": [0.1], "evaluate": [0.5] * 4},
+    "gradient": {"attribute": [0.5] * 4, "reduce": [0.1], "evaluate": [0.5] * 12},
+}
+
+
+@dataclass(frozen=True)
+class TimedShard:
+    """A shard that computes for so long."""
+
+    cell: str
+    key: str
+    seconds: float
+
+
+class TimedStage(Stage[TimedShard]):
+    """A stage of both cells; each cell's shards wait for all of its stage before."""
+
+    def __init__(self, name: str, before: str) -> None:
+        self.name, self._before = name, before
+
+    def shards(self, plan: Any) -> Iterator[TimedShard]:
+        for cell, stages in CELLS.items():
+            for i, seconds in enumerate(stages[self.name]):
+                yield TimedShard(cell, f"{self.name}.{cell}.{i}", seconds)
+
+    def groups(self, plan: Any, shard: TimedShard) -> tuple[str, ...]:
+        return (f"{self.name} {shard.cell}",)
+
+    def needs(self, plan: Any, shard: TimedShard) -> tuple[str, ...]:
+        return (f"{self._before} {shard.cell}",) if self._before else ()
+
+
+class ToyPlan:
+    """What a scheduler asks of a plan."""
+
+    def __init__(self) -> None:
+        names = ("", *CELLS["search"])
+        made = (TimedStage(name, before) for before, name in pairwise(names))
+        self.all_stages: dict[str, Stage[Any]] = {stage.name: stage for stage in made}
+        self.stages = {n: tuple(s.shards(self)) for n, s in self.all_stages.items()}  # type: ignore[arg-type]
+
+    def stage(self, name: str) -> Stage[Any]:
+        return self.all_stages[name]
+
+
+def _compute(task: Task, attempt: int) -> dict[str, Any]:
+    time.sleep(task.shard.seconds)
+    return {}
+
+
+def measure_cells() -> None:
+    """Seconds of both cells on two actors that are warm."""
+    plan: Any = ToyPlan()
+    executor = make_executor("ray", functools.partial(lambda: _compute), PoolOptions(actors=ACTORS))
+    warm = [Work(f"warm{i}", Task("", TimedShard("", "", 1.0))) for i in range(2 * ACTORS)]
+    executor.run(warm, lambda work, receipt: None, _give_up, lambda: False)
+
+    def works(items: Iterable[Any]) -> list[Work]:
+        return [Work(shard.key, Task(stage, shard)) for stage, shard in items]
+
+    def wave_by_wave() -> None:
+        for name, shards in plan.stages.items():
+            todo = works((name, shard) for shard in shards)
+            executor.run(todo, lambda work, receipt: None, _give_up, lambda: False)
+
+    def as_needs_allow() -> None:
+        scheduler = Scheduler(plan, plan.all_stages, dict.fromkeys(plan.stages, ()))
+
+        def done(work: Work, receipt: dict[str, Any]) -> list[Work]:
+            scheduler.done(work.payload.stage, work.payload.shard)
+            return works(scheduler.ready())
+
+        executor.run(works(scheduler.ready()), done, _give_up, lambda: False)
+
+    seconds = {}
+    for run in (wave_by_wave, as_needs_allow):
+        start = time.perf_counter()
+        run()
+        seconds[run] = time.perf_counter() - start
+    executor.close()
+    report("unequal_cells", seconds[as_needs_allow], seconds[wave_by_wave], 1 / 1.2, actors=ACTORS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="8 shards, indicative")
     args = parser.parse_args()
     measure(8 if args.quick else 40)
+    measure_cells()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ The driver knows no stage by name. Its memory grows with shards, not with scores
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,18 @@ from edgesweep.engine.runtime import Executor, Failure, Work
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.atomic import remove_strays
 from edgesweep.storage.blocks import move_unsound
+from edgesweep.storage.tables import has_parts, write_parts
 from edgesweep.sweeps.ending import Page, end_run
 from edgesweep.sweeps.mending import mend_records
 from edgesweep.sweeps.notfinite import told
 from edgesweep.sweeps.prepare import prepare
 from edgesweep.sweeps.scheduler import Scheduler
 from edgesweep.sweeps.stages.base import Gate, Task
-from edgesweep.sweeps.tables.build import build_tables
+from edgesweep.sweeps.tables.build import build_tables, rows_of_cells
 from edgesweep.sweeps.view import View
 
 if TYPE_CHECKING:
+    from edgesweep.sweeps.plan.cells import Cell
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.progress import Progress
 
@@ -136,6 +139,15 @@ class Driver:
         self._scheduler = Scheduler(self._plan, stages, self._view.done)
         planned = {name: len(self._plan.stages[name]) for name in stages}
         done = {name: len(self._view.done[name]) for name in stages}
+        self._left = Counter(
+            shard.cell
+            for name in stages
+            for shard in self._plan.stages[name]
+            if shard.key not in self._view.done[name] and hasattr(shard, "cell")
+        )
+        for cell in self._view.reduced:
+            if not self._left[cell]:
+                self._write_part(cell)
         self._progress.begin({n: s.title for n, s in stages.items()}, planned, done)
         try:
             works = self._ready()
@@ -170,7 +182,17 @@ class Driver:
             self._run.log("not_finite", stage=stage, shard=shard.key, **bad)
         self._progress.tick(stage)
         self._scheduler.done(stage, shard)
+        if (cell := getattr(shard, "cell", None)) is not None:
+            self._left[cell] -= 1
+            if not self._left[cell]:
+                self._write_part(cell)
         return [] if self._should_stop() else self._ready()
+
+    def _write_part(self, cell: Cell) -> None:
+        """A cell is done: its rows, so that the page of a running run has curves. The last cells
+        have none, for the tables are next."""
+        if +self._left and not has_parts(self._run, cell.key):
+            write_parts(self._log, cell.key, rows_of_cells(self._view, [cell]))
 
     def _on_failed(self, work: Work, failure: Failure) -> None:
         stage, shard = work.payload.stage, work.payload.shard

@@ -184,6 +184,7 @@ def worker_settings(plan: Plan, run: RunDirectory) -> WorkerSettings:
         sources={label: model.source for label, model in resolved.models.items()},
         datasets={d.key: DatasetSource(d.model, d.seed) for d in resolved.datasets.values()},
         nodes=resolved.nodes,
+        stages=plan.all_stages,
     )
 
 

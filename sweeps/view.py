@@ -33,6 +33,9 @@ class View:
     log: CommitLog
     done: dict[str, set[str]] = field(default_factory=dict)
     say: Callable[[str], None] = print
+    _group: str = ""
+    _scores: dict[str, np.ndarray] = field(default_factory=dict)
+    _values: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -77,14 +80,25 @@ class View:
         """Aggregated scores of all inputs or of a member's, in the order of the cell's scores:
         edges, or nodes that write (over features, all of the dictionaries'). None where not
         committed."""
-        found = self.committed.aggregate(layout.group(cell.key, member), aggregation)
-        if found is not None and cell.is_sparse:
-            return found[: self.graph(cell).n_edges]
-        return found
+        group = layout.group(cell.key, member)
+        if group != self._group:  # cell by cell, whatever asks
+            self._group, self._scores = group, {}
+        if aggregation not in self._scores:
+            found = self.committed.aggregate(group, aggregation)
+            if found is None:
+                return None
+            self._scores[aggregation] = found
+        found = self._scores[aggregation]
+        return found[: self.graph(cell).n_edges] if cell.is_sparse else found
 
     def values(self, name: str) -> np.ndarray:
         """All inputs of an array of evaluations; those that are not committed are NaN."""
-        return self.committed.read(layout.EVALUATIONS, name, partly=True)
+        if name not in self._values:
+            found = self.committed.read(layout.EVALUATIONS, name, partly=True)
+            if np.isnan(found).any():
+                return found
+            self._values[name] = found
+        return self._values[name]
 
     def missing_references(self, source: str, patch: str) -> frozenset[str]:
         """Members of whose inputs a reference is not committed."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.granularity.base import Nodes
     from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
     from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.stages.base import Stage
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class WorkerSettings:
         sources: label -> where that model lies.
         datasets: key of a dataset -> what its prompts are of.
         nodes: (label of a model, name in `sweep.nodes`) -> how it is taken apart.
+        stages: what workers do, by name.
     """
 
     run: Path
@@ -64,6 +66,7 @@ class WorkerSettings:
     sources: Mapping[str, ModelSource]
     datasets: Mapping[str, DatasetSource]
     nodes: Mapping[tuple[str, str], Nodes]
+    stages: Mapping[str, Stage[Any]]
 
 
 class ZombieError(RuntimeError):

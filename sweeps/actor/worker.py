@@ -11,7 +11,6 @@ from edgesweep.storage.blocks import make_receipt
 from edgesweep.sweeps.actor.context import Context, WorkerSettings
 from edgesweep.sweeps.notfinite import plain
 from edgesweep.sweeps.stages.base import Task
-from edgesweep.sweeps.stages.registry import STAGES
 
 
 class SweepWorker:
@@ -25,7 +24,7 @@ class SweepWorker:
     def __call__(self, task: Task, attempt: int) -> dict[str, Any]:
         """Compute, write, and say what was written; the driver alone commits."""
         began = time.monotonic()
-        writes, extra = STAGES[task.stage].run(self.context, task.shard)
+        writes, extra = self.context.settings.stages[task.stage].run(self.context, task.shard)
         extra = plain({"micro_batch": 0, **extra})
         return make_receipt(
             writes,

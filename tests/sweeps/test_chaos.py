@@ -18,7 +18,7 @@ from tests.sweeps.helpers import DATA, committed, contents, run_tiny
 N_DRIVER_KILLS = 3
 N_ACTOR_KILLS = 3  # of each driver that is killed
 SHARDS_BETWEEN = (2, 6)
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 def n_committed(run: Path) -> int:
@@ -46,6 +46,14 @@ def descendants(pid: int) -> list[tuple[int, str]]:
     return [(child, command) for child, _, command in alive if child in below - {pid}]
 
 
+def wait_for_commits(run: Path, wanted: int, driver: subprocess.Popen) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while n_committed(run) < wanted:
+        assert driver.poll() is None, "the driver ended before its time"
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.02)
+
+
 class Victim:
     """A driver process and its actors."""
 
@@ -60,11 +68,7 @@ class Victim:
         )
 
     def wait_for_commits(self, wanted: int) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while n_committed(self._run) < wanted:
-            assert self.process.poll() is None, "the driver ended before its time"
-            assert time.monotonic() < deadline, "no progress"
-            time.sleep(0.02)
+        wait_for_commits(self._run, wanted, self.process)
 
     def kill_an_actor(self, draw: random.Random) -> bool:
         actors = [p for p, title in descendants(self.process.pid) if "ray::SweepActor" in title]
