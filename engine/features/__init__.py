@@ -1,6 +1,6 @@
 """Graphs over features: sites, node values, attribution of nodes and edges; ablations of them."""
 
-from edgesweep.engine.features.batch import FeatureBatch, NodeNumbers
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edgelist import InputEdges
 from edgesweep.engine.features.edges import (
     EdgeSettings,
@@ -32,7 +32,6 @@ __all__ = [
     "FeaturePatch",
     "InputEdges",
     "NodeAttribution",
-    "NodeNumbers",
     "NodeScores",
     "NodeValues",
     "active_features",

@@ -1,8 +1,4 @@
-"""The two ends of every path: clean and patch values of all nodes of a batch, and their numbers.
-
-Nodes are numbered through all sites in forward order: within a site features by their number in the
-dictionary, then the error node; `logits` is the last of all.
-"""
+"""The two ends of every path: clean and patch values of all nodes of a batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,36 +17,11 @@ from edgesweep.engine.features.values import (
     active_features,
     run_nodes,
 )
+from edgesweep.engine.graph import NodeNumbers
 from edgesweep.engine.methods.gradients import Objective
 from edgesweep.engine.metrics import measure, oriented
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.network.base import Inputs, Run, Value
-
-
-class NodeNumbers:
-    """Numbers of all nodes, whatever the batch.
-
-    Attributes:
-        first: of each site; features follow.
-        logits: of the sink, the last number.
-    """
-
-    def __init__(self, features: FeatureModel) -> None:
-        self.first: dict[str, int] = {}
-        start = 0
-        for site in features.sites:
-            self.first[site.name] = start
-            start += features.dictionary(site.name).n_features + 1
-        self.logits = start
-
-    def name(self, number: int) -> str:
-        """The node as people write it: `resid3/f120`, `resid3/err`, `logits`."""
-        if number == self.logits:
-            return "logits"
-        site = max((s for s in self.first if self.first[s] <= number), key=self.first.__getitem__)
-        ends = [n for n in (*self.first.values(), self.logits) if n > number]
-        feature = number - self.first[site]
-        return f"{site}/err" if number + 1 == min(ends) else f"{site}/f{feature}"
 
 
 @dataclass(frozen=True)
@@ -85,9 +56,9 @@ class FeatureBatch:
         found: Tensor = self.run.logits
         return found
 
-    @cached_property
+    @property
     def numbers(self) -> NodeNumbers:
-        return NodeNumbers(self.features)
+        return self.features.numbers
 
     @cached_property
     def active(self) -> Mapping[str, Active]:

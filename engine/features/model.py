@@ -1,12 +1,14 @@
 """A network whose sites are read in the features of dictionaries."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgesweep.engine.dictionaries.base import Dictionary, NoDictionary
+from edgesweep.engine.graph import NodeNumbers
 from edgesweep.engine.network.base import LOGITS, Inputs, Network, Site, Slopes, Value, Values
 
 
@@ -56,6 +58,12 @@ class FeatureModel:
         later = (*names[1:], LOGITS)
         found: dict[str, tuple[str, ...]] = {names[0]: ()}
         return found | {name: tuple(p.name for p in self.parents(name)) for name in later}
+
+    @cached_property
+    def numbers(self) -> NodeNumbers:
+        """Numbers of its nodes."""
+        names = [site.name for site in self.sites]
+        return NodeNumbers({name: self.dictionary(name).n_features for name in names})
 
     def site_values(self, run: Any) -> dict[str, Value]:
         """The value of every chosen site in a run, `[inputs, positions, width]`."""

@@ -18,6 +18,7 @@ from edgesweep.engine.graph.circuits import (
 from edgesweep.engine.graph.edge_names import CircuitError
 from edgesweep.engine.graph.edges import EdgeGraph, GraphSpec, PortBlock
 from edgesweep.engine.graph.features import ERROR, FeatureGraph, SiteBlock
+from edgesweep.engine.graph.numbers import NodeNumbers
 
 __all__ = [
     "ERROR",
@@ -31,6 +32,7 @@ __all__ = [
     "FeatureGraph",
     "Graph",
     "GraphSpec",
+    "NodeNumbers",
     "NodeTable",
     "PortBlock",
     "SiteBlock",

@@ -135,7 +135,7 @@ class Features:
 
     def numbers(self, graph: Graph) -> np.ndarray:
         assert isinstance(graph, FeatureGraph)
-        return self.chosen.numbers(graph)
+        return self.chosen.numbers.of(graph)
 
     def ablatable(self, graph: Graph, mask: EdgeMask) -> EdgeMask:
         """Where error terms are fixed, they are no sources."""

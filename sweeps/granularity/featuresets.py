@@ -1,8 +1,7 @@
 """From `features` in a config to the sites of a model and their dictionaries.
 
 Dictionaries that are there are read once, for their size and digest; those that the run trains are
-known by how they are trained. The nodes of all sites stand in one row: the features of a site by
-number, its error node, the next site; last the logits.
+known by how they are trained.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ import numpy as np
 
 from edgesweep.engine.dictionaries.base import DictionaryError
 from edgesweep.engine.dictionaries.files import load_dictionary
-from edgesweep.engine.graph import FeatureGraph
-from edgesweep.engine.graph.features import ERROR
+from edgesweep.engine.graph import FeatureGraph, NodeNumbers
 from edgesweep.engine.model import ModelSource
 from edgesweep.engine.network.base import LOGITS, SiteError, Sites
 from edgesweep.sweeps.config.fields import ConfigError
@@ -80,14 +78,14 @@ class FeatureSet:
         return tuple(d.site for d in self.dictionaries)
 
     @cached_property
-    def offsets(self) -> np.ndarray:
-        """Number of each site's first node, and of the logits."""
-        return np.cumsum([0, *(d.n_features + 1 for d in self.dictionaries)])
+    def numbers(self) -> NodeNumbers:
+        """Numbers of its nodes."""
+        return NodeNumbers({d.site: d.n_features for d in self.dictionaries})
 
     @property
     def n_nodes(self) -> int:
         """Nodes that write: all but the logits."""
-        return int(self.offsets[-1])
+        return self.numbers.logits
 
     def trained(self) -> Iterator[SiteDictionary]:
         """Those that the run trains."""
@@ -103,29 +101,12 @@ class FeatureSet:
 
     def complete_graph(self, nodes: np.ndarray) -> FeatureGraph:
         """The graph of all edges among these numbered nodes and the logits."""
-        return FeatureGraph.complete(self.parents, self._by_site(np.unique(nodes)))
+        return FeatureGraph.complete(self.parents, self.numbers.by_site(np.unique(nodes)))
 
     def _graph(self, nodes: np.ndarray, pairs: np.ndarray) -> FeatureGraph:
         nodes = nodes[nodes < self.n_nodes]
         places = np.searchsorted(np.append(nodes, self.n_nodes), pairs)
-        return FeatureGraph(self.parents, self._by_site(nodes), places)
-
-    def _by_site(self, nodes: np.ndarray) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for place, dictionary in enumerate(self.dictionaries):
-            first = self.offsets[place]
-            mine = nodes[(nodes >= first) & (nodes < self.offsets[place + 1])] - first
-            found[dictionary.site] = np.where(mine == dictionary.n_features, ERROR, mine).tolist()
-        return found
-
-    def numbers(self, graph: FeatureGraph) -> np.ndarray:
-        """The number of each of a graph's `sources`."""
-        parts = []
-        for place, dictionary in enumerate(self.dictionaries):
-            features = graph.features(dictionary.site, errors=True)
-            local = np.where(features == ERROR, dictionary.n_features, features)
-            parts.append(self.offsets[place] + local)
-        return np.concatenate(parts)
+        return FeatureGraph(self.parents, self.numbers.by_site(nodes), places)
 
 
 def feature_set(

@@ -17,7 +17,7 @@ from edgesweep.engine.features.ablation.evaluation import (
     evaluate_feature_circuits,
     evaluate_feature_nodes,
 )
-from edgesweep.engine.features.batch import FeatureBatch, NodeNumbers
+from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
@@ -162,7 +162,7 @@ def test_lists_are_those_of_a_direct_call(run, plan, features):
 def test_node_scores_are_those_of_a_direct_call(run, plan, features):
     cell = cell_of(plan, "node_ig")
     found = np.asarray(open_array(run.attributions, layout.scores(cell.key))[...])
-    assert found.shape == (N, NodeNumbers(features).logits)
+    assert found.shape == (N, features.numbers.logits)
     expected = np.zeros_like(found)
     for first, batch in enumerate(batches(plan.dataset(cell).data.build)):
         ends = FeatureBatch.of(features, batch, make_feature_patch("counterfactual"))
@@ -320,7 +320,7 @@ def starved_of_the_first_positions(ends, nodes, metric, how, positions):
 
 def test_circuits_are_the_first_edges_by_size(run, plan, features):
     cell, codes = cell_of(plan, "ig_activations"), edges_of(run, plan)
-    numbers, table = NodeNumbers(features), read_table(run, CIRCUITS)
+    numbers, table = features.numbers, read_table(run, CIRCUITS)
     target, source = np.divmod(codes, numbers.logits + 1)
     names = [f"{numbers.name(s)}->{numbers.name(t)}" for s, t in zip(source, target, strict=True)]
     for spec in plan.circuits(cell):
@@ -333,7 +333,7 @@ def test_circuits_are_the_first_edges_by_size(run, plan, features):
 
 
 def test_a_circuit_of_nodes_is_all_edges_among_them(run, plan, features):
-    cell, numbers = cell_of(plan, "node_ig"), NodeNumbers(features)
+    cell, numbers = cell_of(plan, "node_ig"), features.numbers
     for spec in plan.circuits(cell):
         scores = np.abs(aggregate(run, cell.key, spec.aggregation))
         order = np.argsort(-scores, kind="stable")[: int(spec.threshold)]

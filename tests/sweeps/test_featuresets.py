@@ -9,7 +9,6 @@ import torch
 
 from edgesweep.engine.dictionaries.base import Identity, NoDictionary, Relu, TopK
 from edgesweep.engine.dictionaries.files import save_dictionary
-from edgesweep.engine.features.batch import NodeNumbers
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.model import load_model, resolve_model
@@ -290,12 +289,15 @@ def three(saved) -> FeatureSet:
 def test_numbers_are_the_engine_s(three, saved):
     model = load_model(resolve_model("tiny-random"))
     given = {"embed": NoDictionary(WIDTH), "mlp1": relu(), "resid2": Identity(WIDTH)}
-    numbers = NodeNumbers(FeatureModel(model, given))
-    assert three.offsets.tolist() == [*numbers.first.values(), numbers.logits]
+    numbers = FeatureModel(model, given).numbers
+    assert [*three.numbers.first.values(), three.n_nodes] == [
+        *numbers.first.values(),
+        numbers.logits,
+    ]
     assert three.n_nodes == numbers.logits == 0 + 1 + 5 + 1 + WIDTH + 1
     everything = three.complete_graph(np.arange(three.n_nodes))
     assert list(everything.nodes) == [numbers.name(i) for i in range(numbers.logits + 1)]
-    assert three.numbers(everything).tolist() == list(range(three.n_nodes))
+    assert three.numbers.of(everything).tolist() == list(range(three.n_nodes))
     assert everything.n_edges == 1 * 6 + (1 + 6) * (WIDTH + 1) + WIDTH + 1
 
 
@@ -306,9 +308,9 @@ def test_a_graph_has_the_edges_between_its_numbers(three):
     assert graph.nodes == (
         "embed/err", "mlp1/f2", "mlp1/err", "resid2/f0", "resid2/err", "logits",
     )  # fmt: skip
-    assert three.numbers(graph).tolist() == [0, 3, 6, 7, 39]
+    assert three.numbers.of(graph).tolist() == [0, 3, 6, 7, 39]
     in_order = ends[np.lexsort((ends[:, 0], ends[:, 1]))]
-    everything = np.append(three.numbers(graph), three.n_nodes)
+    everything = np.append(three.numbers.of(graph), three.n_nodes)
     targets = everything[graph.edge_target + graph.n_roots]
     assert everything[graph.edge_source].tolist() == in_order[:, 0].tolist()
     assert targets.tolist() == in_order[:, 1].tolist()
