@@ -15,6 +15,7 @@ from edgesweep.engine.memory import PROCESS_BYTES
 from edgesweep.storage import layout
 from edgesweep.storage.fold import AGGREGATIONS, STATS
 from edgesweep.sweeps.granularity.kinds import kind_of
+from edgesweep.sweeps.plan.cells import GivenCell
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.granularity.base import Nodes
@@ -156,7 +157,10 @@ def describe(plan: Plan) -> str:
     lines = [f"run {plan.run_id}", f"cells: {len(plan.cells)}"]
     for cell in plan.cells:
         steps = "" if cell.steps is None else f", {cell.steps} steps ({cell.rule})"
-        steps += "" if cell.tau is None else f", tau {cell.tau:g}"
+        if isinstance(cell, GivenCell):
+            steps = f" {cell.given}"
+        elif cell.tau is not None:
+            steps += f", tau {cell.tau:g}"
         steps += f", {cell.candidates} edges" if cell.is_refined else ""
         lines.append(
             f"  {cell.key}: {cell.model}, {cell.task}{_drawn(plan, plan.dataset(cell))}, "

@@ -10,6 +10,7 @@ import edgesweep as es
 from edgesweep.dashboards.report import page_bytes
 from edgesweep.sweeps.config.load import ConfigError, load_config
 from edgesweep.sweeps.launch import drive, start
+from edgesweep.sweeps.plan.estimates import describe
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.progress import Silence
 from tests.sweeps.helpers import tiny
@@ -92,6 +93,7 @@ def test_a_circuit_is_known_by_its_edges(tmp_path):
     launch = start(load_config(raw), tmp_path / "run")
     raw["evaluate"]["circuits"] = str(other)
     assert start(load_config(raw), tmp_path / "run").plan.run_id == launch.plan.run_id
+    assert "heads, given mine, counterfactual" in describe(launch.plan)
     other.write_text('["embed->a0.h0.q"]')
     with pytest.raises(ConfigError, match=r"holds another run .*circuits\.tiny-random/ioi\.mine"):
         start(load_config(raw), tmp_path / "run")
