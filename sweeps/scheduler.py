@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class _Waiting:
     """Shards, or a gate, that need the same groups; `n_left` of these are not whole."""
 
-    n_left: int
+    n_left: int = 0
     shards: list[tuple[str, Any]] = field(default_factory=list)
     gate: Gate | None = None
 
@@ -40,22 +40,22 @@ class Scheduler:
     def __init__(
         self, plan: Plan, stages: Mapping[str, Stage], committed: Mapping[str, Collection[str]]
     ) -> None:
-        self._plan, self._stages = plan, stages
+        self._plan = plan
         self._missing: Counter[str] = Counter()
-        self._by_needs: dict[tuple[str, ...], _Waiting] = {}
         self._waiting: dict[str, list[_Waiting]] = {}
         self._open: list[_Waiting] = []
+        gates = [gate for stage in stages.values() for gate in stage.gates(plan)]
+        self._missing.update(gate.name for gate in gates)
         self._count_groups(committed)
+        for gate in gates:
+            self._enqueue(gate.needs, _Waiting(gate=gate))
+        together: dict[tuple[str, ...], _Waiting] = {}
         for name, stage in stages.items():
-            for gate in stage.gates(plan):
-                self._missing[gate.name] += 1
             for shard in plan.stages[name]:
                 if shard.key not in committed[name]:
-                    self._wait_for(stage.needs(plan, shard)).shards.append((name, shard))
-        gates = [gate for stage in stages.values() for gate in stage.gates(plan)]
-        for gate in gates:
-            self._enqueue(gate.needs, _Waiting(0, gate=gate))
-        for needs, waiting in self._by_needs.items():
+                    waiting = together.setdefault(stage.needs(plan, shard), _Waiting())
+                    waiting.shards.append((name, shard))
+        for needs, waiting in together.items():
             self._enqueue(needs, waiting)
 
     def _count_groups(self, committed: Mapping[str, Collection[str]]) -> None:
@@ -65,9 +65,6 @@ class Scheduler:
             for shard in shards:
                 for group in stage.groups(self._plan, shard):
                     self._missing[group] += shard.key not in committed[name]
-
-    def _wait_for(self, needs: tuple[str, ...]) -> _Waiting:
-        return self._by_needs.setdefault(needs, _Waiting(0))
 
     def _enqueue(self, needs: Iterable[str], waiting: _Waiting) -> None:
         for group in needs:

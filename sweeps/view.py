@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,13 +23,15 @@ class View:
     """A run as it stands.
 
     Attributes:
-        done: committed shards of each stage; the driver adds to them as it commits.
+        committed, done: committed blocks, and shards of each stage; the driver adds to both as it
+            commits.
         say: a line for a person.
     """
 
     run: RunDirectory
     plan: Plan
     log: CommitLog
+    committed: Committed
     done: dict[str, set[str]] = field(default_factory=dict)
     say: Callable[[str], None] = print
     _group: str = ""
@@ -47,11 +48,7 @@ class View:
     ) -> View:
         """By one reading of the log."""
         done = {stage: set(log.keys(stage)) for stage in plan.stages}
-        return cls(run, plan, log, done, say)
-
-    @cached_property
-    def committed(self) -> Committed:
-        return Committed(self.run, self.log)
+        return cls(run, plan, log, Committed(run, log), done, say)
 
     def is_whole(self, stage: str, cell: Cell) -> bool:
         """Whether all shards that a stage has of a cell are committed."""
