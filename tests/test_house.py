@@ -17,10 +17,6 @@ MAX_LINES = 350
 MAX_MODULES = 16
 MAX_P90_OF_FUNCTIONS = 20
 MAX_IMPORT_DEPTH = 8
-#: is still to be taken apart
-NOT_YET = {
-    *("tests/sweeps/test_features_sweep.py", "tests/sweeps/test_featuresets.py"),
-}
 
 
 def modules(*folders: str) -> list[Path]:
@@ -37,12 +33,12 @@ def told(path: Path) -> str:
 
 def test_files_are_short() -> None:
     lengths = {told(path): len(path.read_text().splitlines()) for path in ALL}
-    assert {path: n for path, n in lengths.items() if n > MAX_LINES and path not in NOT_YET} == {}
+    assert {path: n for path, n in lengths.items() if n > MAX_LINES} == {}
 
 
 def test_folders_are_small() -> None:
     sizes = Counter(told(path.parent) for path in OURS)
-    assert {path: n for path, n in sizes.items() if n > MAX_MODULES and path not in NOT_YET} == {}
+    assert {path: n for path, n in sizes.items() if n > MAX_MODULES} == {}
 
 
 def test_functions_are_short() -> None:

@@ -5,9 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
-from edgesweep.engine.dictionaries.base import Identity, NoDictionary, Relu, TopK
+from edgesweep.engine.dictionaries.base import Identity, NoDictionary, Relu
 from edgesweep.engine.dictionaries.files import save_dictionary
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.graph import FeatureGraph
@@ -15,49 +14,13 @@ from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.sweeps.actor.context import Context
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config, parse_config
-from edgesweep.sweeps.granularity.featuresets import FeatureSet, feature_set
+from edgesweep.sweeps.granularity.featuresets import FeatureSet
 from edgesweep.sweeps.launch import start, worker_settings
-from edgesweep.sweeps.plan.resolve import resolve
-from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.prepare import prepare
 from edgesweep.sweeps.stages import dictionaries
 from edgesweep.sweeps.stages.dictionaries import Dictionaries
-from tests.sweeps.helpers import run_tiny, tiny
+from tests.sweeps.featuresets import TRAINED, WIDTH, chosen, config, relu
 from tests.sweeps.test_run import write_own_task
-
-WIDTH = 32  # of tiny-random
-TRAINED = {"kind": "topk", "features": 32, "k": 4, "steps": 10, "prompts": 4}
-
-
-def config(dictionaries=None, **changes) -> dict:
-    sections = {
-        "sweep": {"nodes": "features", "method": "ig_activations", "steps": 1},
-        "features": {"dictionaries": {"embed": "identity"}, "keep": 100, "edges": 200},
-        "evaluate": {"threshold": 5, "ablation": "edge"},
-    }
-    if dictionaries is not None:
-        changes["features"] = {**changes.get("features", {}), "dictionaries": dictionaries}
-    names = {*sections, *changes}
-    return tiny(**{s: {**sections.get(s, {}), **changes.get(s, {})} for s in names})
-
-
-def chosen(dictionaries) -> FeatureSet:
-    parsed = parse_config(config(dictionaries))
-    return feature_set(parsed, "features", "tiny-random", resolve_model("tiny-random"), ["prompts"])
-
-
-def relu(seed: int = 0, *, n: int = 5, width: int = WIDTH) -> Relu:
-    draw = torch.Generator().manual_seed(seed)
-    rows = torch.randn(n, width, generator=draw)
-    return Relu(rows, torch.zeros(n), rows.clone(), torch.zeros(width))
-
-
-@pytest.fixture
-def saved(tmp_path):
-    path = tmp_path / "relu.safetensors"
-    save_dictionary(relu(), path)
-    return path
-
 
 # --- what is refused ---------------------------------------------------------------------------
 
@@ -333,57 +296,3 @@ def test_nothing_was_found(three):
 def test_edges_past_a_site_are_refused(three):
     with pytest.raises(ValueError, match="embed/err->logits: logits does not read its site"):
         three.graph(np.array([0]), np.array([40]))
-
-
-# --- identity ----------------------------------------------------------------------------------
-
-
-def run_id(dictionaries, **changes) -> str:
-    return make_plan(resolve(parse_config(config(dictionaries, **changes)))).run_id
-
-
-def test_the_run_id_is_of_what_a_dictionary_holds_not_of_where_it_lies(saved, tmp_path):
-    moved, other = tmp_path / "elsewhere" / "d.safetensors", tmp_path / "other.safetensors"
-    moved.parent.mkdir()
-    shutil.copy(saved, moved)
-    save_dictionary(relu(1), other)
-    assert run_id({"resid1": str(saved)}) == run_id({"resid1": str(moved)})
-    different = {
-        run_id({"resid1": str(saved)}),
-        run_id({"resid1": str(other)}),
-        run_id({"resid2": str(saved)}),
-        run_id({"resid1": str(saved), "embed": "identity"}),
-        run_id({"resid1": str(saved)}, features={"error": "zero"}),
-        run_id({"resid1": str(saved)}, features={"keep": 99}),
-    }
-    assert len(different) == 6
-
-
-def test_the_run_id_is_of_how_a_dictionary_is_trained():
-    ids = [run_id({"resid1": {**TRAINED, **more}}) for more in ({}, {"lr": 0.01}, {"k": 3})]
-    assert len(set(ids)) == 3
-    assert ids[0] == run_id({"resid1": dict(TRAINED)})
-
-
-def test_nor_of_where_the_prompts_lie_that_a_dictionary_is_trained_on(tmp_path):
-    ids = []
-    for folder, first in (("a", 3), ("b", 3), ("c", 4)):
-        own = tmp_path / folder / "mine.jsonl"
-        own.parent.mkdir()
-        write_own_task(own, 12, first)
-        ids.append(run_id({"resid1": TRAINED}, sweep={"task": str(own)}))
-    assert ids[0] == ids[1] != ids[2]
-
-
-def test_a_topk_and_a_relu_dictionary_of_the_same_numbers_are_two(tmp_path):
-    same = relu()
-    topk = TopK(*(same.encoder, same.shift, same.decoder, same.bias), k=2)
-    assert topk.digest != same.digest
-
-
-def test_a_dictionary_that_changed_is_noticed_on_resume(saved, tmp_path):
-    out, raw = tmp_path / "run", config({"resid1": str(saved)}, blocks={"fit": "none"})
-    assert run_tiny(out, raw).exit_code == 0
-    save_dictionary(relu(1), saved)
-    with pytest.raises(ConfigError, match=r"it differs in features\.features\.sets\.tiny-random: "):
-        start(parse_config(raw), out)
