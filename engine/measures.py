@@ -9,7 +9,7 @@
 Everything is summed in float64. Pinned by tests/evaluation/test_measures.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,6 +19,11 @@ from scipy.stats import hypergeom, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 Array = Float[np.ndarray, "..."]
+#: an array, or where no axis is left a number
+Numbers = Array | np.float64
+#: edges of each circuit, and φ `[*lead, sizes]`
+Sizes = Int[np.ndarray, " sizes"] | Sequence[int]
+Curves = Array | Sequence[float]
 Groups = Int[np.ndarray, " inputs"]
 
 #: numbers that a bootstrap holds at once
@@ -28,9 +33,7 @@ CHUNK_NUMBERS = 2**23
 # --- areas -------------------------------------------------------------------------------------
 
 
-def area_log(
-    n_edges: Int[np.ndarray, " sizes"], faithfulness: Array, n_possible: int
-) -> Float[np.ndarray, "*lead"]:
+def area_log(n_edges: Sizes, faithfulness: Curves, n_possible: int) -> Numbers:
     """Mean of φ over the logarithm of size, from one edge to all: 1 for a ranking whose first edge
     already does everything, about ½ for one that grows evenly with log size.
 
@@ -43,28 +46,29 @@ def area_log(
     Between the points φ is linear in log size; it is 0 at one edge and 1 at all edges unless such
     circuits were measured.
     """
-    some = np.asarray(n_edges) > 0
-    faithfulness = np.asarray(faithfulness)[..., some]
-    sizes, phi = _points(np.asarray(n_edges)[some], faithfulness, n_possible, first=1)
+    sizes = np.asarray(n_edges, dtype=np.int64)
+    some = sizes > 0
+    found = np.asarray(faithfulness, dtype=np.float64)[..., some]
+    sizes, phi = _points(sizes[some], found, n_possible, first=1)
     x = np.log(sizes) / np.log(n_possible)
     return np.trapezoid(phi, x, axis=-1)
 
 
-def cpr(n_edges: Int[np.ndarray, " sizes"], faithfulness: Array, n_possible: int) -> Array:
+def cpr(n_edges: Sizes, faithfulness: Curves, n_possible: int) -> Numbers:
     """Circuit performance ratio: ∫ φ dk over the share k of edges, from (0, 0) to (1, 1), by the
     trapezoid on a linear axis (MIB). May exceed 1."""
     sizes, phi = _points(n_edges, faithfulness, n_possible, first=0)
     return np.trapezoid(phi, sizes / n_possible, axis=-1)
 
 
-def cmd(n_edges: Int[np.ndarray, " sizes"], faithfulness: Array, n_possible: int) -> Array:
+def cmd(n_edges: Sizes, faithfulness: Curves, n_possible: int) -> Numbers:
     """Circuit model distance: ∫ |1 − φ| dk, as `cpr`; 0 is best (MIB)."""
     sizes, phi = _points(n_edges, faithfulness, n_possible, first=0)
     return np.trapezoid(np.abs(1 - phi), sizes / n_possible, axis=-1)
 
 
 def _points(
-    n_edges: np.ndarray, faithfulness: Array, n_possible: int, first: int
+    n_edges: Sizes, faithfulness: Curves, n_possible: int, first: int
 ) -> tuple[Float[np.ndarray, " points"], Array]:
     """Sizes ascending, each once, with the empty circuit (at `first`) and the full one where there
     was no circuit of that size."""
@@ -81,7 +85,7 @@ def _points(
 
 
 def edges_for(
-    n_edges: Int[np.ndarray, " sizes"], faithfulness: Float[np.ndarray, " sizes"], level: float
+    n_edges: Sizes, faithfulness: Float[np.ndarray, " sizes"] | Sequence[float], level: float
 ) -> float:
     """Edges of the smallest circuit measured with φ ≥ level; NaN if none is."""
     reached = np.asarray(n_edges)[np.asarray(faithfulness) >= level]
@@ -103,7 +107,7 @@ def resamples(n_inputs: int, n: int, seed: int, groups: Groups | None = None) ->
     return weights / n_inputs
 
 
-def interval(samples: Array, level: float, axis: int = 0) -> tuple[Array, Array]:
+def interval(samples: Array, level: float, axis: int = 0) -> tuple[Numbers, Numbers]:
     """The central `level` of the finite samples along an axis, quantiles linear between samples;
     NaN where none is finite."""
     ordered = np.sort(np.where(np.isfinite(samples), samples, np.nan), axis=axis)  # NaN last

@@ -23,49 +23,51 @@ from torch import Tensor
 from edgesweep.engine.network import PromptBatch
 
 Logits = Float[Tensor, "*rows inputs vocab"]
-Values = Float[Tensor, "*rows inputs"]
+#: of the full model: a row an input, or one for each row of logits
+Clean = Float[Tensor, "... inputs vocab"]
+Values = Float[Tensor, "... inputs"]
 
 
-def logit_diff(logits: Logits, batch: PromptBatch, clean: Logits | None = None) -> Values:
+def logit_diff(logits: Logits, batch: PromptBatch, clean: Clean | None = None) -> Values:
     """Mean logit over good ids minus mean logit over bad ids."""
     return _answer_mean(logits, batch.good) - _answer_mean(logits, batch.bad)
 
 
-def kl(logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
+def kl(logits: Logits, batch: PromptBatch, clean: Clean) -> Values:
     """KL[G‖M] in nats."""
     ours, model = logits.log_softmax(-1), clean.log_softmax(-1)
     return (ours.exp() * (ours - model)).sum(-1)
 
 
-def kl_reverse(logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
+def kl_reverse(logits: Logits, batch: PromptBatch, clean: Clean) -> Values:
     """KL[M‖G] in nats."""
     return kl(clean, batch, logits)
 
 
-def prob_diff(logits: Logits, batch: PromptBatch, clean: Logits | None = None) -> Values:
+def prob_diff(logits: Logits, batch: PromptBatch, clean: Clean | None = None) -> Values:
     """Summed probability of good ids less that of bad ids, in [−1, 1]."""
     given = logits.log_softmax(-1)
     return _answers(given, batch.good).exp().sum(-1) - _answers(given, batch.bad).exp().sum(-1)
 
 
-def nll(logits: Logits, batch: PromptBatch, clean: Logits | None = None) -> Values:
+def nll(logits: Logits, batch: PromptBatch, clean: Clean | None = None) -> Values:
     """Negative log of the summed probability of good ids, nats."""
     return -_answers(logits.log_softmax(-1), batch.good).logsumexp(-1)
 
 
-def js(logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
+def js(logits: Logits, batch: PromptBatch, clean: Clean) -> Values:
     """Jensen–Shannon divergence, the mean KL of G and M to their midpoint, in [0, log 2]."""
     ours, model = torch.broadcast_tensors(logits.log_softmax(-1), clean.log_softmax(-1))
     middle = torch.logaddexp(ours, model) - math.log(2)
     return 0.5 * sum((p.exp() * (p - middle)).sum(-1) for p in (ours, model))
 
 
-def stat_dist(logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
+def stat_dist(logits: Logits, batch: PromptBatch, clean: Clean) -> Values:
     """Half the L1 distance of the two distributions, in [0, 1]."""
     return 0.5 * (logits.softmax(-1) - clean.softmax(-1)).abs().sum(-1)
 
 
-def accuracy(logits: Logits, batch: PromptBatch, clean: Logits | None = None) -> Values:
+def accuracy(logits: Logits, batch: PromptBatch, clean: Clean | None = None) -> Values:
     """1 where the best-ranked answer is a good one, else 0."""
     good, bad = _answers(logits, batch.good), _answers(logits, batch.bad)
     return (good.amax(-1) > bad.amax(-1)).to(logits.dtype)
@@ -112,7 +114,7 @@ ORIENTATION: dict[str, float] = {
 FLAT_AT_CLEAN = frozenset({"kl", "kl_reverse", "js", "stat_dist"})
 
 
-def oriented(metric: str, logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
+def oriented(metric: str, logits: Logits, batch: PromptBatch, clean: Clean) -> Values:
     """The metric with the sign for which more is better; differentiable in `logits`. In float32 at
     least, for the sums over the vocabulary are long."""
     wide = torch.promote_types(logits.dtype, torch.float32)
@@ -120,7 +122,7 @@ def oriented(metric: str, logits: Logits, batch: PromptBatch, clean: Logits) -> 
 
 
 @torch.no_grad()
-def measure(metric: str, logits: Logits, batch: PromptBatch, clean: Logits) -> Values:
+def measure(metric: str, logits: Logits, batch: PromptBatch, clean: Clean) -> Values:
     """The metric as results keep it, in float64; leading rows (circuits) one at a time."""
     if logits.ndim > 2:
         return torch.stack([measure(metric, row, batch, clean) for row in logits])

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from edgesweep.engine.baserun import BaseRun, Streams, first_window
 from edgesweep.engine.graph import PortBlock
-from edgesweep.engine.network.architectures import Heads
 
 Logits = Float[Tensor, "variants inputs vocab"]
 
@@ -178,7 +177,11 @@ class _Variants:
         """What a port of block `index` reads in the base."""
         return self.window.of(self.base.streams[index][self.base.which[index][port]])
 
-    def _after(self, was: Heads, now: Heads) -> Heads:
+    def _after(
+        self,
+        was: Float[Tensor, "inputs positions heads d_head"],
+        now: Float[Tensor, "variants inputs window heads d_head"],
+    ) -> Float[Tensor, "variants inputs positions heads d_head"]:
         """Ports of the base before the window, of the variants in it."""
         before = was[:, : self.window.first]
         return torch.cat([before.expand(self.n, *before.shape), now], dim=2)

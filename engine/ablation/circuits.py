@@ -112,9 +112,9 @@ class _AblatedRun:
     def _streams(
         self,
         blocks: tuple[PortBlock, ...],
-        rows: tuple[Int[np.ndarray, "rows 2"], ...],
+        rows: tuple[Int[np.ndarray, "_ 2"], ...],
         base: Float[Tensor, " numbers"],
-    ) -> list[Float[Tensor, "rows numbers"]]:
+    ) -> list[Float[Tensor, "_ numbers"]]:
         """x_patch + Σ kept δ over the sources before the first block, for (circuit, port) rows.
 
         `base` is x_patch, the same for all. The rows of one circuit, of whichever block, are one

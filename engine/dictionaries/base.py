@@ -205,7 +205,7 @@ class Linear(_Encoded):
 
     @classmethod
     def of_basis(
-        cls, basis: Float[Tensor, "d_model d_model"], bias: Float[Tensor, " d_model"] | None = None
+        cls, basis: Float[Tensor, "features d_model"], bias: Float[Tensor, " d_model"] | None = None
     ) -> "Linear":
         """Features along the rows of an invertible matrix: x = Σ f_j basis_j + b.
 

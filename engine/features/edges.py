@@ -210,7 +210,7 @@ def _targets(
     number: int,
     target: str,
     x: Float[Tensor, "steps positions width"],
-    wanted: Int[Tensor, " positions"],
+    wanted: Int[Tensor, " wanted"],
 ) -> Targets:
     """The targets of a site at these positions, from its values along the path."""
     which = wanted.new_full((1,), number)

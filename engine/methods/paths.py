@@ -163,7 +163,9 @@ def path_run(
     return run
 
 
-def _join(run: PathRun, block: int, stream: Stream) -> Stream:
+def _join(
+    run: PathRun, block: int, stream: Float[Tensor, "_ positions d_model"]
+) -> Float[Tensor, "_ positions d_model"]:
     """The stream with the rows of the variants that start at this block."""
     new = [
         root

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Heads = Float[Tensor, "*rows heads d_head"]
+KeyValues = Float[Tensor, "*rows kv_heads d_head"]
 
 
 class Projection(Protocol):
@@ -24,10 +25,12 @@ class Projection(Protocol):
     def modules(self) -> tuple[str, ...]:
         """Names of the projection modules inside the attention module."""
 
-    def split(self, outputs: list[Tensor], heads: int, kv_heads: int) -> tuple[Heads, Heads, Heads]:
+    def split(
+        self, outputs: list[Tensor], heads: int, kv_heads: int
+    ) -> tuple[Heads, KeyValues, KeyValues]:
         """Queries `[..., heads, d_head]`, keys and values `[..., kv_heads, d_head]`."""
 
-    def join(self, query: Heads, key: Heads, value: Heads) -> list[Tensor]:
+    def join(self, query: Heads, key: KeyValues, value: KeyValues) -> list[Tensor]:
         """The inverse of `split`: what each projection module would have put out."""
 
 
@@ -42,14 +45,16 @@ class Separate:
     def modules(self) -> tuple[str, ...]:
         return self.query, self.key, self.value
 
-    def split(self, outputs: list[Tensor], heads: int, kv_heads: int) -> tuple[Heads, Heads, Heads]:
+    def split(
+        self, outputs: list[Tensor], heads: int, kv_heads: int
+    ) -> tuple[Heads, KeyValues, KeyValues]:
         counts = (heads, kv_heads, kv_heads)
         query, key, value = (
             out.unflatten(-1, (n, -1)) for out, n in zip(outputs, counts, strict=True)
         )
         return query, key, value
 
-    def join(self, query: Heads, key: Heads, value: Heads) -> list[Tensor]:
+    def join(self, query: Heads, key: KeyValues, value: KeyValues) -> list[Tensor]:
         return [query.flatten(-2), key.flatten(-2), value.flatten(-2)]
 
 
@@ -63,12 +68,14 @@ class Fused:
     def modules(self) -> tuple[str, ...]:
         return (self.module,)
 
-    def split(self, outputs: list[Tensor], heads: int, kv_heads: int) -> tuple[Heads, Heads, Heads]:
+    def split(
+        self, outputs: list[Tensor], heads: int, kv_heads: int
+    ) -> tuple[Heads, KeyValues, KeyValues]:
         shape = (heads, 3, -1) if self.per_head else (3, heads, -1)
         query, key, value = outputs[0].unflatten(-1, shape).unbind(-2 if self.per_head else -3)
         return query, key, value
 
-    def join(self, query: Heads, key: Heads, value: Heads) -> list[Tensor]:
+    def join(self, query: Heads, key: KeyValues, value: KeyValues) -> list[Tensor]:
         dim = -2 if self.per_head else -3
         return [torch.stack((query, key, value), dim=dim).flatten(-3)]
 
@@ -166,7 +173,9 @@ class AttentionCore:
         setattr(core, arch.output, nn.Identity())
         self._core = core
 
-    def __call__(self, query: Heads, key: Heads, value: Heads, context: dict[str, Any]) -> Heads:
+    def __call__(
+        self, query: Heads, key: KeyValues, value: KeyValues, context: dict[str, Any]
+    ) -> Heads:
         """z `[rows, positions, n_heads, d_head]`: each head's output before W_O."""
         joined = self._projection.join(query, key, value)
         for feed, tensor in zip(self._feeds, joined, strict=True):

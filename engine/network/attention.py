@@ -71,7 +71,9 @@ class AttentionSlopes:
         self.causal = not bool(self._pattern.triu(1).any())
 
     # --- tables ------------------------------------------------------------------------------
-    def _probe(self, query: Heads, key: Heads) -> Pattern:
+    def _probe(
+        self, query: Heads, key: Float[Tensor, "steps positions kv_heads d_head"]
+    ) -> Pattern:
         """A, differentiable: the core's output for values that tell positions apart."""
         _, n, heads, d_head = self._ports[2].shape
         parts = []

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgesweep.engine.graph import GraphSpec
-from edgesweep.engine.network.architectures import Architecture, AttentionCore, Heads
+from edgesweep.engine.network.architectures import Architecture, AttentionCore, Heads, KeyValues
 
 Stream = Float[Tensor, "*rows d_model"]
 
@@ -124,10 +124,10 @@ class Layer:
         biases: list[Any] = [m.bias for m in self._projections]
         return PortWeights(weight, torch.cat(self._split(biases)))
 
-    def _split(self, outputs: list[Tensor]) -> tuple[Heads, Heads, Heads]:
+    def _split(self, outputs: list[Tensor]) -> tuple[Heads, KeyValues, KeyValues]:
         return self._projection.split(outputs, self.spec.n_heads, self.spec.n_kv_heads)
 
-    def project(self, stream: Stream) -> tuple[Heads, Heads, Heads]:
+    def project(self, stream: Stream) -> tuple[Heads, KeyValues, KeyValues]:
         """Queries, keys and values when every port reads the same stream."""
         normed = self.norm_attention(stream)
         return self._split([module(normed) for module in self._projections])
@@ -156,7 +156,9 @@ class Layer:
         """One port's query, key or value from its own normed stream."""
         return nn.functional.linear(normed, self.ports.weight[port], self.ports.bias[port])
 
-    def attend(self, query: Heads, key: Heads, value: Heads, context: dict[str, Any]) -> Heads:
+    def attend(
+        self, query: Heads, key: KeyValues, value: KeyValues, context: dict[str, Any]
+    ) -> Heads:
         """z `[rows, positions, heads, d_head]`."""
         return self.core(query, key, value, context)
 

@@ -149,7 +149,7 @@ def test_an_edge_past_a_site_is_refused():
     with pytest.raises(ValueError, match="no index of one of the 9 nodes"):
         FeatureGraph(PARENTS, NODES, np.array([[0, 9]]))
     with pytest.raises(ValueError, match="a parent of resid0 is not before it"):
-        FeatureGraph({"embed": (), "resid0": ("resid0",), "logits": ()}, {}, np.zeros((0, 2)))
+        FeatureGraph({"embed": (), "resid0": ("resid0",), "logits": ()}, {}, np.zeros((0, 2), int))
 
 
 def test_edge_masks_select_as_in_any_graph():
@@ -279,7 +279,7 @@ def test_twenty_thousand_nodes_need_no_table_over_pairs_of_them():
     sites = ["embed", *(f"resid{i}" for i in range(6))]
     parents = {"embed": ()} | {b: (a,) for a, b in zip(sites, [*sites[1:], "logits"], strict=True)}
     nodes = {site: [*range(3000), ERROR] for site in sites}
-    bare = FeatureGraph(parents, nodes, np.zeros((0, 2)))
+    bare = FeatureGraph(parents, nodes, np.zeros((0, 2), int))
     starts = [(bare.site_nodes(a).start, bare.site_nodes(b).start) for a, b in pairwise(sites)]
     pairs = [draw.integers(0, 3001, (40_000, 2)) + np.array(start) for start in starts]
     last = np.arange(bare.site_nodes("resid5").start, bare.site_nodes("resid5").stop)

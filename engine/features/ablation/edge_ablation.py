@@ -57,7 +57,7 @@ from edgesweep.engine.network.base import LOGITS, Inputs, Value
 
 MaskRows = Bool[np.ndarray, "circuits edges"]
 #: circuit -> ε^G − ε_patch of a site
-ErrorTable = dict[int, Value]
+ErrorTable = dict[int, Float[Tensor, "... width"]]
 
 
 @dataclass(frozen=True)

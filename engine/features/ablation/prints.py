@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Int, UInt64
 from scipy.sparse import csr_array
 
-Prints = UInt64[np.ndarray, "nodes inputs 2"]
+#: one row a node, or one row
+Prints = UInt64[np.ndarray, "_ inputs 2"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
