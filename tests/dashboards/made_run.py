@@ -1,5 +1,6 @@
 """The directory of the run made by hand, with every table that a report can show."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from edgesweep.storage.blocks import write_block
 from edgesweep.storage.graphs import write_graph
 from edgesweep.storage.layout import AGGREGATES
 from edgesweep.storage.manifest import entry, write_manifest
-from edgesweep.sweeps.granularity.words import heads_told
+from edgesweep.sweeps.granularity.words import HEADS
 from tests.dashboards.made import CELLS, GRAPH, SCORES
 from tests.dashboards.made_tables import TABLES
 
@@ -40,7 +41,7 @@ def make_run(path: Path, *, without: tuple[str, ...] = (), unreduced: str = "") 
         "stages": {},
         "versions": {"edgesweep": "0"},
         "cells": list(CELLS.values()),
-        "kinds": {"heads": heads_told()},
+        "kinds": {"heads": {"words": asdict(HEADS)}},
     }
     run = RunDirectory.create(path, CONFIG, plan)
     for name, rows in TABLES.items():
