@@ -73,7 +73,7 @@ _WIDTHS = {
 #: the largest of what a head compares
 _D_HEAD = N_TOKENS
 
-Map = tuple[str, Float[Tensor, "d_out d_in"]]
+Map = tuple[str, Float[Tensor, "_ _"]]
 
 
 def _block(name: str) -> slice:
