@@ -138,9 +138,9 @@ class _Variants:
         return total
 
     def _read(
-        self, index: int, groups: list[tuple[Int[np.ndarray, " ports"], tuple[int, ...]]]
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Bool[np.ndarray, " heads"]]:
-        """Queries, keys and values after the changes, and which heads they reach."""
+        self, index: int, groups: list[tuple[Int[np.ndarray, " _"], tuple[int, ...]]]
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], np.ndarray]:
+        """Queries, keys, values after the changes, and which heads they reach: bool `[heads]`."""
         block = self.graph.blocks[index]
         layer, base = self.model.layers[block.layer], self.base
         if len(groups) == 1 and len(groups[0][0]) == block.n_targets:

@@ -175,7 +175,7 @@ def _join(
     return torch.cat([stream, *new]) if new else stream
 
 
-def _layer(model: Model, inputs: Inputs, run: PathRun, index: int, stream: Stream) -> Stream:
+def _layer(model: Model, inputs: Inputs, run: PathRun, index: int, stream: Tensor) -> Tensor:
     layer = model.layers[index]
     before = after = _join(run, 2 * index, stream)
     if len(before):
