@@ -127,6 +127,19 @@ def test_a_run_of_before_is_named(tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in old.rglob("*") if p.is_file()} == before
 
 
+def test_a_run_of_another_schema_is_named(tmp_path: Path) -> None:
+    """Its numbers lie elsewhere: what made it and what to do are said, and nothing is written."""
+    plan = {**PLAN, "schema_version": 2, "versions": {"edgesweep": "0.0.9"}}
+    old = RunDirectory.create(tmp_path / "old", CONFIG, plan).path
+    before = {p: p.read_bytes() for p in old.rglob("*") if p.is_file()}
+    line = r"old was made by edgesweep 0\.0\.9 \(schema 2\); .* run it again with: .*config.yaml"
+    for act in (RunDirectory.open, lambda path: RunDirectory.create(path, CONFIG, PLAN)):
+        with pytest.raises(StorageError, match=line) as error:
+            act(old)
+        assert "\n" not in str(error.value)
+    assert {p: p.read_bytes() for p in old.rglob("*") if p.is_file()} == before
+
+
 def test_the_log_survives_a_torn_line(run: RunDirectory) -> None:
     assert run.read_log() == []
     run.log("begin", actors=2)
