@@ -116,6 +116,11 @@ class CircuitSpec:
         point = f"{self.aggregation}-{self.selection}-{number(self.threshold)}"
         return f"{self.cell}-{point}"
 
+    @property
+    def point(self) -> dict[str, Any]:
+        """As columns of tables."""
+        return {k: v for k, v in asdict(self).items() if k != "cell"}
+
 
 @dataclass(frozen=True)
 class Part:

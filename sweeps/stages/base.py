@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from edgesweep.storage import RunDirectory
     from edgesweep.storage.tables import Table
     from edgesweep.sweeps.actor.context import Context
@@ -120,7 +122,7 @@ class Stage(Generic[S]):
         cell: Cell = shard.cell  # type: ignore[attr-defined]
         return f"cell {cell.key} ({cell.model}, {cell.task})"
 
-    def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
+    def rows(self, view: View, cell: Cell) -> Mapping[Table, pd.DataFrame | Iterable[Row]]:
         """What it adds to tables, by table, of a cell whose scores are reduced: rows whose inputs
         are all committed."""
         return {}

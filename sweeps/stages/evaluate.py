@@ -27,6 +27,8 @@ from edgesweep.sweeps.stages.references import RUN_PATCHES
 from edgesweep.sweeps.tables.results import block_rows, circuit_rows, edge_rows
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from edgesweep.storage import RunDirectory
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
@@ -105,7 +107,7 @@ class Evaluate(Stage[EvaluateShard]):
         patch = shard.condition.eval_patch in RUN_PATCHES
         return Passes(plan.batches(shard.rows) * (max(len(shard.circuits), 1) + patch))
 
-    def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
+    def rows(self, view: View, cell: Cell) -> Mapping[Table, pd.DataFrame | Iterable[Row]]:
         return {CIRCUITS: edge_rows(view, cell), RESULTS: circuit_rows(view, cell)}
 
 

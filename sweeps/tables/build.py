@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from edgesweep.storage.tables import (
     KNOWN,
     MEASURES,
@@ -20,7 +22,6 @@ from edgesweep.sweeps.tables.analysis import Analysis
 from edgesweep.sweeps.tables.overlap import Overlap
 
 if TYPE_CHECKING:
-    from edgesweep.storage.tables.parquet import Rows
     from edgesweep.sweeps.plan.cells import Cell
     from edgesweep.sweeps.view import View
 
@@ -39,11 +40,13 @@ def build_tables(view: View) -> dict[str, bytes]:
     return found | {table.file: to_parquet(table, list(rows)) for table, rows in derived.items()}
 
 
-def rows_of_cells(view: View, cells: Iterable[Cell]) -> dict[Table, Rows]:
+def rows_of_cells(view: View, cells: Iterable[Cell]) -> dict[Table, pd.DataFrame]:
     """What all stages say of some cells whose scores are reduced."""
-    rows: dict[Table, list[Row]] = {t: [] for s in view.plan.all_stages.values() for t in s.tables}
+    stages = view.plan.all_stages.values()
+    found: dict[Table, list[pd.DataFrame]] = {table: [] for s in stages for table in s.tables}
     for cell in cells:
-        for stage in view.plan.all_stages.values():
-            for table, found in stage.rows(view, cell).items():
-                rows[table] += found
-    return dict(rows)
+        for stage in stages:
+            for table, rows in stage.rows(view, cell).items():
+                frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+                found[table] += [frame] * bool(len(frame))
+    return {t: pd.concat(frames) if frames else pd.DataFrame() for t, frames in found.items()}

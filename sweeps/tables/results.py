@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.storage import layout
@@ -23,27 +24,27 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.view import View
 
 
-def edge_rows(view: View, cell: Cell) -> Iterator[Row]:
+def edge_rows(view: View, cell: Cell) -> pd.DataFrame:
     """Rows of circuits.parquet: the edges that were selected, and under which evaluation patches
     edge ablation runs them (what pruning drops depends on the patch)."""
-    graph, patches = view.graph(cell), view.plan.config.evaluate.eval_patch
-    edges = [condition for condition in view.plan.ran_conditions() if condition.is_plain_edge]
+    graph, conditions = view.graph(cell), [c for c in view.plan.ran_conditions() if c.is_plain_edge]
+    sources, targets = np.array(graph.sources, object), np.array(graph.targets, object)
+    frames = []
     for circuit in circuits_of(view, cell):
-        ran = [read_ran(view.run, circuit.key, condition) for condition in edges]
-        spec = circuit.spec
-        for edge in np.flatnonzero(circuit.selected).tolist():
-            yield {
-                "circuit": circuit.key,
-                "cell": cell.key,
-                "aggregation": spec.aggregation,
-                "selection": spec.selection,
-                "threshold": spec.threshold,
-                "edge": edge,
-                "source": graph.sources[graph.edge_source[edge]],
-                "target": graph.targets[graph.edge_target[edge]],
-                "weight": float(circuit.weights[edge]),
-                "ran": "+".join(p for p, mask in zip(patches, ran, strict=True) if mask[edge]),
-            }
+        kept, told = np.flatnonzero(circuit.selected), np.full(graph.n_edges, "", dtype=object)
+        for condition in conditions:
+            ran, patch = read_ran(view.run, circuit.key, condition), condition.eval_patch
+            told[ran] += np.where(told[ran] == "", patch, f"+{patch}")
+        fixed = {"circuit": circuit.key, "cell": cell.key, **circuit.spec.point}
+        of_edges = {
+            "edge": kept,
+            "source": sources[graph.edge_source[kept]],
+            "target": targets[graph.edge_target[kept]],
+            "weight": circuit.weights[kept],
+            "ran": told[kept],
+        }
+        frames.append(pd.DataFrame({**fixed, **of_edges}))
+    return pd.concat(frames)
 
 
 def circuit_rows(view: View, cell: Cell) -> Iterator[Row]:
@@ -111,9 +112,7 @@ def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Conditi
         "steps": cell.steps or 0,
         "build_patch": cell.build_patch,
         "build_metric": cell.build_metric,
-        "aggregation": spec.aggregation,
-        "selection": spec.selection,
-        "threshold": spec.threshold,
+        **spec.point,
         "ablation": condition.ablation,
         "eval_patch": condition.eval_patch,
         "pruned": True,
