@@ -2,15 +2,12 @@
 against direct calls of the engine."""
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
-from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.features.values import make_feature_patch
 from edgesweep.storage import RunDirectory, layout
@@ -35,28 +32,6 @@ from tests.sweeps.over_features import (
     edges_of,
     stored,
 )
-
-
-@pytest.fixture(scope="module")
-def run(features_run) -> RunDirectory:
-    return features_run
-
-
-@pytest.fixture(scope="module")
-def plan(features_plan):
-    return features_plan
-
-
-@pytest.fixture(scope="module")
-def features(features_model) -> FeatureModel:
-    return features_model
-
-
-@pytest.fixture
-def copy(run, tmp_path) -> Path:
-    """A copy of the run, to be hurt."""
-    return Path(shutil.copytree(run.path, tmp_path / "run"))
-
 
 # --- lists -------------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """Circuits over features through the sweep engine: their values against direct calls of the engine,
 and the faults that a run must bear."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from edgesweep.engine.features.ablation.evaluation import (
     evaluate_feature_nodes,
 )
 from edgesweep.engine.features.batch import FeatureBatch
-from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import make_feature_patch, node_mean_partials
 from edgesweep.engine.graph import touched_nodes
 from edgesweep.engine.metrics import measure
@@ -45,28 +43,6 @@ from tests.sweeps.over_features import (
     config,
     edges_of,
 )
-
-
-@pytest.fixture(scope="module")
-def run(features_run) -> RunDirectory:
-    return features_run
-
-
-@pytest.fixture(scope="module")
-def plan(features_plan):
-    return features_plan
-
-
-@pytest.fixture(scope="module")
-def features(features_model) -> FeatureModel:
-    return features_model
-
-
-@pytest.fixture
-def copy(run, tmp_path) -> Path:
-    """A copy of the run, to be hurt."""
-    return Path(shutil.copytree(run.path, tmp_path / "run"))
-
 
 # --- circuits ----------------------------------------------------------------------------------
 
