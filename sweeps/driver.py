@@ -145,12 +145,12 @@ class Driver:
             for shard in self._plan.stages[name]
             if shard.key not in self._view.done[name] and hasattr(shard, "cell")
         )
-        for cell in self._view.reduced:
-            if not self._left[cell]:
-                self._write_part(cell)
         self._progress.begin({n: s.title for n, s in stages.items()}, planned, done)
         try:
             works = self._ready()
+            for cell in self._view.reduced:
+                if not self._left[cell]:
+                    self._write_part(cell)
             self._executor.run(works, self._on_done, self._on_failed, self._should_stop)
         finally:
             self._progress.end()

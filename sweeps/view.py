@@ -88,6 +88,10 @@ class View:
         found = self._scores[aggregation]
         return found[: self.graph(cell).n_edges] if cell.is_sparse else found
 
+    def forget(self) -> None:
+        """What was read of arrays: it is read again, and found out if it was hurt meanwhile."""
+        self._group, self._scores, self._values = "", {}, {}
+
     def values(self, name: str) -> np.ndarray:
         """All inputs of an array of evaluations; those that are not committed are NaN."""
         if name not in self._values:

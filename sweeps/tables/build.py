@@ -45,6 +45,7 @@ def rows_of_cells(view: View, cells: Iterable[Cell]) -> dict[Table, pd.DataFrame
     stages = view.plan.all_stages.values()
     found: dict[Table, list[pd.DataFrame]] = {table: [] for s in stages for table in s.tables}
     for cell in cells:
+        view.forget()
         for stage in stages:
             for table, rows in stage.rows(view, cell).items():
                 frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
