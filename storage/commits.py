@@ -43,6 +43,7 @@ class CommitLog:
         self.root = run.path if isinstance(run, RunDirectory) else Path(run)
         self.versions = dict(versions or {})
         self.epochs = Epochs(self.root)
+        self._nonce = run.nonce if isinstance(run, RunDirectory) else ""
         self.epoch: int | None = None
         self.epoch_began = 0.0
         self._is_sealed = True
@@ -59,12 +60,17 @@ class CommitLog:
         """Claims an epoch, with `about` in its record, and holds it while the body runs. What the
         body puts in the dict tells how it ended. Raises Busy, and Fenced for whatever a newer
         driver's work makes go wrong in the body."""
-        with self.epochs.leased(self.claim_epoch(take_over, **about)) as end:
+        with self.epochs.leased(self.claim_epoch(take_over, **about), self._about) as end:
             try:
                 yield end
             except StorageError:
                 self.check_fence()
                 raise
+
+    def _about(self) -> dict[str, Any]:
+        """What the lease says of the run."""
+        counts = {stage: len(self.keys(stage)) for stage in self.stages()}
+        return {"nonce": self._nonce, "committed": counts}
 
     def check_fence(self) -> None:
         """Raises Fenced if a newer driver has started."""

@@ -2,8 +2,11 @@
 
 1. A driver claims an epoch (`epochs/000N.json`, put-if-absent). It may when the newest driver is
    dead or has ended, or when it is told to take over; of drivers that begin at once one gets it.
-2. While it works, a thread of it renews `lease.json` every `RENEW_S`. On the driver's own machine
-   the process is asked; from another, it is taken to live while its lease is younger than
+2. While it works, a thread of it renews `lease.json` every `RENEW_S`: epoch, host, pid, time, the
+   shards that each stage has committed, and the nonce of the `RunDirectory` that it was started
+   with. The first lease is there before any work is: a worker that is told the nonce finds by
+   `read_lease` whether its folder is that of the driver. On the driver's own machine the process
+   is asked whether it lives; from another, it is taken to live while its lease is younger than
    `LEASE_S` (the clocks of the two machines are taken to agree).
 3. Its end (`epochs/000N.end.json`) says how far it came, which decides the state of the run. A
    driver that was killed has none.
@@ -18,7 +21,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,9 @@ from edgesweep.storage.records import Record, read_record, seal
 RENEW_S = 20.0
 LEASE_S = 90.0
 BAD = "bad"
+
+#: what a lease says beside who drives
+About = Callable[[], Mapping[str, Any]]
 
 _EPOCH = re.compile(r"(\d{4,9})(\.end)?\.json")
 
@@ -48,16 +54,19 @@ class Epochs:
     def claim(self, take_over: bool = False, **about: Any) -> int:
         """A new epoch, with `about` in its record. Raises Busy if the newest driver lives."""
         while True:
+            epoch = self.newest() + 1  # looked at once: another may begin after each look
             if not take_over:
-                self.check_alone()
-            epoch = self.newest() + 1
+                self._check_alone(epoch - 1)
             record = {"epoch": epoch, **_this_process(), **about}
             if put_if_absent(self.path(epoch), seal(record)):
                 return epoch
 
     def check_alone(self) -> None:
         """Raises Busy if a driver is at work."""
-        if (driver := self.driver()) is None:
+        self._check_alone(self.newest())
+
+    def _check_alone(self, newest: int) -> None:
+        if (driver := self._living(newest)) is None:
             return
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(driver["time"]))
         raise Busy(
@@ -67,7 +76,9 @@ class Epochs:
 
     def driver(self) -> Record | None:
         """The record of the driver at work, None if there is none."""
-        newest = self.newest()
+        return self._living(self.newest())
+
+    def _living(self, newest: int) -> Record | None:
         if newest == 0 or self.path(newest, ".end").exists():
             return None
         record = self.began(newest)
@@ -103,12 +114,13 @@ class Epochs:
         return found
 
     @contextmanager
-    def leased(self, epoch: int) -> Iterator[dict[str, Any]]:
-        """While the body runs, others see that this driver lives. What the body puts in the dict
-        is written at its end; nothing, if it failed."""
+    def leased(self, epoch: int, about: About = dict) -> Iterator[dict[str, Any]]:
+        """While the body runs, others see that this driver lives; `about` gives what else its lease
+        says. What the body puts in the dict is written at its end; nothing, if it failed."""
         ended = threading.Event()
-        thread = threading.Thread(target=self._renew, args=(epoch, ended), daemon=True)
+        thread = threading.Thread(target=self._renew, args=(epoch, about, ended), daemon=True)
         end: dict[str, Any] = {}
+        self._write_lease(epoch, about)
         thread.start()
         try:
             yield end
@@ -127,13 +139,15 @@ class Epochs:
             names = os.listdir(folder) if folder.is_dir() else []
         return [match for name in names if (match := _EPOCH.fullmatch(name))]
 
-    def _renew(self, epoch: int, ended: threading.Event) -> None:
-        while True:
-            with suppress(StorageError):  # a lease that cannot be renewed stops no work
-                if epoch == self.newest():
-                    replace(self._root / LEASE, seal({"epoch": epoch, **_this_process()}))
-            if ended.wait(RENEW_S):
-                return
+    def _renew(self, epoch: int, about: About, ended: threading.Event) -> None:
+        while not ended.wait(RENEW_S):
+            self._write_lease(epoch, about)
+
+    def _write_lease(self, epoch: int, about: About) -> None:
+        with suppress(StorageError):  # a lease that cannot be renewed stops no work
+            if epoch == self.newest():
+                record = {"epoch": epoch, **_this_process(), **about()}
+                replace(self._root / LEASE, seal(record))
 
     def _end(self, epoch: int, end: Mapping[str, Any]) -> None:
         record = {"epoch": epoch, "time": round(time.time(), 3), **end}
@@ -147,13 +161,19 @@ class Epochs:
         damaged lease still has the time at which it was written."""
         path = self._root / LEASE
         try:
-            lease = read_record(path)
+            lease = read_lease(self._root)
         except DamagedRecord:
             with storage_errors(path, "read"):
                 return path.stat().st_mtime
         except StorageError:
             return float(began["time"])
         return float(lease["time"] if lease["epoch"] == began["epoch"] else began["time"])
+
+
+def read_lease(root: Path) -> Record:
+    """The lease of the driver at work: epoch, host, pid, time, nonce, committed {stage: shards}.
+    Raises StorageError where there is none, or a damaged one."""
+    return read_record(root / LEASE)
 
 
 def _sound(path: Path) -> Record | None:

@@ -8,6 +8,7 @@ of it for people, written again by a driver that finds it missing or changed. Re
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,10 +41,16 @@ _MISSING = "(missing)"
 
 
 class RunDirectory:
-    """A folder that holds a run. Make one with `create` or `open`, never directly."""
+    """A folder that holds a run. Make one with `create` or `open`, never directly.
+
+    Attributes:
+        nonce: random, this object's own. The lease of a driver carries the one of the object that
+            it was started with, so that whoever is told it knows that folder from a namesake.
+    """
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:
         self.path = path
+        self.nonce = secrets.token_hex(8)
         self.config: dict[str, Any] = document["config"]
         self.plan: dict[str, Any] = document
 

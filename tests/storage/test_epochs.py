@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edgesweep.storage import Busy, CommitLog, RunDirectory, epochs, status
+from edgesweep.storage import Busy, CommitLog, RunDirectory, StorageError, epochs, status
 from edgesweep.storage.atomic import replace
-from edgesweep.storage.epochs import LEASE_S, process_began
+from edgesweep.storage.epochs import LEASE_S, process_began, read_lease
 from edgesweep.storage.records import read_record, seal
-from tests.storage.test_commits import HURTS
+from tests.storage.test_commits import HURTS, RECEIPT
 
 LEASE = "lease.json"
 
@@ -115,6 +115,19 @@ def test_the_lease_is_renewed(run: RunDirectory, monkeypatch: pytest.MonkeyPatch
         while read_record(run.path / LEASE)["time"] == first:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_a_lease_tells_the_run_and_how_far_it_is(run: RunDirectory) -> None:
+    """A worker that was told the nonce knows the driver's folder from another of that name."""
+    log = CommitLog(run)
+    log.claim_epoch()
+    log.commit("attribute", "s000", RECEIPT)
+    with CommitLog(run).driving(take_over=True):
+        lease = read_lease(run.path)
+    assert (lease["nonce"], lease["committed"]) == (run.nonce, {"attribute": 1})
+    assert RunDirectory.open(run.path).nonce != run.nonce
+    with pytest.raises(StorageError, match=r"lease\.json"):
+        read_lease(run.path)
 
 
 def test_a_driver_that_was_taken_over_leaves_the_newer_one_s_lease(run: RunDirectory) -> None:
