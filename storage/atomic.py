@@ -19,6 +19,7 @@ from typing import Any
 
 from edgesweep.storage.errors import Refused, StorageError, storage_errors
 
+Data = bytes | bytearray | memoryview
 TMP_PREFIX = ".tmp-"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
@@ -77,7 +78,7 @@ def check_disk(folder: Path) -> None:
             probe.unlink()
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: Data) -> None:
     """Writes `data` at `path`, over what is there. Raises StorageError."""
     with storage_errors(path), _temporary(path, data) as temporary:
         os.replace(temporary, path)
@@ -85,7 +86,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _temporary(path: Path, data: bytes) -> Iterator[Path]:
+def _temporary(path: Path, data: Data) -> Iterator[Path]:
     make_folder(path.parent)
     temporary = path.parent / f"{TMP_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
     try:
