@@ -94,15 +94,8 @@ def _distances(
     written = committed.arrays(EVALUATIONS)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for patch in patches:
-        names = [
-            [layout.reference(source, patch, *name) for name in layout.DISTANCES]
-            for source in sources
-        ]
-        pairs = [
-            [_rows(committed, EVALUATIONS, name) for name in pair]
-            for pair in names
-            if written.issuperset(pair)
-        ]
+        names = [layout.distance(source, patch) for source in sources]
+        pairs = [_rows(committed, EVALUATIONS, name).T for name in names if name in written]
         if pairs:
             gaps, scales = zip(*pairs, strict=True)
             found[patch] = (np.concatenate(gaps), np.concatenate(scales))

@@ -122,34 +122,57 @@ def crc_of(values: np.ndarray) -> int:
     return zlib.crc32(values.astype(values.dtype.newbyteorder("<"), copy=False).data.cast("B"))
 
 
-def write_rows(array: Array, start: int, values: np.ndarray) -> int:
-    """Writes rows [start, start+len(values)) over all other axes and makes them durable.
+def write_rows(array: Array, start: int, values: np.ndarray, column: int | None = None) -> int:
+    """Writes rows [start, start+len(values)) and makes them durable: over all other axes, or of the
+    second axis from `column` on as many as there are values.
 
     Returns the crc32 of the raw bytes. Raises ValueError unless the block begins and ends on chunk
     borders (or at the array's end) and has the array's type, and StorageError on disk errors.
     """
     stop = start + len(values)
-    _check_block(array, start, stop, values)
+    _check_block(array, start, stop, values, column)
+    columns = None if column is None else (column, column + values.shape[1])
     folder = folder_of(array)
     with storage_errors(folder):
-        array[start:stop] = values
-        fsync_files((folder / key for key in chunk_keys(array, start, stop)), folder)
+        array[_box(start, stop, columns)] = values
+        fsync_files((folder / key for key in chunk_keys(array, start, stop, columns)), folder)
     return crc_of(values)
 
 
-def _check_block(array: Array, start: int, stop: int, values: np.ndarray) -> None:
+Columns = tuple[int, int]  # of the second axis, from the first to before the last
+
+
+def _box(start: int, stop: int, columns: Columns | None) -> Any:
+    rows = slice(start, stop)
+    return rows if columns is None else (rows, slice(*columns))
+
+
+def _check_block(
+    array: Array, start: int, stop: int, values: np.ndarray, column: int | None
+) -> None:
     name, n_rows, per_chunk = folder_of(array), array.shape[0], array.chunks[0]
-    if values.dtype != array.dtype or values.shape[1:] != array.shape[1:]:
+    fixed = 1 if column is None else 2
+    if values.dtype != array.dtype or values.shape[fixed:] != array.shape[fixed:]:
         raise ValueError(
             f"{name} holds rows {array.shape[1:]} of {array.dtype}; "
             f"the block has {values.shape[1:]} of {values.dtype}"
         )
-    ends_well = stop == n_rows or stop % per_chunk == 0
-    if start < 0 or start % per_chunk or not ends_well or stop > n_rows or stop <= start:
+    if not _is_aligned(start, stop, n_rows, per_chunk):
         raise ValueError(
             f"rows {start}..{stop} of {name} do not fill whole chunks of {per_chunk} rows "
             f"(of {n_rows}): two writers in one chunk lose each other's rows; align the shards"
         )
+    if column is not None:
+        end, n, width = column + values.shape[1], array.shape[1], array.chunks[1]
+        if not _is_aligned(column, end, n, width):
+            raise ValueError(
+                f"columns {column}..{end} of {name} do not fill whole chunks of {width} (of {n})"
+            )
+
+
+def _is_aligned(start: int, stop: int, n: int, per_chunk: int) -> bool:
+    ends_well = stop == n or stop % per_chunk == 0
+    return 0 <= start < stop <= n and start % per_chunk == 0 and ends_well
 
 
 def folder_of(array: Array) -> Path:
@@ -158,29 +181,32 @@ def folder_of(array: Array) -> Path:
     return Path(store.root) / array.path
 
 
-def chunk_keys(array: Array, start: int, stop: int) -> list[str]:
+def chunk_keys(array: Array, start: int, stop: int, columns: Columns | None = None) -> list[str]:
     """Files, relative to the array's folder, that rows [start, stop) lie in."""
     metadata: Any = array.metadata
-    rows = range(start // array.chunks[0], -(-stop // array.chunks[0]))
-    others = [
-        range(-(-size // chunk))
-        for size, chunk in zip(array.shape[1:], array.chunks[1:], strict=True)
+    ends = [(start, stop), *((0, size) for size in array.shape[1:])]
+    if columns is not None:
+        ends[1] = columns
+    grid = [
+        range(low // chunk, -(-high // chunk))
+        for (low, high), chunk in zip(ends, array.chunks, strict=True)
     ]
-    return [metadata.encode_chunk_key(index) for index in itertools.product(rows, *others)]
+    return [metadata.encode_chunk_key(index) for index in itertools.product(*grid)]
 
 
-def read_rows(array: Array, start: int, stop: int) -> np.ndarray:
-    """Rows [start, stop) as stored. Raises StorageError where a chunk is missing or its checksum is
-    wrong; NaN fill never passes for data here."""
+def read_rows(array: Array, start: int, stop: int, columns: Columns | None = None) -> np.ndarray:
+    """Rows [start, stop) as stored, of all columns or of some. Raises StorageError where a chunk is
+    missing or its checksum is wrong; NaN fill never passes for data here."""
     folder = folder_of(array)
-    missing = [key for key in chunk_keys(array, start, stop) if not (folder / key).is_file()]
+    keys = chunk_keys(array, start, stop, columns)
+    missing = [key for key in keys if not (folder / key).is_file()]
     if missing:
         raise StorageError(
             f"{folder / missing[0]}: the chunk is missing; resume the run to redo it"
         )
     with storage_errors(folder, "read"):
         try:
-            return np.asarray(array[start:stop])
+            return np.asarray(array[_box(start, stop, columns)])
         except Exception as error:  # of a chunk, or of metadata that was changed
             if isinstance(error, OSError) and error.errno:
                 raise

@@ -1,7 +1,8 @@
 """What a worker writes, and the receipt that lets anyone check it later.
 
 A receipt's `writes` lists every block: {"store", "array", "start", "rows", "crc"} for rows of an
-array, {"file", "bytes", "crc"} for a small file of its own (a block model's memberships).
+array, and {"column", "columns"} beside where it has some columns only; {"file", "bytes", "crc"} for
+a small file of its own (a block model's memberships).
 """
 
 from __future__ import annotations
@@ -22,10 +23,18 @@ from edgesweep.storage.rundir import RunDirectory
 Write = dict[str, Any]
 
 
-def write_block(run: RunDirectory, store: str, array: str, start: int, values: np.ndarray) -> Write:
+def write_block(
+    run: RunDirectory,
+    store: str,
+    array: str,
+    start: int,
+    values: np.ndarray,
+    column: int | None = None,
+) -> Write:
     """Writes rows of `store`/`array` (see arrays.write_rows) and says what was written."""
-    crc = write_rows(open_array(run.path / store, array, "r+"), start, values)
-    return {"store": store, "array": array, "start": start, "rows": len(values), "crc": crc}
+    crc = write_rows(open_array(run.path / store, array, "r+"), start, values, column)
+    write = {"store": store, "array": array, "start": start, "rows": len(values), "crc": crc}
+    return write if column is None else {**write, "column": column, "columns": values.shape[1]}
 
 
 def write_file(run: RunDirectory, name: str, data: bytes) -> Write:
@@ -43,13 +52,19 @@ def read_block(run: RunDirectory, write: Mapping[str, Any]) -> np.ndarray:
 def checked_rows(array: Array, write: Mapping[str, Any]) -> np.ndarray:
     """The same of an array that is open."""
     start, rows = write["start"], write["rows"]
-    values = read_rows(array, start, start + rows)
+    values = read_rows(array, start, start + rows, columns_of(write))
     if crc_of(values) != write["crc"]:
         raise StorageError(
             f"{folder_of(array)}: rows {start}..{start + rows} are not what was committed; resume "
             "the run to redo them"
         )
     return values
+
+
+def columns_of(write: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The columns that a write has, from the first to before the last; None for all."""
+    first = write.get("column")
+    return None if first is None else (first, first + write["columns"])
 
 
 def read_file(run: RunDirectory, write: Mapping[str, Any]) -> bytes:

@@ -12,17 +12,19 @@ aggregates.zarr/<cell>/interval [end, edge] of the mean, and stability [resample
 means.zarr/<dataset>/<group index> [source, position, d_model]; over features
     <dataset>.<features>/<group index> [1, position, column]
 evaluations.zarr/candidates/<cell> [edge]: the edges that a refined cell looks at
-evaluations.zarr/<circuit>/selected [edge]: what the threshold keeps
-evaluations.zarr/<circuit>/<ablation>.<eval_patch>[.<blocks>]/ran [edge]: what is run of it
-evaluations.zarr/<circuit>/<ablation>.<eval_patch>[.<blocks>]/<metric> [input]
-evaluations.zarr/<circuit>/minimality.<eval_patch>/<metric> [input, kept edge]: without that edge
+evaluations.zarr/<cell>/selected [circuit, edge]: what each threshold keeps, as bits
+evaluations.zarr/<cell>/<ablation>.<eval_patch>[.<blocks>]/ran [circuit, edge]: what is run of it
+evaluations.zarr/<cell>/<ablation>.<eval_patch>[.<blocks>]/values [input, circuit, metric]
+evaluations.zarr/<cell>/minimality.<eval_patch>/<metric> [input, kept edge]: without that edge
 evaluations.zarr/fitted/<cell>: which circuit the block model is of
 evaluations.zarr/probes/<cell>/{minimality, interpolation} [place]: the edges looked at
 evaluations.zarr/interpolation/<cell>/<metric> [input, place, fraction]
-evaluations.zarr/reference/<dataset>/<eval_patch>/{full, empty}/<metric> [input]
-    over features <dataset>.<features> in place of <dataset>
+evaluations.zarr/reference/<dataset>/<eval_patch>/values [input, full or empty, metric]
+    over features <dataset>.<features> in place of <dataset>, and beside it distance [input, 2]
 blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
+
+Until schema 3 every circuit and metric had an array of its own, and every mask.
 
 The tables themselves are `<table>.parquet` (`storage.tables.registry`).
 """
@@ -63,6 +65,8 @@ LISTS = {"source": "int64", "target": "int64", "weight": "float32", "raw": "floa
 #: how many edges a list has, the sum of what it dropped, with and without sign, and how far the
 #: completeness of its targets is missed
 PER_LIST = ("count", "dropped", "dropped_abs", "residual")
+#: of references
+SIDES = ("full", "empty")
 #: how far the graph of all features and errors is from the model
 DISTANCES = (("distance", "logits"), ("distance", "scale"))
 
@@ -104,12 +108,12 @@ def mean(source: str, index: int) -> str:
     return f"{source}/{index:04d}"
 
 
-def selected(circuit: str) -> str:
-    return f"{circuit}/selected"
+def selected(cell: str) -> str:
+    return f"{cell}/selected"
 
 
-def ran(circuit: str, condition: str) -> str:
-    return f"{circuit}/{condition}/ran"
+def ran(cell: str, condition: str) -> str:
+    return f"{cell}/{condition}/ran"
 
 
 def fitted(cell: str) -> str:
@@ -120,8 +124,8 @@ def candidates(cell: str) -> str:
     return f"candidates/{cell}"
 
 
-def minimality(circuit: str, patch: str, metric: str) -> str:
-    return f"{circuit}/minimality.{patch}/{metric}"
+def minimality(cell: str, patch: str, metric: str) -> str:
+    return f"{cell}/minimality.{patch}/{metric}"
 
 
 def probed(cell: str, kind: str) -> str:
@@ -132,12 +136,16 @@ def interpolation(cell: str, name: str) -> str:
     return f"interpolation/{cell}/{name}"
 
 
-def value(circuit: str, condition: str, metric: str) -> str:
-    return f"{circuit}/{condition}/{metric}"
+def values(cell: str, condition: str) -> str:
+    return f"{cell}/{condition}/values"
 
 
-def reference(source: str, patch: str, side: str, metric: str) -> str:
-    return f"reference/{source}/{patch}/{side}/{metric}"
+def reference(source: str, patch: str) -> str:
+    return f"reference/{source}/{patch}/values"
+
+
+def distance(source: str, patch: str) -> str:
+    return f"reference/{source}/{patch}/distance"
 
 
 def source(dataset: str, features: str = "") -> str:

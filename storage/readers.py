@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from edgesweep.storage import layout
-from edgesweep.storage.arrays import has_array, open_array
-from edgesweep.storage.blocks import checked_rows
+from edgesweep.storage.arrays import Array, Columns, has_array, open_array
+from edgesweep.storage.blocks import checked_rows, columns_of
 from edgesweep.storage.commits import CommitLog
 from edgesweep.storage.errors import StorageError
 from edgesweep.storage.layout import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
+from edgesweep.storage.masks import read_masks
 from edgesweep.storage.rundir import RunDirectory
 
 
@@ -56,36 +57,54 @@ class Committed:
         """Arrays with at least one committed block."""
         return {array for where, array in self._writes if where == store}
 
-    def blocks(self, store: str, array: str) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first row, rows) of each committed block, by row, a block at a time. Raises
-        StorageError for one that is missing or not what was committed."""
+    def blocks(
+        self, store: str, array: str, columns: Columns | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (first row, rows) of each committed block, by row, a block at a time; of some
+        columns only, where they are given. Raises StorageError for one that is missing or not what
+        was committed."""
         if writes := self._writes.get((store, array)):
             opened = open_array(self.run.path / store, array)
-            for write in sorted(writes, key=lambda w: w["start"]):
-                yield write["start"], checked_rows(opened, write)
+            for start in sorted({write["start"] for write in writes}):
+                mine = [write for write in writes if write["start"] == start]
+                rows = _joined(opened, mine, columns)
+                if rows is not None:
+                    yield start, rows
+
+    def n_blocks(self, store: str, array: str) -> int:
+        """How many blocks of it are committed."""
+        return len(self._writes.get((store, array), ()))
 
     def read(self, store: str, array: str, *, partly: bool = False) -> np.ndarray:
         """All rows. With `partly` those that no shard committed are NaN (of integers 0); else they
         are a StorageError, as are blocks that are missing or not what was committed."""
         opened = open_array(self.run.path / store, array)
         fill = np.nan if opened.dtype.kind == "f" else 0
-        values, missing = np.full(opened.shape, fill, opened.dtype), opened.shape[0]
-        for start, rows in self.blocks(store, array):
-            values[start : start + len(rows)] = rows
-            missing -= len(rows)
+        values = np.full(opened.shape, fill, opened.dtype)
+        missing = values.size
+        for write in self._writes.get((store, array), ()):
+            place: tuple[slice, ...] = (slice(write["start"], write["start"] + write["rows"]),)
+            if (columns := columns_of(write)) is not None:
+                place = (*place, slice(*columns))
+            block = checked_rows(opened, write)
+            values[place] = block
+            missing -= block.size
         if missing and not partly:
+            n = -(-missing * len(values) // values.size)
             raise StorageError(
-                f"{self.run.path / store / array}: {missing} of {len(values)} rows are not "
+                f"{self.run.path / store / array}: {n} of {len(values)} rows are not "
                 "committed; resume the run to have them"
             )
         return values
 
     def row(self, store: str, array: str, row: int) -> np.ndarray:
         """One row. StorageError if no shard has committed it, or it is not what was committed."""
-        for write in self._writes.get((store, array), ()):
-            if write["start"] <= row < write["start"] + write["rows"]:
-                block = checked_rows(open_array(self.run.path / store, array), write)
-                return block[row - write["start"]]
+        writes = self._writes.get((store, array), ())
+        mine = [w for w in writes if w["start"] <= row < w["start"] + w["rows"]]
+        if mine:
+            rows = _joined(open_array(self.run.path / store, array), mine, None)
+            if rows is not None:
+                return rows[row - mine[0]["start"]]
         raise StorageError(
             f"{self.run.path / store / array}: row {row} is not committed; resume the run to have "
             "it"
@@ -96,6 +115,21 @@ class Committed:
         is not committed."""
         name = layout.folded(group, aggregation)
         return self.read(AGGREGATES, name) if (AGGREGATES, name) in self._writes else None
+
+
+def _joined(
+    array: Array, writes: list[Mapping[str, Any]], columns: Columns | None
+) -> np.ndarray | None:
+    """The same rows of several writes of columns, side by side; None if they have not all columns
+    that are asked for."""
+    low, high = columns or (0, array.shape[1] if array.ndim > 1 else 1)
+    parts = {columns_of(write) or (0, high): write for write in writes}
+    mine = [span for span in sorted(parts) if span[0] < high and span[1] > low]
+    if not mine or mine[0][0] > low or sum(b - a for a, b in mine) < high - low:
+        return None
+    rows = [checked_rows(array, parts[span]) for span in mine]
+    whole = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
+    return whole if columns is None else whole[:, low - mine[0][0] : high - mine[0][0]]
 
 
 def committed_rows(run: RunDirectory, store: str, array: str) -> Iterator[tuple[int, np.ndarray]]:
@@ -109,13 +143,22 @@ def scores(run: RunDirectory, cell: str) -> tuple[np.ndarray, np.ndarray]:
     return _stacked(run, ATTRIBUTIONS, layout.scores(cell))
 
 
-def evaluation(run: RunDirectory, circuit: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers int64 [n] and per-input values of a circuit's committed inputs."""
-    return _stacked(run, EVALUATIONS, f"{circuit}/{metric}")
+def evaluation(
+    run: RunDirectory, circuit: str, condition: str, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers int64 [n] and per-input values float64 [n] of a circuit's committed inputs."""
+    cells = [str(about["key"]) for about in run.plan["cells"]]
+    cell = next(key for key in cells if circuit.startswith(f"{key}-"))
+    place = read_masks(run, layout.ran(cell, condition)).circuits.index(circuit)
+    columns, metrics = (place, place + 1), run.config["evaluate"]["metric"]
+    rows, values = _stacked(run, EVALUATIONS, layout.values(cell, condition), columns)
+    return rows, values.reshape(len(rows), -1)[:, metrics.index(metric)]
 
 
-def _stacked(run: RunDirectory, store: str, array: str) -> tuple[np.ndarray, np.ndarray]:
-    parts = list(committed_rows(run, store, array))
+def _stacked(
+    run: RunDirectory, store: str, array: str, columns: Columns | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    parts = list(Committed(run).blocks(store, array, columns))
     if not parts:
         shape = (
             open_array(run.path / store, array).shape

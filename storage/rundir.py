@@ -36,7 +36,7 @@ from edgesweep.storage.layout import (
 from edgesweep.storage.records import CHECKSUM, read_record, seal, unseal
 
 #: raised when the meaning or the place of something stored changes
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _MISSING = "(missing)"
 
 

@@ -19,7 +19,8 @@ from edgesweep.engine.graph.circuits import EdgeMask
 from edgesweep.engine.methods import METHODS
 from edgesweep.engine.patches import ONE_RUN
 from edgesweep.storage import RunDirectory, layout
-from edgesweep.storage.arrays import read_static, write_static
+from edgesweep.storage.arrays import read_static
+from edgesweep.storage.masks import Masks, read_masks, write_masks
 from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition
 
 if TYPE_CHECKING:
@@ -67,12 +68,17 @@ def write_circuits(view: View, cell: Cell) -> None:
     nodes, of_nodes = view.plan.nodes(cell), METHODS[cell.method].scores_nodes
     nodes.write_graph(view.run, cell, lambda: _kept_by_any(view, cell))
     graph = view.graph(cell)
-    for spec, _, kept in _decided(view, cell):
-        selected = induced_edges(graph, kept[nodes.numbers(graph)]) if of_nodes else kept
-        _write(view.run, layout.selected(spec.key), selected)
-        for condition in view.plan.ran_conditions():
-            ran = ran_mask(nodes, graph, selected, condition, of_nodes)
-            write_ran(view.run, spec.key, condition, ran)
+    selected = {
+        spec.key: induced_edges(graph, kept[nodes.numbers(graph)]) if of_nodes else kept
+        for spec, _, kept in _decided(view, cell)
+    }
+    write_masks(view.run, layout.selected(cell.key), selected)
+    for condition in view.plan.ran_conditions():
+        ran = {
+            circuit: ran_mask(nodes, graph, mask, condition, of_nodes)
+            for circuit, mask in selected.items()
+        }
+        write_masks(view.run, layout.ran(cell.key, condition.key), ran)
 
 
 def _decided(view: View, cell: Cell) -> Iterator[tuple[CircuitSpec, np.ndarray, np.ndarray]]:
@@ -91,15 +97,6 @@ def _kept_by_any(view: View, cell: Cell) -> np.ndarray:
     return kept
 
 
-def write_ran(run: RunDirectory, circuit: str, condition: Condition, mask: EdgeMask) -> None:
-    """What a condition runs of a circuit."""
-    _write(run, layout.ran(circuit, condition.key), mask)
-
-
-def _write(run: RunDirectory, name: str, mask: EdgeMask) -> None:
-    write_static(run.evaluations, name, mask, compress=True)
-
-
 # --- what all read ----------------------------------------------------------------------------
 
 
@@ -107,32 +104,31 @@ def circuits_of(view: View, cell: Cell) -> Iterator[Circuit]:
     """The circuits of a reduced cell, in the config's order."""
     nodes, graph = view.plan.nodes(cell), view.graph(cell)
     of_nodes = METHODS[cell.method].scores_nodes
+    selected = read_selected(view.run, cell)
     for spec in view.plan.circuits(cell):
         weights = view.scores(cell, spec.aggregation)
         assert weights is not None
         if of_nodes:
             weights = weights[nodes.numbers(graph)[graph.edge_source]]
-        yield Circuit(
-            spec, read_static(view.run.evaluations, layout.selected(spec.key))[0], weights
-        )
+        yield Circuit(spec, selected[spec.key], weights)
 
 
-def read_selected(run: RunDirectory, circuit: str) -> EdgeMask:
-    """What the threshold keeps of a cell's edges, bool `[edge]`."""
-    return read_static(run.evaluations, layout.selected(circuit))[0]
+def read_selected(run: RunDirectory, cell: Cell) -> Masks:
+    """What each threshold keeps of a cell's edges."""
+    return read_masks(run, layout.selected(cell.key))
 
 
-def read_ran(run: RunDirectory, circuit: str, condition: Condition) -> EdgeMask:
-    """What a condition runs of a circuit, bool `[edge]`."""
-    return read_static(run.evaluations, layout.ran(circuit, condition.key))[0]
+def read_ran(run: RunDirectory, cell: Cell, condition: Condition) -> Masks:
+    """What a condition runs of each circuit of a cell; of what is left without blocks, or with
+    these alone, of the fitted circuit."""
+    return read_masks(run, layout.ran(cell.key, condition.key))
 
 
 def nearest(view: View, cell: Cell, n_edges: int) -> str:
     """Key of the circuit of a cell of which edge ablation under the first evaluation patch runs the
     number of edges nearest to `n_edges`; the first of several."""
-    condition = view.plan.fitted_condition
-    keys = [spec.key for spec in view.plan.circuits(cell)]
-    return min(keys, key=lambda key: abs(int(read_ran(view.run, key, condition).sum()) - n_edges))
+    ran = read_ran(view.run, cell, view.plan.fitted_condition)
+    return min(ran.circuits, key=lambda key: abs(int(ran[key].sum()) - n_edges))
 
 
 def read_fitted_key(run: RunDirectory, cell: Cell) -> str:

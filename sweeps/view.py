@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesweep.storage import layout
+from edgesweep.storage.masks import Masks
 from edgesweep.storage.readers import Committed
+from edgesweep.sweeps.circuits import read_ran
 
 if TYPE_CHECKING:
     from edgesweep.engine.graph import Graph
     from edgesweep.storage import CommitLog, RunDirectory
-    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.plan.cells import Cell, Condition
     from edgesweep.sweeps.plan.plan import Plan
 
 
@@ -36,7 +38,8 @@ class View:
     say: Callable[[str], None] = print
     _group: str = ""
     _scores: dict[str, np.ndarray] = field(default_factory=dict)
-    _values: dict[str, np.ndarray] = field(default_factory=dict)
+    _values: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
+    _ran: dict[tuple[str, str], Masks] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -90,16 +93,34 @@ class View:
 
     def forget(self) -> None:
         """What was read of arrays: it is read again, and found out if it was hurt meanwhile."""
-        self._group, self._scores, self._values = "", {}, {}
+        self._group, self._scores, self._values, self._ran = "", {}, {}, {}
 
-    def values(self, name: str) -> np.ndarray:
-        """All inputs of an array of evaluations; those that are not committed are NaN."""
-        if name not in self._values:
-            found = self.committed.read(layout.EVALUATIONS, name, partly=True)
-            if np.isnan(found).any():
-                return found
-            self._values[name] = found
-        return self._values[name]
+    def values(self, cell: Cell, circuit: str, condition: Condition, metric: str) -> np.ndarray:
+        """A metric of a circuit `[input]`; of inputs that are not committed NaN."""
+        metrics = self.plan.config.evaluate.metric
+        place = self.ran(cell, condition).circuits.index(circuit)
+        found = self._evaluations(layout.values(cell.key, condition.key))
+        return np.ascontiguousarray(found[:, place, metrics.index(metric)])
+
+    def reference(self, source: str, patch: str, side: str, metric: str) -> np.ndarray:
+        """A metric of the full model or of the empty circuit, likewise."""
+        metrics = self.plan.config.reference_metrics
+        found = self._evaluations(layout.reference(source, patch))
+        return np.ascontiguousarray(found[:, layout.SIDES.index(side), metrics.index(metric)])
+
+    def _evaluations(self, name: str) -> np.ndarray:
+        """An array as far as it is committed."""
+        n = self.committed.n_blocks(layout.EVALUATIONS, name)
+        if self._values.get(name, (0, None))[0] != n:
+            self._values[name] = n, self.committed.read(layout.EVALUATIONS, name, partly=True)
+        return self._values[name][1]
+
+    def ran(self, cell: Cell, condition: Condition) -> Masks:
+        """What a condition runs of the cell's circuits."""
+        if (cell.key, condition.key) not in self._ran:
+            self._ran = {k: v for k, v in self._ran.items() if k[0] == cell.key}  # cell by cell
+            self._ran[cell.key, condition.key] = read_ran(self.run, cell, condition)
+        return self._ran[cell.key, condition.key]
 
     def missing_references(self, source: str, patch: str) -> frozenset[str]:
         """Members of whose inputs a reference is not committed."""

@@ -36,7 +36,10 @@ def over_inputs(
     return with_halving(context.micro_batch, compute)
 
 
-def write_values(context: Context, name: str, rows: Rows, values: np.ndarray) -> dict[str, Any]:
-    """One value an input, float64."""
+def write_values(
+    context: Context, name: str, rows: Rows, values: np.ndarray, column: int | None = None
+) -> dict[str, Any]:
+    """What was measured of each input, float64, inputs first; `column`: where it begins on the
+    second axis."""
     values = np.ascontiguousarray(values, dtype=np.float64)
-    return write_block(context.run, layout.EVALUATIONS, name, rows.start, values)
+    return write_block(context.run, layout.EVALUATIONS, name, rows.start, values, column)

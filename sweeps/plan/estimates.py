@@ -119,7 +119,9 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
         else:
             yield 4 * n_build * n_scores
             yield 8 * len(STATS) * n_scores * len(plan.build_rows(cell))
-        yield n_edges * (n_circuits + cell.is_refined)
+        yield n_edges * cell.is_refined
+        masks = 1 + len(plan.ran_conditions())
+        yield n_circuits * masks * -(-n_edges // 8)
         yield 8 * n_scores * len(dataset.subsets) * (len(AGGREGATIONS) + len(layout.COUNTS))
         yield 8 * n_eval * n_metrics * len(plan.conditions()) * n_circuits
         yield 8 * n_eval * n_metrics * len(plan.block_conditions(cell))
@@ -175,7 +177,7 @@ def describe(plan: Plan) -> str:
     lines += [
         f"  {dataset.task} for {dataset.model}{_drawn(plan, dataset)}{f', {name}' * several}: "
         f"{plan.shard_rows(dataset, 'build', nodes)} of {plan.config.data.n_build} build prompts a "
-        f"shard, {plan.shard_rows(dataset, 'eval', nodes)} of {plan.config.data.n_eval} evaluation "
+        f"shard, {plan.eval_shard_rows} of {plan.config.data.n_eval} evaluation "
         "prompts"
         for dataset in plan.resolved.datasets.values()
         for name, nodes in plan.ways(dataset.model)

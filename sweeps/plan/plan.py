@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.plan.resolve import Dataset, Resolved, ResolvedModel
     from edgesweep.sweeps.stages.base import Stage
 
+#: inputs of a shard that runs circuits, if nothing else is asked for
+EVAL_INPUTS = 256
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -195,9 +198,19 @@ class Plan:
             return _blocks(dataset, self.config.data.n_build, self.config.data.n_build)
         return self.rows(dataset, "build", self.nodes(cell))
 
-    def eval_rows(self, cell: Cell) -> list[Rows]:
-        """The blocks of evaluation inputs of its shards."""
-        return self.rows(self.dataset(cell), "eval", self.nodes(cell))
+    def eval_rows(self, dataset: Dataset) -> list[Rows]:
+        """The blocks of evaluation inputs of shards that run circuits or references."""
+        return _blocks(dataset, self.n_inputs("eval"), self.eval_shard_rows)
+
+    def eval_chunk(self, dataset: Dataset) -> int:
+        """Inputs a chunk of what these write."""
+        return self._chunk(dataset, "eval", self.eval_shard_rows)
+
+    @property
+    def eval_shard_rows(self) -> int:
+        """Some numbers an input are all that they write, so they have more inputs than others."""
+        target = self.config.execution.shard_inputs or EVAL_INPUTS
+        return rows_a_shard(self.n_inputs("eval"), target)
 
     def build_chunk(self, cell: Cell) -> int:
         """Inputs a chunk of what its shards write."""
@@ -219,8 +232,11 @@ class Plan:
     def chunk_rows(self, dataset: Dataset, split: str, nodes: Nodes, repeats: int = 1) -> int:
         """Inputs a chunk of an array over a split, `repeats` times one after another: no two shards
         may write into one. Alone, a smaller last shard ends where the array ends."""
-        step, n = self.shard_rows(dataset, split, nodes), self.n_inputs(split)
-        return step if len(dataset.members) * repeats == 1 else math.gcd(step, n)
+        return self._chunk(dataset, split, self.shard_rows(dataset, split, nodes), repeats)
+
+    def _chunk(self, dataset: Dataset, split: str, step: int, repeats: int = 1) -> int:
+        alone = len(dataset.members) * repeats == 1
+        return step if alone else math.gcd(step, self.n_inputs(split))
 
     def batches(self, rows: Rows) -> int:
         """Micro-batches of a block."""

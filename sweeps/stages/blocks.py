@@ -26,8 +26,9 @@ from edgesweep.storage import layout
 from edgesweep.storage.arrays import write_static
 from edgesweep.storage.atomic import to_json
 from edgesweep.storage.blocks import read_file, write_file
+from edgesweep.storage.masks import write_masks
 from edgesweep.storage.tables import BLOCKS, Table
-from edgesweep.sweeps.circuits import nearest, ran_mask, read_fitted_key, read_ran, write_ran
+from edgesweep.sweeps.circuits import nearest, ran_mask, read_fitted_key, read_ran
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import Config
 from edgesweep.sweeps.labelled import LabelledBlocks, simple_graph
@@ -96,7 +97,7 @@ class Blocks(Stage[BlockShard]):
     def run(self, context: Context, shard: BlockShard) -> Done:
         graph = context.nodes(shard.cell).graph(context.run, shard.cell)
         circuit = read_fitted_key(context.run, shard.cell)
-        mask = read_ran(context.run, circuit, Condition("edge", shard.patch))
+        mask = read_ran(context.run, shard.cell, Condition("edge", shard.patch))[circuit]
         nodes, edges = simple_graph(graph, mask)
         options = _options(context.config)
         chain = fit_chain(edges, len(nodes), options, shard.seed, context.interpreter)
@@ -135,7 +136,8 @@ def lacks_graph_tool(plan: Plan) -> str:
 def _choose(view: View, cell: Cell) -> None:
     """Notes which circuit is fitted."""
     circuit = nearest(view, cell, view.plan.config.blocks.n_edges)
-    n_edges = read_ran(view.run, circuit, view.plan.fitted_condition).sum(keepdims=True)
+    mask = read_ran(view.run, cell, view.plan.fitted_condition)[circuit]
+    n_edges = mask.sum(keepdims=True)
     write_static(view.run.evaluations, layout.fitted(cell.key), n_edges, {"circuit": circuit})
 
 
@@ -167,7 +169,7 @@ def read_fitted(view: View, cell: Cell) -> Fitted | None:
     chains = [_chain(view, shard) for shard in shards]
     circuit = read_fitted_key(view.run, cell)
     graph, members = view.graph(cell), view.plan.dataset(cell).members
-    mask = read_ran(view.run, circuit, view.plan.fitted_condition)
+    mask = read_ran(view.run, cell, view.plan.fitted_condition)[circuit]
     nodes, _ = simple_graph(graph, mask)
     model = block_model([graph.nodes[n] for n in nodes], chains)
     scores = np.stack([_scores(view, cell, circuit, member) for member in members])
@@ -199,7 +201,7 @@ def write_blocks(view: View, cell: Cell) -> None:
         part = condition.part
         keep = fitted.labelled.without if part.mode == "without" else fitted.labelled.only
         left = ran_mask(nodes, graph, keep(members.index(part.task)), condition)
-        write_ran(view.run, fitted.circuit, condition, left)
+        write_masks(view.run, layout.ran(cell.key, condition.key), {fitted.circuit: left})
 
 
 def _block_rows(view: View, cell: Cell, fitted: Fitted) -> Iterator[Row]:

@@ -55,7 +55,8 @@ class EvaluateShard:
 
 
 class Evaluate(Stage[EvaluateShard]):
-    """Each metric of whole circuits and of their complements, `[input]`, float64."""
+    """Each metric of whole circuits and of their complements, `[input, circuit, metric]`, float64,
+    one block a shard."""
 
     name = "evaluate"
     title = "evaluation"
@@ -66,7 +67,7 @@ class Evaluate(Stage[EvaluateShard]):
         for cell in plan.cells:
             circuits = [c.key for c in plan.circuits(cell)]
             for condition in plan.conditions():
-                for rows in plan.eval_rows(cell):
+                for rows in plan.eval_rows(plan.dataset(cell)):
                     for index, start in enumerate(range(0, len(circuits), size)):
                         some = tuple(circuits[start : start + size])
                         yield EvaluateShard(cell, some, index, condition, rows)
@@ -82,13 +83,15 @@ class Evaluate(Stage[EvaluateShard]):
 
     def arrays(self, run: RunDirectory, plan: Plan) -> None:
         for cell in plan.cells:
-            for circuit in plan.circuits(cell):
-                make_values(run, plan, cell, circuit.key, plan.conditions())
+            n, width = len(plan.circuits(cell)), plan.config.execution.circuits_per_batch
+            for condition in plan.conditions():
+                _make_values(run, plan, cell, condition, n, width)
 
     def run(self, context: Context, shard: EvaluateShard) -> Done:
         cell, condition = shard.cell, shard.condition
         circuits = shard.circuits or (read_fitted_key(context.run, cell),)
-        masks = np.stack([read_ran(context.run, key, condition) for key in circuits])
+        ran = read_ran(context.run, cell, condition)
+        masks = np.stack([ran[key] for key in circuits])
         measure = context.nodes(cell).evaluation(context, cell, condition, masks)
         found, micro_batch = over_inputs(context, cell.dataset, shard.rows, measure)
         extra: dict[str, Any] = {"micro_batch": micro_batch}
@@ -97,11 +100,9 @@ class Evaluate(Stage[EvaluateShard]):
             extra["fallback_share"] = (fallback / np.where(mass > 0, mass, 1.0)).round(6).tolist()
         extra |= counted(found.items())
         context.check_alive()
-        return [
-            write_values(context, layout.value(key, condition.key, metric), shard.rows, rows[i])
-            for i, key in enumerate(circuits)
-            for metric, rows in found.items()
-        ], extra
+        values = np.stack([found[m].T for m in context.config.evaluate.metric], axis=-1)
+        name, first = layout.values(cell.key, condition.key), ran.circuits.index(circuits[0])
+        return [write_values(context, name, shard.rows, values, first)], extra
 
     def passes(self, plan: Plan, shard: EvaluateShard) -> Passes:
         patch = shard.condition.eval_patch in RUN_PATCHES
@@ -121,7 +122,7 @@ class EvaluateBlocks(Evaluate):
     def shards(self, plan: Plan) -> Iterator[EvaluateShard]:
         for cell in plan.cells:
             for condition in plan.block_conditions(cell):
-                for rows in plan.eval_rows(cell):
+                for rows in plan.eval_rows(plan.dataset(cell)):
                     yield EvaluateShard(cell, (), 0, condition, rows)
 
     def needs(self, plan: Plan, shard: EvaluateShard) -> tuple[str, ...]:
@@ -132,31 +133,25 @@ class EvaluateBlocks(Evaluate):
         for cell in plan.cells:
             if plan.block_conditions(cell):
                 needs = (groups.fitted(cell.key), groups.fits(cell.key))
-                yield Gate(groups.blocks(cell.key), needs, partial(_open_blocks, cell=cell))
+                yield Gate(groups.blocks(cell.key), needs, partial(write_blocks, cell=cell))
 
     def lacks(self, plan: Plan) -> str:
         return lacks_graph_tool(plan)
 
     def arrays(self, run: RunDirectory, plan: Plan) -> None:
-        """Made once it is known which circuit is fitted."""
+        for cell in plan.cells:
+            for condition in plan.block_conditions(cell):
+                _make_values(run, plan, cell, condition, 1, 1)
 
     def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
         return {RESULTS: block_rows(view, cell)}
 
 
-def _open_blocks(view: View, cell: Cell) -> None:
-    write_blocks(view, cell)
-    circuit = read_fitted_key(view.run, cell)
-    make_values(view.run, view.plan, cell, circuit, view.plan.block_conditions(cell))
-
-
-def make_values(
-    run: RunDirectory, plan: Plan, cell: Cell, circuit: str, conditions: Iterable[Condition]
+def _make_values(
+    run: RunDirectory, plan: Plan, cell: Cell, condition: Condition, n_circuits: int, width: int
 ) -> None:
-    """Where a circuit's values are written, an array a condition and metric."""
-    dataset = plan.dataset(cell)
-    n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval", plan.nodes(cell))
-    for condition in conditions:
-        for metric in plan.config.evaluate.metric:
-            name = layout.value(circuit, condition.key, metric)
-            create_array(run.evaluations, name, (n,), (step,), "float64")
+    """Where the values of a cell's circuits under a condition are written."""
+    dataset, n_metrics = plan.dataset(cell), len(plan.config.evaluate.metric)
+    n, step = len(dataset.data.evaluation), plan.eval_chunk(dataset)
+    name, chunks = layout.values(cell.key, condition.key), (step, min(width, n_circuits), n_metrics)
+    create_array(run.evaluations, name, (n, n_circuits, n_metrics), chunks, "float64")

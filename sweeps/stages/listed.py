@@ -9,7 +9,7 @@ import numpy as np
 
 from edgesweep.storage import fold, layout
 from edgesweep.storage.blocks import read_block, write_block
-from edgesweep.storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
+from edgesweep.storage.fold.sparse import SparseFold, fold_inputs, part_of, strongest
 from edgesweep.sweeps.plan.cells import Cell
 from edgesweep.sweeps.stages.base import Done
 

@@ -73,7 +73,7 @@ class Probes(Stage[ProbeShard]):
     def shards(self, plan: Plan) -> Iterator[ProbeShard]:
         for cell in plan.cells:
             if _has_minimality(plan, cell):
-                for rows in plan.eval_rows(cell):
+                for rows in plan.rows(plan.dataset(cell), "eval", plan.nodes(cell)):
                     yield ProbeShard(cell, MINIMALITY, plan.fitted_condition.eval_patch, rows)
             if _has_interpolation(plan, cell):
                 for rows in plan.rows(plan.dataset(cell), "build", plan.nodes(cell)):
@@ -96,7 +96,7 @@ class Probes(Stage[ProbeShard]):
                 yield Gate(name, needs, partial(_choose_interpolated, cell=cell))
 
     def run(self, context: Context, shard: ProbeShard) -> Done:
-        edges, circuit = read_probed(context.run, shard.cell, shard.kind)
+        edges, _ = read_probed(context.run, shard.cell, shard.kind)
         prompts = context.prompts(shard.cell.dataset, shard.split)
         prompts = prompts[shard.rows.start : shard.rows.stop]
 
@@ -114,7 +114,7 @@ class Probes(Stage[ProbeShard]):
         for metric, values in found.items():
             name = layout.interpolation(shard.cell.key, metric)
             if shard.kind == MINIMALITY:
-                name = layout.minimality(circuit, shard.patch, metric)
+                name = layout.minimality(shard.cell.key, shard.patch, metric)
             rows = np.ascontiguousarray(values, dtype=np.float64)
             write = write_block(context.run, layout.EVALUATIONS, name, shard.rows.start, rows)
             writes.append(write)
@@ -156,12 +156,12 @@ def _choose_minimal(view: View, cell: Cell) -> None:
     """The edges that are run of a circuit, and the arrays for what is found."""
     plan, condition = view.plan, view.plan.fitted_condition
     circuit = nearest(view, cell, plan.config.measures.minimality)
-    edges = np.flatnonzero(read_ran(view.run, circuit, condition))
+    edges = np.flatnonzero(read_ran(view.run, cell, condition)[circuit])
     _note_edges(view.run, layout.probed(cell.key, MINIMALITY), edges, circuit)
     dataset, width = plan.dataset(cell), max(len(edges), 1)
     n, step = len(dataset.data.evaluation), plan.chunk_rows(dataset, "eval", plan.nodes(cell))
     for metric in plan.config.evaluate.metric:
-        name = layout.minimality(circuit, condition.eval_patch, metric)
+        name = layout.minimality(cell.key, condition.eval_patch, metric)
         create_array(view.run.evaluations, name, (n, width), (step, width), "float64")
 
 

@@ -52,7 +52,7 @@ class ReferenceShard:
 
 
 class References(Stage[ReferenceShard]):
-    """Each metric of the full model and of the empty circuit, `[input]`, float64."""
+    """Each metric of the full model and of the empty circuit, `[input, side, metric]`, float64."""
 
     name = "references"
     title = "references"
@@ -61,7 +61,7 @@ class References(Stage[ReferenceShard]):
         for dataset in plan.resolved.datasets.values():
             for name, nodes in plan.ways(dataset.model):
                 for patch in plan.config.evaluate.eval_patch:
-                    for rows in plan.rows(dataset, "eval", nodes):
+                    for rows in plan.eval_rows(dataset):
                         yield ReferenceShard(dataset.key, patch, rows, name, nodes.digest)
 
     def groups(self, plan: Plan, shard: ReferenceShard) -> Iterable[str]:
@@ -80,24 +80,33 @@ class References(Stage[ReferenceShard]):
             yield Gate(f"skill {source}", (groups.references(source),), tell)
 
     def arrays(self, run: RunDirectory, plan: Plan) -> None:
-        sides = [(s, m) for s in ("full", "empty") for m in plan.config.reference_metrics]
+        width = len(layout.SIDES), len(plan.config.reference_metrics)
         for dataset in plan.resolved.datasets.values():
-            n = len(dataset.data.evaluation)
+            n, step = len(dataset.data.evaluation), plan.eval_chunk(dataset)
             for _, nodes in plan.ways(dataset.model):
-                step = plan.chunk_rows(dataset, "eval", nodes)
                 source = layout.source(dataset.key, nodes.digest)
                 for patch in plan.config.evaluate.eval_patch:
-                    for side, metric in (*sides, *nodes.distances):
-                        name = layout.reference(source, patch, side, metric)
-                        create_array(run.evaluations, name, (n,), (step,), "float64")
+                    made: dict[str, tuple[int, ...]] = {layout.reference(source, patch): width}
+                    if nodes.distances:
+                        made[layout.distance(source, patch)] = (len(nodes.distances),)
+                    for name, of_input in made.items():
+                        shape, chunks = (n, *of_input), (step, *of_input)
+                        create_array(run.evaluations, name, shape, chunks, "float64")
 
     def run(self, context: Context, shard: ReferenceShard) -> Done:
         nodes = context.nodes_of(context.datasets[shard.dataset].model, shard.nodes)
         measure = nodes.reference(context, shard.dataset, shard.eval_patch)
         found, micro_batch = over_inputs(context, shard.dataset, shard.rows, measure)
         context.check_alive()
-        names = {of: layout.reference(shard.source, shard.eval_patch, *of) for of in found}
-        writes = [write_values(context, names[of], shard.rows, row) for of, row in found.items()]
+        named = shard.source, shard.eval_patch
+        metrics = context.config.reference_metrics
+        sides = [np.stack([found[side, m] for m in metrics], -1) for side in layout.SIDES]
+        values = {layout.reference(*named): np.stack(sides, 1)}
+        if nodes.distances:
+            values[layout.distance(*named)] = np.stack([found[d] for d in nodes.distances], -1)
+        writes = [
+            write_values(context, name, shard.rows, of_inputs) for name, of_inputs in values.items()
+        ]
         bad = counted((metric, row) for (_, metric), row in found.items())
         return writes, {"micro_batch": micro_batch, **bad}
 
@@ -119,9 +128,7 @@ def skills(view: View, dataset: Dataset, source: str) -> Iterator[dict[str, Any]
     for member, rows in dataset.member_rows("eval").items():
         row: dict[str, Any] = {"model": dataset.model, "task": member, "seed": dataset.seed}
         for metric in ("accuracy", "logit_diff"):
-            name = layout.reference(source, patch, "full", metric)
-            values = view.committed.read(layout.EVALUATIONS, name, partly=True)
-            row[metric] = float(np.mean(values[rows]))
+            row[metric] = float(np.mean(view.reference(source, patch, "full", metric)[rows]))
         yield row
 
 

@@ -46,8 +46,8 @@ class Analysis:
     def __init__(self, view: View, reduced: list[Cell], results: pd.DataFrame) -> None:
         self._view, self._plan = view, view.plan
         self._reduced, self._results = reduced, results
+        self._cells = {cell.key: cell for cell in view.plan.cells}
         self._known = cache(self._find_known)
-        self._values = cache(view.values)
 
     # --- rankings ------------------------------------------------------------------------------
     @cached_property
@@ -58,14 +58,13 @@ class Analysis:
     # --- measures ------------------------------------------------------------------------------
     def measures(self) -> Iterator[Row]:
         """Rows of measures.parquet."""
-        cells = {cell.key: cell for cell in self._plan.cells}
         whole = self._results[self._results["blocks"] == "all"] if len(self._results) else None
         if whole is not None:
             lead = {c.key: group[0].key for group in families(self._reduced) for c in group}
             leads = whole["cell"].map(lead)
             for key, rows in whole.groupby([leads, *(whole[c] for c in CURVE)], sort=True):
                 fixed = dict(zip(CURVE, key[1:], strict=True))
-                yield from self._of_curve(cells[str(key[0])], fixed, rows)
+                yield from self._of_curve(self._cells[str(key[0])], fixed, rows)
         for ranking in self.rankings:
             yield from self._of_ranking(ranking)
         for cell in self._reduced:
@@ -101,21 +100,22 @@ class Analysis:
         n, config = self._plan.config.measures.bootstrap, self._plan.config
         if not n:
             return None
-        members = self._plan.dataset(cell).member_rows("eval")
+        members, cells = self._plan.dataset(cell).member_rows("eval"), self._cells
         span = members.get(fixed["subset"], slice(None))
         sizes = [rows.stop - rows.start for rows in members.values()]
         member_of = np.repeat(np.arange(len(sizes)), sizes)[span]
         condition = Condition(fixed["ablation"], fixed["eval_patch"])
         values = np.stack(
             [
-                self._values(layout.value(circuit, condition.key, fixed["metric"]))[span]
-                for circuit in rows["circuit"]
+                self._view.values(cells[own], circuit, condition, fixed["metric"])[span]
+                for own, circuit in zip(rows["cell"], rows["circuit"], strict=True)
             ],
             axis=1,
         )
         patch, metric = fixed["eval_patch"], fixed["metric"]
-        sides = [layout.reference(cell.source, patch, s, metric) for s in ("full", "empty")]
-        full, empty = (self._values(name)[span] for name in sides)
+        full, empty = (
+            self._view.reference(cell.source, patch, side, metric)[span] for side in layout.SIDES
+        )
         return measures.faithfulness_samples(
             values, full, empty, n=n, seed=config.seed, groups=member_of
         )

@@ -26,9 +26,8 @@ def minimality_rows(view: View, cell: Cell) -> Iterator[Row]:
     measures, sizes = config.measures, view.plan.dataset(cell).member_rows("eval").values()
     groups = np.repeat(np.arange(len(sizes)), [rows.stop - rows.start for rows in sizes])
     for metric in config.evaluate.metric if len(edges) else ():
-        of_circuit = layout.value(circuit, condition.key, metric)
-        whole = view.committed.read(layout.EVALUATIONS, of_circuit, partly=True)
-        of_edges = layout.minimality(circuit, condition.eval_patch, metric)
+        whole = view.values(cell, circuit, condition, metric)
+        of_edges = layout.minimality(cell.key, condition.eval_patch, metric)
         without = view.committed.read(layout.EVALUATIONS, of_edges)
         drops = ORIENTATION.get(metric, 1.0) * (whole[:, None] - without[:, : len(edges)])
         low, high = np.full((2, len(edges)), np.nan)

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from edgesweep.engine.evaluation import faithfulness
-from edgesweep.storage import layout
-from edgesweep.sweeps.circuits import circuits_of, read_fitted_key, read_ran
+from edgesweep.sweeps.circuits import circuits_of, read_fitted_key
 from edgesweep.sweeps.stages.base import Row
 
 if TYPE_CHECKING:
@@ -30,10 +29,11 @@ def edge_rows(view: View, cell: Cell) -> pd.DataFrame:
     graph, conditions = view.graph(cell), [c for c in view.plan.ran_conditions() if c.is_plain_edge]
     sources, targets = np.array(graph.sources, object), np.array(graph.targets, object)
     frames = []
+    runs = {c.eval_patch: view.ran(cell, c) for c in conditions}
     for circuit in circuits_of(view, cell):
         kept, told = np.flatnonzero(circuit.selected), np.full(graph.n_edges, "", dtype=object)
-        for condition in conditions:
-            ran, patch = read_ran(view.run, circuit.key, condition), condition.eval_patch
+        for patch, masks in runs.items():
+            ran = masks[circuit.key]
             told[ran] += np.where(told[ran] == "", patch, f"+{patch}")
         fixed = {"circuit": circuit.key, "cell": cell.key, **circuit.spec.point}
         of_edges = {
@@ -99,7 +99,7 @@ def _subsets(dataset: Dataset) -> Iterator[tuple[str, slice]]:
 
 
 def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Condition) -> Row:
-    ran = read_ran(view.run, spec.key, condition)
+    ran = view.ran(cell, condition)[spec.key]
     stats = view.plan.nodes(cell).stats(view.graph(cell), ran, condition.ablation)
     return {
         "cell": cell.key,
@@ -130,12 +130,12 @@ def _measured(
 ) -> Row:
     """Means over the subset's inputs, and the ratio of means."""
     patch = condition.eval_patch
-    names = (
-        layout.value(circuit, condition.key, metric),
-        layout.reference(cell.source, patch, "full", metric),
-        layout.reference(cell.source, patch, "empty", metric),
+    of_inputs = (
+        view.values(cell, circuit, condition, metric),
+        view.reference(cell.source, patch, "full", metric),
+        view.reference(cell.source, patch, "empty", metric),
     )
-    value, full, empty = (float(np.mean(view.values(name)[rows])) for name in names)
+    value, full, empty = (float(np.mean(values[rows])) for values in of_inputs)
     return {
         "value": value,
         "value_full": full,

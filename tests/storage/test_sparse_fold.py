@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgesweep.storage import fold
-from edgesweep.storage.sparse_fold import SparseFold, fold_inputs, part_of, strongest
+from edgesweep.storage.fold.sparse import SparseFold, fold_inputs, part_of, strongest
 
 N_CODES = 40
 

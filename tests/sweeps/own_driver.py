@@ -53,7 +53,7 @@ class Counts(Stage[CountShard]):
         return (groups.circuits(shard.cell.key),)
 
     def run(self, context: Context, shard: CountShard) -> Done:
-        n = int(read_selected(context.run, shard.circuit).sum())
+        n = int(read_selected(context.run, shard.cell)[shard.circuit].sum())
         return [write_file(context.run, f"counts/{shard.key}.json", to_json({"n": n}))], {}
 
 

@@ -173,7 +173,7 @@ def test_a_circuit_of_nodes_is_all_edges_among_them(run, plan):
     for spec in plan.circuits(cell):
         kept = np.zeros(len(graph.sources), dtype=bool)
         kept[np.argsort(-scores, kind="stable")[: int(spec.threshold)]] = True
-        mask = read_selected(run, spec.key)
+        mask = read_selected(run, cell)[spec.key]
         assert (mask == induced_edges(graph, kept)).all()
         for edge in np.flatnonzero(mask):
             ends = np.flatnonzero(graph.target_nodes[graph.edge_target[edge]])
@@ -197,7 +197,7 @@ def test_the_complement_is_the_model_without_the_circuit(run, plan):
     values = make_patch("counterfactual").values(model, batch, inputs)
     table = read_table(run, RESULTS)
     for spec in plan.circuits(cell):
-        circuit = prune(graph, read_selected(run, spec.key), both_sides=True)
+        circuit = prune(graph, read_selected(run, cell)[spec.key], both_sides=True)
         logits = ablated_logits(model, inputs, values, ~circuit[None])
         value = float(measure("logit_diff", logits, batch, logits[0]).mean())
         row = table[
@@ -218,7 +218,7 @@ def test_minimality_is_the_circuit_without_each_edge(run, plan):
     values = make_patch("counterfactual").values(model, batch, inputs)
     rows = read_table(run, MINIMALITY)
     rows = rows[(rows["cell"] == cell.key) & (rows["metric"] == "logit_diff")]
-    circuit = prune(graph, read_selected(run, rows["circuit"].iloc[0]), both_sides=True)
+    circuit = prune(graph, read_selected(run, cell)[rows["circuit"].iloc[0]], both_sides=True)
     assert rows["edge"].tolist() == np.flatnonzero(circuit).tolist()
     whole = ablated_logits(model, inputs, values, circuit[None])
     for _, row in rows.iterrows():

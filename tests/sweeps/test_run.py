@@ -71,7 +71,7 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
 
     spec = plan.circuits(cell)[1]
     order = np.argsort(-np.abs(stored.astype(np.float64).mean(0)), kind="stable")
-    assert sorted(order[:40]) == np.flatnonzero(read_selected(run, spec.key)).tolist()
+    assert sorted(order[:40]) == np.flatnonzero(read_selected(run, cell)[spec.key]).tolist()
     edges = read_table(run, CIRCUITS).query("circuit == @spec.key")
     assert edges["edge"].tolist() == sorted(order[:40])
     assert edges["source"].iloc[0] == graph.sources[graph.edge_source[edges["edge"].iloc[0]]]
@@ -82,10 +82,10 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
     batch = PromptBatch.make(dataset.data.evaluation)
     for condition in plan.conditions():
         patch = make_patch(condition.eval_patch, means, pooled=True)
-        mask = ran_mask(plan.nodes(cell), graph, read_selected(run, spec.key), condition)
+        mask = ran_mask(plan.nodes(cell), graph, read_selected(run, cell)[spec.key], condition)
         value = evaluate_circuits(model, batch, mask[None], patch, ["kl"])["kl"][0]
         full, empty = (r["kl"] for r in evaluate_reference(model, batch, patch, ["kl"]))
-        _, stored = evaluation(run, f"{spec.key}/{condition.key}", "kl")
+        _, stored = evaluation(run, spec.key, condition.key, "kl")
         np.testing.assert_allclose(stored, value, rtol=1e-3, atol=1e-6)
         mine = table.query(
             "circuit == @spec.key and ablation == @condition.ablation and metric == 'kl' and "

@@ -19,7 +19,7 @@ from edgesweep.engine.metrics import measure
 from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import open_array
-from edgesweep.storage.readers import aggregate
+from edgesweep.storage.readers import aggregate, evaluation
 from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
 from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
 from edgesweep.sweeps.circuits import ran_mask
@@ -110,7 +110,7 @@ def test_values_are_those_of_a_direct_call(run, plan, features, ablation, patch)
     table = table.query("ablation == @ablation and eval_patch == @patch")
     for metric, values in direct.items():
         scale = float(np.abs(values).max())
-        stored = open_array(run.evaluations, layout.value(spec.key, condition.key, metric))[...]
+        _, stored = evaluation(run, spec.key, condition.key, metric)
         np.testing.assert_allclose(stored, values, rtol=1e-3, atol=1e-4 * scale)
         rows = table[table["metric"] == metric].set_index("subset")
         at = {"all": slice(0, N), "ioi": slice(0, N // 2), "agreement": slice(N // 2, N)}
@@ -134,10 +134,7 @@ def test_the_full_graph_is_the_model_and_the_empty_one_the_patch_run(run, plan, 
         runs = [_logits(features, tokens, batch.real) for tokens in (batch.clean, batch.patch)]
     full, empty = (measure("logit_diff", x, batch, runs[0]).numpy() for x in runs)
     for patch in ("counterfactual", "mean"):
-        distance, scale = (
-            np.asarray(open_array(run.evaluations, layout.reference(source, patch, *name))[...])
-            for name in layout.DISTANCES
-        )
+        distance, scale = open_array(run.evaluations, layout.distance(source, patch))[...].T
         assert (distance <= 1e-5 * scale).all()
         mine = read_table(run, RESULTS).query("eval_patch == @patch and metric == 'logit_diff'")
         of_all = mine[mine["subset"] == "all"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesweep.storage.fold import finish
+from edgesweep.storage.fold.tree import finish
 
 #: rows of `SparseFold.stats`
 SUM, SUMSQ, SUM_ABS, MAX, MAX_ABS, LISTED, BAD = range(7)
