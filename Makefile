@@ -17,9 +17,12 @@ test:             ## lint, types, import contracts, the quick tests: under 15 mi
 	$(MAKE) lint
 	$(PYTEST)
 
-test-all:         ## the tests that `make test` leaves out
+ENGINE_TESTS = $(addprefix tests/,evaluation features graph methods model network)
+
+test-all:         ## what `make test` leaves out: slow tests, and the engine's with shapes checked
 	./setup.sh dev
 	$(PYTEST) -m slow
+	$(PYTEST) --shapes $(ENGINE_TESTS)
 
 proof:            ## a hundred drivers killed before any operation; every file hurt in every way: by hand
 	./setup.sh dev

@@ -12,7 +12,7 @@ from edgesweep.dashboards.skills import can, in_words, skills
 
 LEVELS = (0.8, 0.95)
 #: what decides a circuit beside its method
-CHOOSES = ("build_patch", "build_metric", "aggregation", "selection")
+CHOOSES = ("nodes", "build_patch", "build_metric", "aggregation", "selection")
 
 
 def leading(data: RunData) -> pd.Series | None:

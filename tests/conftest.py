@@ -1,18 +1,15 @@
-"""Shapes in signatures of the engine are checked wherever a test calls them."""
+"""`--shapes`: shapes in signatures of the engine are checked wherever a test calls them."""
 
 from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
 
 from tests.shapes import shapes
 
 ENGINE = Path(__file__).parent.parent / "engine"
-#: configs of transformers, whose classes take more than their fields: the hook would refuse that;
-#: and runs of many variants, whose rows grow on the way
-UNCHECKED = (
-    *("network/plain.py", "network/feedforward_net.py"),
-    *("methods/paths.py", "variants.py"),
-)
+#: configs of transformers, whose classes take more than their fields: the hook would refuse that
+UNCHECKED = ("network/plain.py", "network/feedforward_net.py")
 
 
 def checked() -> list[str]:
@@ -21,4 +18,11 @@ def checked() -> list[str]:
     return [".".join(("edgesweep.engine", *path.with_suffix("").parts)) for path in names]
 
 
-install_import_hook(checked(), f"{shapes.__module__}.{shapes.__name__}")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shapes", action="store_true", help="check the shapes in signatures")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test imports the engine."""
+    if config.getoption("shapes"):
+        install_import_hook(checked(), f"{shapes.__module__}.{shapes.__name__}")

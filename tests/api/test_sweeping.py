@@ -16,6 +16,7 @@ from tests.sweeps.helpers import tiny
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_readmes_lines_run(tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     section = readme.split("\n## From Python\n")[1].split("\n## ")[0]
