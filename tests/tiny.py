@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 import torch
 
 from edgesweep.engine.model.tiny import tiny_model
@@ -10,6 +11,13 @@ from edgesweep.engine.network.architectures import ARCHITECTURES
 from edgesweep.tasks import Prompt
 
 FAMILIES = tuple(ARCHITECTURES)
+
+#: layers one after another, side by side, and with norms after them; the others are slow tests,
+#: where an oracle takes seconds a family
+ORACLE_FAMILIES = [
+    pytest.param(family, marks=[] if family in ("gpt2", "gpt_neox", "gemma2") else pytest.mark.slow)
+    for family in FAMILIES
+]
 
 #: families whose own code computes its norms in float32 whatever the dtype
 FLOAT32_NORMS = ("gemma2", "gemma3_text")

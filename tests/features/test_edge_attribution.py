@@ -20,7 +20,7 @@ from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.network import PromptBatch
 from tests.features.made import CHAIN, KINDS, MIXED, feature_patch, random_dictionary
 from tests.oracles.slow_features import SlowAttribution
-from tests.tiny import FAMILIES, model_and_batch
+from tests.tiny import ORACLE_FAMILIES, model_and_batch
 
 #: cuts two layers apart, and blocks in the layers between them
 APART = ("attn0", "resid1", "mlp2")
@@ -107,7 +107,7 @@ def _compare(found, expected, rtol, about):
 
 
 @pytest.mark.parametrize("sites", [CHAIN, MIXED, APART], ids=["chain", "mixed", "apart"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ORACLE_FAMILIES)
 def test_every_edge_is_the_oracles(family, sites):
     _, _, given, ends = made(family, sites)
     check(ends, given, "logit_diff", STEPS, 1, tolerance(family))

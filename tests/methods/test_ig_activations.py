@@ -7,7 +7,7 @@ from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.methods.paths import modules, share_of_a_pass, variants_a_run
 from edgesweep.engine.methods.quadrature import RULES, points
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
-from tests.tiny import FAMILIES, FLOAT32_NORMS, assert_agree, model_and_batch
+from tests.tiny import FLOAT32_NORMS, ORACLE_FAMILIES, assert_agree, model_and_batch
 
 BOTH = ("ig_activations", "ig_activations_joint")
 
@@ -32,7 +32,7 @@ def oracle(method, model, batch, kind, metric, quadrature):
 
 
 @pytest.mark.parametrize("method", BOTH)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ORACLE_FAMILIES)
 def test_every_family_equals_one_autograd_call_an_edge(family, method):
     model, batch = model_and_batch(family, n_layers=2, dtype=torch.float64)
     ours = attribute(method, model, batch, steps=2, rule="right")
