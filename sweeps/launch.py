@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgesweep.engine.runtime import PoolOptions, Worker, make_executor
+from edgesweep.engine.runtime import Event, PoolOptions, Worker, make_executor
 from edgesweep.storage import CommitLog, OtherRunError, RunDirectory, StorageError
 from edgesweep.storage.atomic import check_disk
 from edgesweep.sweeps.actor.context import DatasetSource, WorkerSettings
@@ -131,8 +131,13 @@ def drive(
     stopper = stopper or Stopper(progress.say, launch.how_to_resume)
     settings = worker_settings(plan, run)
     execution = plan.config.execution
+
+    def tell(event: Event) -> None:
+        run.log(event.kind, **event.facts)
+        progress.say(event.text)
+
     executor = make_executor(
-        execution.executor, partial(factory, settings), pool_options(plan), progress.say
+        execution.executor, partial(factory, settings), pool_options(plan), tell
     )
     driver = Driver(
         plan,

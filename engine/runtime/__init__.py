@@ -1,8 +1,11 @@
 """Executors: how work is run. Knows no science; the only place that imports ray."""
 
 from edgesweep.engine.runtime.factory import make_executor
+from edgesweep.engine.runtime.grants import NotGranted, check_granted
+from edgesweep.engine.runtime.parent import parent_alive
 from edgesweep.engine.runtime.serial import SerialExecutor
 from edgesweep.engine.runtime.work import (
+    Event,
     Executor,
     ExecutorError,
     Failure,
@@ -14,14 +17,15 @@ from edgesweep.engine.runtime.work import (
     Worker,
     WorkerStartError,
     WorkerStopped,
-    parent_alive,
 )
 
 __all__ = [
+    "Event",
     "Executor",
     "ExecutorError",
     "Failure",
     "NoPlaceError",
+    "NotGranted",
     "PoolExhausted",
     "PoolOptions",
     "Receipt",
@@ -30,6 +34,7 @@ __all__ = [
     "Worker",
     "WorkerStartError",
     "WorkerStopped",
+    "check_granted",
     "make_executor",
     "parent_alive",
 ]

@@ -1,8 +1,10 @@
-"""How long a work may take before its actor is taken for frozen."""
+"""How long works take, and how long one may before its actor is taken for frozen."""
 
 from __future__ import annotations
 
 import math
+from bisect import insort
+from collections import defaultdict
 
 from edgesweep.engine.runtime.work import PoolOptions, Work
 
@@ -19,7 +21,7 @@ class TimeLimits:
 
     def __init__(self, options: PoolOptions) -> None:
         self._fixed, self._floor_s = options.work_timeout_s, options.work_floor_s
-        self._longest_s: dict[str, float] = {}
+        self._took_s: dict[str, list[float]] = defaultdict(list)  # by group, sorted
 
     def of(self, work: Work, attempt: int) -> float:
         """Seconds; attempts are counted from 1."""
@@ -27,12 +29,17 @@ class TimeLimits:
             return math.inf
         if self._fixed != "auto":
             return float(self._fixed)
-        longest_s = self._longest_s.get(work.group)
+        took_s = self._took_s[work.group]
         first_s = UNKNOWN * self._floor_s
-        if longest_s is not None:
-            first_s = max(self._floor_s, FACTOR * longest_s)
+        if took_s:
+            first_s = max(self._floor_s, FACTOR * took_s[-1])
         return first_s * PATIENCE ** min(attempt - 1, PATIENCE)
 
     def note(self, work: Work, seconds: float) -> None:
         """A work was done."""
-        self._longest_s[work.group] = max(seconds, self._longest_s.get(work.group, 0.0))
+        insort(self._took_s[work.group], seconds)
+
+    def typical_s(self, work: Work) -> float | None:
+        """The median of its group; None if none was done."""
+        took_s = self._took_s[work.group]
+        return took_s[len(took_s) // 2] if took_s else None

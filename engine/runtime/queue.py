@@ -1,66 +1,80 @@
-"""The one attempt policy, shared by all executors.
+"""Works that wait, and who takes which of them.
 
 1. Works are handed out by rank, and those of one rank in the order given.
-2. A failed attempt sends the work to the *back* of the queue, so that accidents that come in a row
-   do not all fall on one innocent work.
-3. A work that has used up its attempts is reported and the rest goes on.
-4. A mishap that no retry mends stops the run.
+2. A worker takes first what needs the thing that it holds (a model), whatever its rank, for
+   fetching another takes long; or what needs none.
+3. What was lost through no fault of its own goes to the *front*, and what failed to the *back*, so
+   that accidents that come in a row do not all fall on one innocent work.
+4. No work goes where it has failed, as long as there is another node for it.
 """
 
 from __future__ import annotations
 
 import heapq
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple
 
-from edgesweep.engine.runtime.work import Failure, Mishap, Work, WorkerStopped
+from edgesweep.engine.runtime.work import Work
+
+FRONT, ORDINARY, BACK = 0, 1, 2
+NOWHERE: frozenset[str] = frozenset()
+
+
+class _Bucket(NamedTuple):
+    """What works that wait have in common: whose turn it is, what they need, where they failed."""
+
+    turn: int
+    holds: str
+    failed_on: frozenset[str]
+
+    def is_for(self, node: str, nodes: Set[str]) -> bool:
+        return node not in self.failed_on or nodes <= self.failed_on
 
 
 class WorkQueue:
-    """Works that wait, and how often each was tried. Attempts are counted from 1."""
+    """Works that wait."""
 
-    def __init__(
-        self,
-        works: Sequence[Work],
-        max_attempts: int,
-        on_failed: Callable[[Work, Failure], None],
-    ) -> None:
+    def __init__(self, works: Sequence[Work]) -> None:
         repeated = [key for key, n in Counter(work.key for work in works).items() if n > 1]
         if repeated:
             raise ValueError(f"two works have the key {repeated[0]!r}; a key names one work")
-        self._waiting: list[tuple[float, int, Work]] = []
-        self._n_put = 0
-        self._attempts: Counter[str] = Counter()
-        self._max_attempts = max_attempts
-        self._on_failed = on_failed
+        self._waiting: dict[_Bucket, list[tuple[int, int, Work]]] = {}
+        self._n = self._n_put = 0
         self.add(works)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._n
 
     def add(self, works: Iterable[Work] | None) -> None:
         """More works, each to its rank."""
         for work in works or ():
-            self._put(work, work.rank)
+            self.put(work, ORDINARY)
 
-    def _put(self, work: Work, rank: float) -> None:
+    def put(self, work: Work, turn: int, failed_on: Iterable[str] = NOWHERE) -> None:
+        """One work, again. Among those that failed the one that failed first comes first."""
         self._n_put += 1  # tells works of one rank apart, by age
-        heapq.heappush(self._waiting, (rank, self._n_put, work))
+        rank = 0 if turn == BACK else work.rank
+        bucket = _Bucket(turn, work.holds, frozenset(failed_on))
+        heapq.heappush(self._waiting.setdefault(bucket, []), (rank, self._n_put, work))
+        self._n += 1
 
-    def take(self) -> tuple[Work, int]:
-        """The next work and the number of this attempt."""
-        work = heapq.heappop(self._waiting)[-1]
-        self._attempts[work.key] += 1
-        return work, self._attempts[work.key]
+    def take(self, node: str, holds: str, nodes: Set[str]) -> Work | None:
+        """The next work for a worker.
 
-    def failed(self, work: Work, mishap: Mishap) -> None:
-        """Books a failed attempt: the back of the queue, or `on_failed`. Raises WorkerStopped."""
-        if mishap.fatal:
-            raise WorkerStopped(mishap.error.partition(": ")[2] or mishap.error)
-        attempts = self._attempts[work.key]
-        if attempts < self._max_attempts:
-            self._put(work, math.inf)
-            return
-        failure = Failure(work.key, attempts, mishap.kind, mishap.error, mishap.traceback)
-        self._on_failed(work, failure)
+        Args:
+            node: where it lives. holds: the last that it was asked for.
+            nodes: where there are workers.
+        """
+        buckets = [bucket for bucket in self._waiting if bucket.is_for(node, nodes)]
+        if not buckets:
+            return None
+        first = min(bucket.turn for bucket in buckets)
+        buckets = [bucket for bucket in buckets if bucket.turn == first]
+        near = [bucket for bucket in buckets if not holds or bucket.holds in ("", holds)]
+        bucket = min(near or buckets, key=lambda bucket: self._waiting[bucket][0])
+        work = heapq.heappop(self._waiting[bucket])[-1]
+        if not self._waiting[bucket]:
+            del self._waiting[bucket]
+        self._n -= 1
+        return work

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from edgesweep.engine.runtime.grants import Grants
 from edgesweep.engine.runtime.work import ExecutorError, PoolOptions, error_line
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024  # receipts only; scores never travel through Ray
@@ -103,3 +104,12 @@ def close_session() -> None:
 
     if ray.is_initialized():
         ray.shutdown()
+
+
+def start_grants() -> Any:
+    """The actor that is asked before a write, on the driver's own node: it lives as long."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Grants).options(num_cpus=0, scheduling_strategy=here).remote()

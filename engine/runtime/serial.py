@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from edgesweep.engine.runtime.queue import WorkQueue
+from edgesweep.engine.runtime.policy import Policy
 from edgesweep.engine.runtime.work import (
     Factory,
     Failure,
     Mishap,
     OnDone,
     PoolOptions,
+    ToCome,
     Work,
     Worker,
     WorkerStartError,
     call_worker,
     error_line,
 )
+
+HERE = "here"
 
 
 class SerialExecutor:
@@ -34,16 +38,20 @@ class SerialExecutor:
         on_done: OnDone,
         on_failed: Callable[[Work, Failure], None],
         should_stop: Callable[[], bool],
+        to_come: ToCome = lambda: 0,
     ) -> None:
-        queue = WorkQueue(works, self._options.max_attempts, on_failed)
-        while len(queue) and not should_stop():
+        policy, holds = Policy(works, self._options, on_failed), ""
+        while policy.n_waiting and not should_stop():
             worker = self._started()
-            work, attempt = queue.take()
-            outcome = call_worker(worker, work.payload, attempt)
+            attempt = policy.next(HERE, holds, {HERE})
+            assert attempt is not None, "the only worker is free, and there is work"
+            holds = attempt.work.holds or holds
+            outcome = call_worker(worker, attempt.work.payload, attempt.number)
             if isinstance(outcome, Mishap):
-                queue.failed(work, outcome)
+                policy.failed(attempt, replace(outcome, node=HERE))
             else:
-                queue.add(on_done(work, outcome))
+                policy.done(attempt)
+                policy.add(on_done(attempt.work, outcome))
 
     def _started(self) -> Worker:
         if self._worker is None:

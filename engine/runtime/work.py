@@ -7,18 +7,21 @@ it never sees a score, and it knows nothing of models, shards or files.
 
 from __future__ import annotations
 
-import os
 import pickle
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from edgesweep.engine.runtime.grants import NotGranted
 
 RECEIPT_LIMIT_BYTES = 64 * 1024
 TRACEBACK_LIMIT_CHARS = 4000
 
 Receipt = dict[str, Any]
 Worker = Callable[[Any, int], Receipt]
+#: makes a worker; what a worker says of itself to the driver is its attribute `greeting`, if it has
+#: one
 Factory = Callable[[], Worker]
 
 
@@ -50,20 +53,23 @@ class WorkerStopped(ExecutorError):
 class Work:
     """One unit of work. `key` is unique within a run of the executor and safe as a file name;
     `payload` is small and picklable; works of one `group` take about as long as each other; of
-    those that wait, the one of the lowest `rank` is handed out first."""
+    those that wait, the one of the lowest `rank` is handed out first, and of those first that need
+    what a worker `holds` already (its model), or nothing."""
 
     key: str
     payload: Any
     group: str = ""
     rank: int = 0
+    holds: str = ""
 
 
 @dataclass(frozen=True)
 class Failure:
     """Why a work was given up, in plain strings, so that it survives pickling and JSON.
 
-    kind: "exception" (the worker raised) or "death" (its process died under the work).
-    error: one line. traceback: the worker's, shortened; empty for a death.
+    kind: "exception" (the worker raised), "death" (its process died under the work) or "lost" (its
+    node was gone, too often). error: one line. traceback: the worker's, shortened; empty for a
+    death. host: where it failed last.
     """
 
     key: str
@@ -71,6 +77,12 @@ class Failure:
     kind: str
     error: str
     traceback: str = ""
+    host: str = ""
+
+    @classmethod
+    def of(cls, key: str, attempts: int, mishap: Mishap) -> Failure:
+        """A work that is given up for its last mishap."""
+        return cls(key, attempts, mishap.kind, mishap.error, mishap.traceback, mishap.host)
 
     def as_dict(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -81,12 +93,41 @@ class Failure:
 
 @dataclass(frozen=True)
 class Mishap:
-    """One failed attempt, as it comes back from a worker. `fatal`: no retry, the run stops."""
+    """One failed attempt, as it comes back from a worker, and where that was.
+
+    kind: as of a Failure, or "refused": another attempt at the work writes. fatal: no retry, the
+    run stops.
+    """
 
     kind: str
     error: str
     traceback: str = ""
     fatal: bool = False
+    node: str = ""
+    host: str = ""
+
+    @property
+    def where(self) -> str:
+        """The node as a person finds it: nodes of one machine have one host."""
+        return f"{self.host} ({self.node[:8]})"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a person should know of a pool: one word for its `kind`, a line, and the facts of it, as
+    JSON has them."""
+
+    kind: str
+    text: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Tell = Callable[[Event], None]
+
+
+def say(event: Event) -> None:
+    """Prints the line."""
+    print(event.text)
 
 
 @dataclass(frozen=True)
@@ -95,14 +136,18 @@ class PoolOptions:
 
     actors: size of the pool. address: of a Ray cluster, None for an embedded one.
     num_gpus, memory_bytes: what each actor asks of Ray (scheduling; not a limit on GPU memory).
-    max_attempts: of one work, before it is given up. max_slot_deaths: deaths in a row, with no
+    max_attempts: failures of one work, before it is given up (engine.runtime.blame); max_lost: how
+    often its node may go away under it. max_slot_deaths: deaths in a row, with no
     success between, before a place in the pool is given up; greater than `max_attempts`, so that a
     poison work is given up before the slots that it kills.
     threads: OMP_NUM_THREADS of each actor; the factory sets torch's threads to the same number.
-    start_timeout_s: for the pool to get its first actor. work_timeout_s: a work that takes longer
-    has its actor killed, which counts as a death; None waits for ever, "auto" goes by what works of
-    the same group took, and is `work_floor_s` at least (engine.runtime.limits). The serial executor
-    has no actor to kill.
+    start_timeout_s: for the pool to get an actor when it has none; None waits for ever.
+    work_timeout_s: a work that takes longer has its actor killed, which counts as a death; None
+    waits for ever, "auto" goes by what works of the same group took, and is `work_floor_s` at least
+    (engine.runtime.limits). The serial executor has no actor to kill.
+    backup: works that take long are begun a second time (engine.runtime.policy), none before
+    `backup_floor_s`. idle_s: an actor without work for so long is given back, unless there may be
+    work for it.
     """
 
     actors: int = 1
@@ -112,9 +157,13 @@ class PoolOptions:
     max_attempts: int = 3
     max_slot_deaths: int | None = None
     threads: int = 1
-    start_timeout_s: float = 600.0
+    max_lost: int = 100
+    start_timeout_s: float | None = 600.0
     work_timeout_s: float | Literal["auto"] | None = "auto"
     work_floor_s: float = 600.0
+    backup: bool = False
+    backup_floor_s: float = 5.0
+    idle_s: float = 60.0
     poll_s: float = 0.2
     log_to_driver: bool = False
 
@@ -136,6 +185,10 @@ class PoolOptions:
         return self.max_slot_deaths
 
 
+#: how many works `OnDone` will yet return
+ToCome = Callable[[], int]
+#: raises if a worker, by what it says of itself, may not have a work
+Admit = Callable[[Any], None]
 #: hears of a work that is done, and returns those that can be done now
 OnDone = Callable[[Work, Receipt], Sequence[Work] | None]
 
@@ -149,9 +202,11 @@ class Executor(Protocol):
         on_done: OnDone,
         on_failed: Callable[[Work, Failure], None],
         should_stop: Callable[[], bool],
+        to_come: ToCome = lambda: 0,
     ) -> None:
         """Runs every work, each to `on_done` once or to `on_failed` once, in the caller's thread.
-        Works that `on_done` returns are run too: those that have waited for this one.
+        Works that `on_done` returns are run too: those that have waited for this one; `to_come`
+        says how many that may still be.
 
         `should_stop` is polled: once true, what is in flight is finished and nothing more is
         handed out; the rest gets no callback. Raises ExecutorError when the run cannot go on, and
@@ -192,7 +247,8 @@ def mishap_of(error: BaseException) -> Mishap:
     """An exception in the worker, as strings."""
     text = "".join(traceback.format_exception(error))
     fatal = bool(getattr(error, "stops_run", False))
-    return Mishap("exception", error_line(error), shorten(text), fatal)
+    kind = "refused" if isinstance(error, NotGranted) else "exception"
+    return Mishap(kind, error_line(error), shorten(text), fatal)
 
 
 def error_line(error: BaseException) -> str:
@@ -209,19 +265,3 @@ def shorten(text: str, limit: int = TRACEBACK_LIMIT_CHARS) -> str:
     return (
         f"{text[:head]}\n[... {len(text) - limit} characters left out ...]\n{text[head - limit :]}"
     )
-
-
-_parent_pid: int | None = None
-
-
-def remember_parent() -> None:
-    """Called by an actor as it starts. The serial executor never calls it: a driver whose shell
-    has gone (nohup) is to go on."""
-    global _parent_pid
-    _parent_pid = os.getppid()
-
-
-def parent_alive() -> bool:
-    """False in an actor whose raylet has died: it has been replaced, or soon will be, and must
-    write nothing more. (A frozen raylet is not noticed.) True in any other process."""
-    return _parent_pid is None or os.getppid() == _parent_pid

@@ -258,7 +258,7 @@ def test_actors_of_a_killed_driver_end(tmp_path: Path) -> None:
 
 ORPHAN = """
 import os, sys, time
-from edgesweep.engine.runtime.work import parent_alive, remember_parent
+from edgesweep.engine.runtime.parent import parent_alive, remember_parent
 assert parent_alive()
 if os.fork():
     time.sleep(0.3)

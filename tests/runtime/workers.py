@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgesweep.engine.runtime import parent_alive
+from edgesweep.engine.runtime import check_granted, parent_alive
 
 
 class Unmendable(Exception):
@@ -86,7 +86,35 @@ def _environment(value: str, attempt: int) -> dict[str, Any]:
     return _echo(os.environ.get(value), attempt)
 
 
+def _blind(value: str, attempt: int) -> dict[str, Any]:
+    """Raises on one node."""
+    if node() == value:
+        raise FileNotFoundError("no run folder here")
+    time.sleep(0.05)
+    return _echo(node(), attempt)
+
+
+def _write(value: tuple[str, float], attempt: int) -> dict[str, Any]:
+    """Sleeps at its first attempt, then asks, then adds a line to a file."""
+    path, seconds = value
+    if attempt == 1:
+        time.sleep(seconds)
+    check_granted()
+    with open(path, "a") as file:
+        file.write(f"{attempt}\n")
+    time.sleep(0.5)
+    return _echo(path, attempt)
+
+
+def node() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
 VERBS = {
+    "blind": _blind,
+    "write": _write,
     "echo": _echo,
     "sleep": _sleep,
     "freeze": _freeze,
@@ -109,6 +137,18 @@ def obedient() -> Any:
 
 def never_made() -> Any:
     raise FileNotFoundError("no weights in /models/none")
+
+
+class NotOn:
+    """A factory that raises on one node."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+
+    def __call__(self) -> Any:
+        if self.node in (node(), "any"):
+            raise FileNotFoundError("no weights here")
+        return obedient()
 
 
 class MadeOnce:

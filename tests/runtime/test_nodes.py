@@ -1,0 +1,10 @@
+"""Nodes that are blind, and nodes that go away."""
+
+import pytest
+
+from tests.runtime.clusters import run_apart
+
+
+@pytest.mark.slow
+def test_on_a_cluster_of_three_nodes() -> None:
+    run_apart("on_nodes.py")
