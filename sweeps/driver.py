@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.progress import Progress
 
+#: so many cells are begun before the evaluation of an earlier one: in the time in which the last
+#: cells are reduced there is then something to do (tests/runtime/test_simulation.py)
+CELLS_AHEAD = 2
+
 
 @dataclass
 class Outcome:
@@ -139,6 +143,7 @@ class Driver:
         self._scheduler = Scheduler(self._plan, stages, self._view.done)
         planned = {name: len(self._plan.stages[name]) for name in stages}
         done = {name: len(self._view.done[name]) for name in stages}
+        self._n_to_come = sum(planned.values()) - sum(done.values())
         self._left = Counter(
             shard.cell
             for name in stages
@@ -151,7 +156,8 @@ class Driver:
             for cell in self._view.reduced:
                 if not self._left[cell]:
                     self._write_part(cell)
-            self._executor.run(works, self._on_done, self._on_failed, self._should_stop)
+            callbacks = self._on_done, self._on_failed, self._should_stop
+            self._executor.run(works, *callbacks, to_come=lambda: self._n_to_come)
         finally:
             self._progress.end()
 
@@ -167,11 +173,14 @@ class Driver:
 
     def _work(self, name: str, shard: Any) -> Work:
         """A shard as the executor knows it. Cell by cell, so that the first cells of a run are soon
-        done, and an actor keeps its model."""
+        done; what nothing waits for fills the time in which later cells have to wait."""
+        self._n_to_come -= 1
+        stage = self._plan.stage(name)
         place = self._place.get(getattr(shard, "cell", None), 0)  # type: ignore[arg-type]
+        place += 0 if self._scheduler.is_waited_for(name, shard) else CELLS_AHEAD
         rank = place * len(self._order) + self._order[name]
-        kind = f"{name}.{self._plan.stage(name).alike(shard)}"
-        return Work(f"{name}.{shard.key}", Task(name, shard), kind, rank)
+        kind, model = f"{name}.{stage.alike(shard)}", stage.model(self._plan, shard)
+        return Work(f"{name}.{shard.key}", Task(name, shard), kind, rank, model)
 
     def _on_done(self, work: Work, receipt: dict[str, Any]) -> list[Work]:
         stage, shard = work.payload.stage, work.payload.shard

@@ -21,7 +21,7 @@ from edgesweep.sweeps.config.load import Config, apply_override, parse_config
 from edgesweep.sweeps.driver import Driver, Outcome
 from edgesweep.sweeps.ending import Page
 from edgesweep.sweeps.mending import other_versions
-from edgesweep.sweeps.plan.machine import check_machine
+from edgesweep.sweeps.plan.machine import check_folder, check_machine
 from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
@@ -61,6 +61,7 @@ def start(config: Config, out: Path) -> Launch:
         ConfigError: nothing was written: the config is wrong, or the directory is another's.
     """
     check_machine(config)
+    check_folder(config, out)
     plan = make_plan(resolve(config))
     _left_out(plan)
     document = {**plan.document(), "versions": versions()}
@@ -87,6 +88,7 @@ def reopen(path: Path, execution: dict[str, Any] | None = None) -> Launch:
         raw["execution"] = _execution(raw.get("execution"), execution or {})
         config = parse_config(raw)
         check_machine(config)
+        check_folder(config, path)
         plan = make_plan(resolve(config))
         document = {**plan.document(), "versions": versions()}
         return Launch(plan, RunDirectory.create(path, run.config, document))
@@ -176,7 +178,10 @@ def pool_options(plan: Plan) -> PoolOptions:
         max_attempts=execution.max_attempts,
         max_slot_deaths=execution.max_slot_deaths,
         threads=execution.threads,
+        max_lost=execution.max_lost,
         work_timeout_s=execution.work_timeout_s,
+        start_timeout_s=execution.start_timeout_s,
+        backup=execution.backup,
     )
 
 

@@ -44,6 +44,7 @@ class Scheduler:
         self._missing: Counter[str] = Counter()
         self._waiting: dict[str, list[_Waiting]] = {}
         self._open: list[_Waiting] = []
+        self._needed: set[str] = set()
         gates = [gate for stage in stages.values() for gate in stage.gates(plan)]
         self._missing.update(gate.name for gate in gates)
         self._count_groups(committed)
@@ -66,10 +67,16 @@ class Scheduler:
                 for group in stage.groups(self._plan, shard):
                     self._missing[group] += shard.key not in committed[name]
 
+    def is_waited_for(self, stage: str, shard: Any) -> bool:
+        """Whether anything needed it when the run began."""
+        groups = self._plan.stage(stage).groups(self._plan, shard)
+        return any(group in self._needed for group in groups)
+
     def _enqueue(self, needs: Iterable[str], waiting: _Waiting) -> None:
         for group in needs:
             if group not in self._missing:
                 raise KeyError(f"{group} is needed, and no stage makes it")
+            self._needed.add(group)
             if self._missing[group]:
                 waiting.n_left += 1
                 self._waiting.setdefault(group, []).append(waiting)

@@ -1,5 +1,6 @@
 """Executors: how work is run. Knows no science; the only place that imports ray."""
 
+from edgesweep.engine.runtime.address import AddressError, check_address
 from edgesweep.engine.runtime.factory import make_executor
 from edgesweep.engine.runtime.grants import NotGranted, check_granted
 from edgesweep.engine.runtime.parent import parent_alive
@@ -20,6 +21,7 @@ from edgesweep.engine.runtime.work import (
 )
 
 __all__ = [
+    "AddressError",
     "Event",
     "Executor",
     "ExecutorError",
@@ -34,6 +36,7 @@ __all__ = [
     "Worker",
     "WorkerStartError",
     "WorkerStopped",
+    "check_address",
     "check_granted",
     "make_executor",
     "parent_alive",

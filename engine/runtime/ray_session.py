@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from edgesweep.engine.runtime.address import find_address
 from edgesweep.engine.runtime.grants import Grants
 from edgesweep.engine.runtime.work import ExecutorError, PoolOptions, error_line
 
@@ -30,9 +31,10 @@ def open_session(options: PoolOptions) -> bool:
 
     if ray.is_initialized():
         return False
+    address = find_address(options.address)
     try:
         with _signals_kept():
-            ray.init(**_init_arguments(options))
+            ray.init(**_init_arguments(options, address))
     except Exception as error:
         where = options.address or "an embedded cluster"
         raise ExecutorError(f"Ray did not start ({where}): {error_line(error)}") from error
@@ -83,9 +85,9 @@ def _user_has_token() -> bool:
     return "RAY_AUTH_TOKEN" in os.environ or os.path.exists(path)
 
 
-def _init_arguments(options: PoolOptions) -> dict[str, Any]:
+def _init_arguments(options: PoolOptions, address: str | None) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "address": options.address or "local",
+        "address": address or "local",
         "log_to_driver": options.log_to_driver,
         "logging_level": logging.ERROR,
     }

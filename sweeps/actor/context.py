@@ -24,7 +24,7 @@ from edgesweep.engine.features.values import FeaturePatch, make_feature_patch
 from edgesweep.engine.model import ChangedError, ModelSource, load_model
 from edgesweep.engine.network import Network
 from edgesweep.engine.patches import Patch, make_patch, mean_groups, resample_partners
-from edgesweep.engine.runtime import parent_alive
+from edgesweep.engine.runtime import check_granted, parent_alive
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block, read_file
 from edgesweep.storage.records import read_record
@@ -210,9 +210,10 @@ class Context:
         return torch.cuda.get_device_name()
 
     def check_alive(self) -> None:
-        """Before every write. Raises ZombieError."""
+        """Before every write. Raises ZombieError, and NotGranted if a copy of this work writes."""
         if not parent_alive():
             raise ZombieError("this worker's raylet is gone; it writes nothing more")
+        check_granted()
 
 
 @cache

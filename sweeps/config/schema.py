@@ -278,6 +278,19 @@ class Measures(Section):
     fractions: Annotated[int, within(2, 1000)] = 10
 
 
+def _seconds(value: Any, words: str) -> float | None:
+    """None for `none`. Raises ValueError for what is no time, with the words that are allowed."""
+    if value in ("none", None):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf or isinstance(value, bool):
+        raise ValueError(f"is no time; allowed: {words}, or seconds, more than 0")
+    return seconds
+
+
 class Execution(Section):
     """How it runs. `threads`, `dtype`, `micro_batch`, `circuits_per_batch`, `shard_inputs` change
     bits and belong to the run's identity; the others do not. `graph_tool`, a program, is not kept
@@ -287,7 +300,11 @@ class Execution(Section):
     and circuits in one forward. `num_gpus`: of each actor; above 0 the model goes to the GPU.
     `work_timeout_s`: an actor that takes longer over a shard is replaced, for it may be frozen;
     `auto` is 10 times the longest of its kind so far and 600 s at least, an hour for the first, and
-    4 times as long at each further attempt; `none` waits for ever.
+    4 times as long at each further attempt; `none` waits for ever. `start_timeout_s`: so long the
+    pool waits for an actor when it has none; `none` for ever, as for nodes that come and go.
+    `max_lost`: so often a shard's node may go away, which is no attempt. `backup`: when nothing
+    else waits, a shard that takes 1.5 times the median of its kind is begun a second time
+    elsewhere; one of the two writes.
     """
 
     executor: Annotated[str, one_of("ray", "serial")] = "ray"
@@ -302,21 +319,21 @@ class Execution(Section):
     shard_inputs: Annotated[int, within(1, 10**6)] | None = None
     max_attempts: Annotated[int, within(1, 1000)] = 3
     max_slot_deaths: Annotated[int, within(1, 10000)] | None = None
+    max_lost: Annotated[int, within(0, 10**6)] = 100
     work_timeout_s: Any = "auto"
+    start_timeout_s: Any = 600.0
+    backup: bool = False
     graph_tool: Text | None = None
 
     @field_validator("work_timeout_s")
     @classmethod
     def _is_seconds_or_a_word(cls, value: Any) -> Any:
-        if value in ("auto", "none", None):
-            return None if value == "none" else value
-        try:
-            seconds = float(value)
-        except (TypeError, ValueError):
-            seconds = 0.0
-        if not 0 < seconds < math.inf or isinstance(value, bool):
-            raise ValueError("is no time; allowed: auto, none, or seconds, more than 0")
-        return seconds
+        return value if value == "auto" else _seconds(value, "auto, none")
+
+    @field_validator("start_timeout_s")
+    @classmethod
+    def _is_seconds_or_none(cls, value: Any) -> Any:
+        return _seconds(value, "none")
 
     @model_validator(mode="after")
     def _a_slot_outlives_a_poison_shard(self) -> Execution:

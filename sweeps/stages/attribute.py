@@ -60,6 +60,7 @@ class Attribute(Stage[AttributeShard]):
 
     name = "attribute"
     title = "attribution"
+    runs_model = True
     refined = False
 
     def shards(self, plan: Plan) -> Iterator[AttributeShard]:

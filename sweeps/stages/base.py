@@ -75,10 +75,11 @@ class Passes:
 
 class Stage(Generic[S]):
     """One stage. `name` is in commits, status and plan; `title` is what a person reads while it is
-    done; `tables` are those that it has rows for."""
+    done; `tables` are those that it has rows for; `runs_model` if its workers load the model."""
 
     name: str
     title: str
+    runs_model = False
     tables: tuple[Table, ...] = ()
 
     def shards(self, plan: Plan) -> Iterator[S]:
@@ -116,6 +117,16 @@ class Stage(Generic[S]):
         """What shards have in common that take about as long as each other."""
         cell = getattr(shard, "cell", None)
         return "" if cell is None else cell.key
+
+    def model(self, plan: Plan, shard: S) -> str:
+        """The label of the model that a worker loads for a shard; "" for none."""
+        if not self.runs_model:
+            return ""
+        if (cell := getattr(shard, "cell", None)) is not None:
+            return str(cell.model)
+        if (dataset := getattr(shard, "dataset", None)) is not None:
+            return plan.dataset_of(dataset).model
+        return str(shard.model)  # type: ignore[attr-defined]
 
     def whose(self, plan: Plan, shard: S) -> str:
         """Of what a shard's numbers are, in words."""

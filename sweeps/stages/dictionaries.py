@@ -44,6 +44,7 @@ class Dictionaries(Stage[DictionaryShard]):
 
     name = "dictionaries"
     title = "training of dictionaries"
+    runs_model = True
 
     def shards(self, plan: Plan) -> Iterator[DictionaryShard]:
         found: dict[tuple[str, str], DictionaryShard] = {}

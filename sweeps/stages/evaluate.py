@@ -60,6 +60,7 @@ class Evaluate(Stage[EvaluateShard]):
 
     name = "evaluate"
     title = "evaluation"
+    runs_model = True
     tables: tuple[Table, ...] = (CIRCUITS, RESULTS)
 
     def shards(self, plan: Plan) -> Iterator[EvaluateShard]:

@@ -49,6 +49,7 @@ class Means(Stage[MeanShard]):
 
     name = "means"
     title = "mean patches"
+    runs_model = True
 
     def shards(self, plan: Plan) -> Iterator[MeanShard]:
         if not plan.mean_is_used:

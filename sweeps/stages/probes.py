@@ -68,6 +68,7 @@ class Probes(Stage[ProbeShard]):
 
     name = "probe"
     title = "single edges"
+    runs_model = True
     tables = (MINIMALITY_TABLE, INTERPOLATION_TABLE)
 
     def shards(self, plan: Plan) -> Iterator[ProbeShard]:

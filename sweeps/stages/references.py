@@ -56,6 +56,7 @@ class References(Stage[ReferenceShard]):
 
     name = "references"
     title = "references"
+    runs_model = True
 
     def shards(self, plan: Plan) -> Iterator[ReferenceShard]:
         for dataset in plan.resolved.datasets.values():

@@ -45,6 +45,25 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
             ["run", "smoke", "--set", "execution.work_timeout_s=soon"],
             "execution.work_timeout_s: 'soon' is no time; allowed: auto, none, or seconds",
         ),
+        (
+            ["run", "smoke", "--set", "execution.address=the-cluster"],
+            "execution.address: 'the-cluster' is no address; allowed: auto, or host:port",
+        ),
+        (
+            ["run", "smoke", "--set", "execution.address=10.0.0.1:6379", "--out", "/dev/shm/run"],
+            "/dev/shm/run lies in this machine's memory (tmpfs); all nodes must see the run",
+        ),
+        (
+            [
+                *("run", "smoke", "--set", "execution.address=10.0.0.1:6379"),
+                *("--out", "/tmp/ray/x/working_dir_files/_ray_pkg_1/runs/a"),
+            ],
+            "lies in the job's own copy of its working directory; all nodes must see the run",
+        ),
+        (
+            ["run", "smoke", "--set", "execution.start_timeout_s=auto"],
+            "execution.start_timeout_s: 'auto' is no time; allowed: none, or seconds, more than 0",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):

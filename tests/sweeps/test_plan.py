@@ -49,6 +49,9 @@ EXECUTION_ONLY = {
     "max_attempts": 9,
     "max_slot_deaths": 50,
     "work_timeout_s": 5,
+    "start_timeout_s": "none",
+    "max_lost": 3,
+    "backup": True,
     "graph_tool": "/usr/bin/python3",
 }
 NUMERICS = {"threads": 2, "micro_batch": 4, "circuits_per_batch": 3, "dtype": "float64"}

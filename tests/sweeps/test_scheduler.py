@@ -65,6 +65,14 @@ def plan() -> SimpleNamespace:
     return plan_of(*stages)
 
 
+def test_what_something_waits_for_is_told_from_what_nothing_waits_for(plan):
+    scheduler = Scheduler(plan, plan.all_stages, NONE)
+    waited_for = {
+        name: scheduler.is_waited_for(name, plan.stages[name][0]) for name in plan.all_stages
+    }
+    assert waited_for == {"score": True, "fold": True, "run": False}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_everything_is_handed_out_once_and_never_too_early(plan, seed):
     draw, opened, order = random.Random(seed), [], []
