@@ -14,6 +14,7 @@ from typing import Any
 from edgesweep.engine.runtime import Event, PoolOptions, Worker, make_executor
 from edgesweep.storage import CommitLog, OtherRunError, RunDirectory, StorageError
 from edgesweep.storage.atomic import check_disk
+from edgesweep.sweeps.actor.admission import check_seen, decisive_versions
 from edgesweep.sweeps.actor.context import DatasetSource, WorkerSettings
 from edgesweep.sweeps.actor.worker import make_worker
 from edgesweep.sweeps.config.fields import ConfigError
@@ -138,9 +139,8 @@ def drive(
         run.log(event.kind, **event.facts)
         progress.say(event.text)
 
-    executor = make_executor(
-        execution.executor, partial(factory, settings), pool_options(plan), tell
-    )
+    make, options = partial(factory, settings), pool_options(plan)
+    executor = make_executor(execution.executor, make, options, tell, partial(check_seen, run))
     driver = Driver(
         plan,
         run,
@@ -195,6 +195,8 @@ def worker_settings(plan: Plan, run: RunDirectory) -> WorkerSettings:
         datasets={d.key: DatasetSource(d.model, d.seed) for d in resolved.datasets.values()},
         nodes=resolved.nodes,
         stages=plan.all_stages,
+        nonce=run.nonce,
+        versions=decisive_versions(),
     )
 
 

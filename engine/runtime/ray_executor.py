@@ -183,16 +183,19 @@ class RayExecutor:
         elif isinstance(outcome, Mishap):
             self._book_mishap(slot, attempt, outcome)
         else:
-            self._end_others(self._policy.done(attempt))
+            self._end_others(attempt, self._policy.done(attempt))
             self._empty_shut_out()
             if self._policy.n_waiting and slot.ready and not should_stop():
                 self._give(slot)
             self._policy.add(on_done(attempt.work, outcome))
 
-    def _end_others(self, attempts: list[Attempt]) -> None:
+    def _end_others(self, attempt: Attempt, others: list[Attempt]) -> None:
+        """The other attempt at a work that was done; where there is none, nobody will ask again."""
         for slot in self._slots:
-            if slot.attempt in attempts:
+            if slot.attempt in others:
                 slot.kill_actor()
+        if self._grants is not None and attempt.number == 1 and not others:
+            self._grants.forget.remote(attempt.work.key, attempt.number)
 
     def _book_mishap(self, slot: Slot, attempt: Attempt, mishap: Mishap) -> None:
         if self._grants is not None:

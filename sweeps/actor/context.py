@@ -59,6 +59,7 @@ class WorkerSettings:
         datasets: key of a dataset -> what its prompts are of.
         nodes: (label of a model, name in `sweep.nodes`) -> how it is taken apart.
         stages: what workers do, by name.
+        nonce: of the driver's lease. versions: of what makes numbers, where the driver runs.
     """
 
     run: Path
@@ -67,6 +68,8 @@ class WorkerSettings:
     datasets: Mapping[str, DatasetSource]
     nodes: Mapping[tuple[str, str], Nodes]
     stages: Mapping[str, Stage[Any]]
+    nonce: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class ZombieError(RuntimeError):

@@ -8,18 +8,21 @@ from typing import Any
 import torch
 
 from edgesweep.storage.blocks import make_receipt
+from edgesweep.sweeps.actor.admission import check_place
 from edgesweep.sweeps.actor.context import Context, WorkerSettings
 from edgesweep.sweeps.notfinite import plain
 from edgesweep.sweeps.stages.base import Task
 
 
 class SweepWorker:
-    """Does shards of every stage; one lives in each actor."""
+    """Does shards of every stage; one lives in each actor. `greeting` is what the driver is to see
+    of it (sweeps.actor.admission)."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         # Never the machine's number: 1 and 2 threads differ in bits.
         torch.set_num_threads(settings.config.execution.threads)
         self.context = Context(settings)
+        self.greeting: str | None = None
 
     def __call__(self, task: Task, attempt: int) -> dict[str, Any]:
         """Compute, write, and say what was written; the driver alone commits."""
@@ -36,5 +39,8 @@ class SweepWorker:
 
 
 def make_worker(settings: WorkerSettings) -> SweepWorker:
-    """The factory that each actor calls once."""
-    return SweepWorker(settings)
+    """The factory that each actor calls once. Raises WrongPlace."""
+    worker = SweepWorker(settings)
+    if settings.config.execution.executor == "ray":
+        worker.greeting = check_place(settings)
+    return worker

@@ -106,6 +106,14 @@ def _write(value: tuple[str, float], attempt: int) -> dict[str, Any]:
     return _echo(path, attempt)
 
 
+def _write_and_die(value: str, attempt: int) -> dict[str, Any]:
+    """Dies at its first attempt, when it has written."""
+    check_granted()
+    with open(value, "a") as file:
+        file.write(f"{attempt}\n")
+    return _die(value, attempt) if attempt == 1 else _echo(value, attempt)
+
+
 def node() -> str:
     import ray
 
@@ -115,6 +123,7 @@ def node() -> str:
 VERBS = {
     "blind": _blind,
     "write": _write,
+    "write_and_die": _write_and_die,
     "echo": _echo,
     "sleep": _sleep,
     "freeze": _freeze,

@@ -1,0 +1,84 @@
+"""Whether a worker is where it should be, before it has any work: a fault of its node is to be no
+fault of a shard.
+
+1. The worker looks whether the run directory is the driver's and not one of the same name, by the
+   nonce in the driver's lease; whether what makes numbers has the driver's versions; whether there
+   is room.
+2. It leaves a file there, and the driver looks for it: so both write to one disk.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import shutil
+import socket
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesweep.storage import RunDirectory, StorageError
+from edgesweep.storage.atomic import TMP_PREFIX, replace
+from edgesweep.storage.epochs import read_lease
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.actor.context import WorkerSettings
+
+PACKAGES = ("edgesweep", "torch", "transformers")
+LEAST_FREE_BYTES = 100 * 10**6
+#: network disks are late to show what another machine has written
+SEEN_WITHIN_S = 5.0
+
+
+class WrongPlace(RuntimeError):
+    """A worker cannot do any shard of its run where it is."""
+
+
+def decisive_versions() -> dict[str, str]:
+    """Of what makes numbers, here."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def check_place(settings: WorkerSettings) -> str:
+    """In the worker. Returns the name of the file that the driver should see. Raises WrongPlace."""
+    _check_run(settings.run, settings.nonce)
+    for name, there in settings.versions.items():
+        if (here := decisive_versions()[name]) != there:
+            raise WrongPlace(f"{name} is {here} here, and {there} where the driver runs")
+    free = shutil.disk_usage(settings.run).free
+    if free < LEAST_FREE_BYTES:
+        raise WrongPlace(f"the disk of {settings.run} has {free / 1e6:.0f} MB free")
+    name = f"{TMP_PREFIX}seen-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    replace(settings.run / name, b"")
+    return name
+
+
+def _check_run(run: Path, nonce: str) -> None:
+    try:
+        lease = read_lease(run)
+    except StorageError as error:
+        raise WrongPlace(f"{run} is not there, or not the run: {error}") from None
+    if lease["nonce"] != nonce:
+        raise WrongPlace(
+            f"{run} is another folder of that name than the driver's, or has a newer driver"
+        )
+
+
+def check_seen(run: RunDirectory, name: str | None) -> None:
+    """In the driver: sees what a worker wrote, and takes it away. Raises WrongPlace."""
+    if name is None:  # a worker of somebody's own, who did not look
+        return
+    path, until = run.path / name, time.monotonic() + SEEN_WITHIN_S
+    while not path.exists():
+        if time.monotonic() > until:
+            raise WrongPlace(f"what it writes in {run.path} is not seen by the driver")
+        time.sleep(0.1)
+    path.unlink()
