@@ -34,7 +34,7 @@ def faults(data: RunData) -> str:
     """A table of every fault, as HTML; a sentence where there was none."""
     found = [
         row
-        for kind in (_left_out, _quarantined, _not_finite, _halved, _tried_again)
+        for kind in (_left_out, _quarantined, _not_finite, _halved, _nodes, _tried_again)
         for row in _some(list(kind(data)))
     ]
     if not found:
@@ -101,6 +101,27 @@ def _halved(data: RunData) -> Iterator[Row]:
     for record in fewer.to_dict("records"):
         what = f"out of memory: {record['micro_batch']} prompts at once, not {planned}"
         yield _of(data, record, what, "its last digits may differ from another machine's")
+
+
+def _nodes(data: RunData) -> Iterator[Row]:
+    """Nodes that were given no more, or went away, and shards that were begun twice."""
+    pool, means = data.status["pool"], "nothing: its shards were done elsewhere"
+    for node in pool["shut_out"]:
+        yield f"shut out: {node['error']}", f"node {node['host']}", "", means
+    if n := pool["lost"]:
+        yield (
+            f"went away: {n:,} nodes",
+            "",
+            "",
+            "nothing: what was in work there was done elsewhere",
+        )
+    if n := pool["backups"]:
+        yield (
+            f"took long, and begun a second time: {n:,} shards",
+            "",
+            "",
+            "nothing: one of two wrote",
+        )
 
 
 def _tried_again(data: RunData) -> Iterator[Row]:

@@ -3,18 +3,22 @@ written, and what decides the state are records that know when they are damaged.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from edgesweep.storage.commits import UNKNOWN, CommitLog
 from edgesweep.storage.manifest import unsound
 from edgesweep.storage.rundir import RunDirectory
 
+#: events of the log that executors tell
+POOL_EVENTS = ("node_shut_out", "node_lost", "backup")
+
 
 def status(run: RunDirectory, but: Collection[str] = ()) -> dict[str, Any]:
     """`run_id`, `state`, `shards` {total, committed, quarantined}, `stages` {name: the same},
     `left_out` {stage: why the newest driver could not do it here}, `damaged` (how many records and
-    lines of the log are not as they were written).
+    lines of the log are not as they were written), `pool` {shut_out [{host, error}], lost, backups}
+    (nodes that were given no more works, nodes that went away, works that were begun twice).
 
     state: "running" (its driver lives); "done" (nothing is left but what is left out, and all files
     are as the manifest says); "quarantined" (what is left was given up; resume tries it again);
@@ -43,7 +47,15 @@ def status(run: RunDirectory, but: Collection[str] = ()) -> dict[str, Any]:
         "stages": stages,
         "left_out": left_out,
         "damaged": damaged,
+        "pool": _pool(run.read_log()),
     }
+
+
+def _pool(log: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What happened to nodes, of all drivers."""
+    of = {kind: [e for e in log if e["event"] == kind] for kind in POOL_EVENTS}
+    shut_out = [{"host": e["host"], "error": e["error"]} for e in of["node_shut_out"]]
+    return {"shut_out": shut_out, "lost": len(of["node_lost"]), "backups": len(of["backup"])}
 
 
 def _stage(log: CommitLog, name: str, planned: Any) -> tuple[dict[str, int], int]:

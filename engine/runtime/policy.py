@@ -99,7 +99,9 @@ class Policy:
         slow = self._slowest(node) if self._options.backup else None
         if slow is None:
             return None
-        self._tell(Event("backup", f"{slow.work.key} takes long: begun a second time elsewhere"))
+        key = slow.work.key
+        text = f"{key} takes long: begun a second time elsewhere"
+        self._tell(Event("backup", text, {"work": key}))
         return self._begin(slow.work, node, is_copy=True)
 
     def _begin(self, work: Work, node: str, is_copy: bool = False) -> Attempt:

@@ -225,7 +225,7 @@ def status(
     run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
     """How far a run is."""
-    from edgesweep.sweeps.command.watching import run_status
+    from edgesweep.sweeps.command.watching import pool_lines, run_status
 
     found = run_status(run_dir)
     if as_json:
@@ -237,6 +237,8 @@ def status(
         print(f"  {stage:<16}{n['committed']:>6} of {n['total']}{bad}")
     for stage, reason in found["left_out"].items():
         print(f"  left out: {stage} ({reason})")
+    for line in pool_lines(found["pool"]):
+        print(f"  {line}")
     if found["damaged"]:
         print(f"  damaged records: {found['damaged']}; resume the run to mend them")
 

@@ -150,12 +150,20 @@ def test_an_evil_name_runs_nothing_in_a_browser(run, browser, tmp_path):
     page.close()
 
 
+#: what happened to its nodes
+POOL = {
+    "shut_out": [{"host": "gpu7", "error": "FileNotFoundError: <blind>"}],
+    "lost": 3,
+    "backups": 2,
+}
+
+
 def test_faults_are_listed_with_their_errors(run):
     data = load_run(run)
     n_bad = {"total": 9, "committed": 8, "quarantined": 1}
     hurt = dataclasses.replace(
         data,
-        status={**data.status, "shards": n_bad, "state": "quarantined"},
+        status={**data.status, "shards": n_bad, "state": "quarantined", "pool": POOL},
         quarantined={"attribute/c.000": "MemoryError: <no room>"},
         commits=data.commits.assign(micro_batch=1, rows=4, attempt=2),
     )
@@ -164,6 +172,9 @@ def test_faults_are_listed_with_their_errors(run):
     assert "<td>given up: MemoryError: &lt;no room&gt;</td>" in text
     assert "<td>out of memory: 1 prompts at once, not 4</td>" in text
     assert "<td>failed, and done at attempt 2</td>" in text
+    assert "<td>shut out: FileNotFoundError: &lt;blind&gt;</td><td>node gpu7</td>" in text
+    assert "<td>went away: 3 nodes</td>" in text
+    assert "<td>begun a second time for taking long: 2 shards</td>" in text
     assert "the cell has no scores of all inputs, and so no circuit and no row" in text
     assert f"and {len(data.commits) - MOST_NAMED} more of this kind" in text
     assert "Nothing went wrong" in render(data)

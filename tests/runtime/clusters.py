@@ -26,13 +26,12 @@ FAST = {
 STORE_BYTES = 80 * 1024 * 1024
 
 
-def run_apart(file: str, *options: str) -> None:
+def run_apart(path: Path) -> None:
     """Runs the tests of a file in a process of their own."""
-    path = Path(__file__).with_name(file)
     told = ("-q", "-p", "no:cacheprovider", "-o", "python_files=on_*.py")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *told, *options, str(path)],
-        cwd=path.parents[2],
+        [sys.executable, "-m", "pytest", *told, str(path)],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)},
         capture_output=True,
         text=True,
@@ -60,6 +59,29 @@ class Machines:
         ]
         self._cluster.wait_for_nodes()
         return added
+
+    def add_without(self, folder: Path) -> subprocess.Popen[bytes]:
+        """A node of two CPUs that sees nothing of a folder (root only)."""
+        ray = f"{Path(sys.executable).with_name('ray')} start --block --address={self.address}"
+        n_nodes = len(self._cluster.list_all_nodes())
+        process = subprocess.Popen(
+            [
+                *("unshare", "-m", "sh", "-c"),
+                f"mount -t tmpfs none {folder} && exec {ray} --num-cpus=2 "
+                f"--object-store-memory={STORE_BYTES}",
+            ],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._wait_for(n_nodes + 1)
+        return process
+
+    def _wait_for(self, n: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(self._cluster.global_state.node_table()) < n:
+            assert time.monotonic() < deadline, "the node did not come"
+            time.sleep(0.2)
 
     def kill_raylet(self, node: Any) -> None:
         """SIGKILL, as when a machine's agent dies: nothing else is told."""

@@ -1,5 +1,7 @@
 """Nodes that are blind, and nodes that go away."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.runtime.clusters import run_apart
@@ -7,4 +9,4 @@ from tests.runtime.clusters import run_apart
 
 @pytest.mark.slow
 def test_on_a_cluster_of_three_nodes() -> None:
-    run_apart("on_nodes.py")
+    run_apart(Path(__file__).with_name("on_nodes.py"))

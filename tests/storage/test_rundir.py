@@ -301,3 +301,17 @@ def test_an_unknown_disk_error_keeps_its_name() -> None:
 def test_errors_survive_pickling(kind: type[StorageError]) -> None:
     error = pickle.loads(pickle.dumps(kind("a line")))
     assert (type(error), str(error)) == (kind, "a line")
+
+
+def test_status_tells_what_happened_to_nodes(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", {}, {"run_id": "a", "identity": {}})
+    assert status(run)["pool"] == {"shut_out": [], "lost": 0, "backups": 0}
+    run.log("node_shut_out", node="77", host="gpu7", error="OSError: no such folder")
+    for node in "ab":
+        run.log("node_lost", node=node, host="spot")
+    run.log("backup", work="reduce.eap")
+    assert status(run)["pool"] == {
+        "shut_out": [{"host": "gpu7", "error": "OSError: no such folder"}],
+        "lost": 2,
+        "backups": 1,
+    }
