@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from edgesweep.storage import RunDirectory, status
 from edgesweep.sweeps.actor.context import WorkerSettings
 from edgesweep.sweeps.actor.worker import Task, make_worker
-from edgesweep.sweeps.command.watching import pool_lines, run_status
+from edgesweep.sweeps.command.watching import pool_lines
 from tests.runtime.clusters import Machines
 from tests.sweeps.helpers import DATA, contents, run_tiny, tiny
 
@@ -33,12 +34,18 @@ def shared(tmp_path) -> Path:
     return folder
 
 
-def slowly(settings: WorkerSettings) -> Any:
-    """Workers that leave time for others to start."""
+def pool_of(run: RunDirectory) -> dict[str, Any]:
+    return status(run)["pool"]
+
+
+def patiently(settings: WorkerSettings) -> Any:
+    """Workers that wait until the others have started, and one node is shut out."""
     worker = make_worker(settings)
+    run, until = RunDirectory.open(settings.run), time.monotonic() + 90
 
     def work(task: Task, attempt: int) -> dict[str, Any]:
-        time.sleep(0.5)
+        while not pool_of(run)["shut_out"] and time.monotonic() < until:
+            time.sleep(0.2)
         return worker(task, attempt)
 
     work.greeting = worker.greeting
@@ -47,9 +54,9 @@ def slowly(settings: WorkerSettings) -> Any:
 
 def test_a_node_that_does_not_see_the_run_is_shut_out(shared, cluster, tmp_path):
     execution = {"executor": "ray", "address": cluster.address, "actors": 3}
-    outcome = run_tiny(shared / "run", tiny(execution=execution), slowly)
+    outcome = run_tiny(shared / "run", tiny(execution=execution), patiently)
     assert (outcome.exit_code, outcome.quarantined) == (0, {})
-    [line] = pool_lines(run_status(shared / "run")["pool"])
+    [line] = pool_lines(pool_of(RunDirectory.open(shared / "run")))
     assert line.startswith("shut out: node ")
     assert "is not there, or not the run" in line
     run_tiny(tmp_path / "serial")
