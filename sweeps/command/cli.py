@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from edgesweep.sweeps.command.clusters import cluster_app
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train dictionaries, and small networks.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+app.add_typer(cluster_app)
 
 
 def local_path(text: str) -> Path:

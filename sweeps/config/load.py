@@ -101,7 +101,7 @@ def _raw(given: str | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
     """The values, and the folder that paths in them are relative to."""
     if isinstance(given, Mapping):
         return copy.deepcopy(dict(given)), Path.cwd()
-    path, base = _find(given)
+    path, base = find_config(given)
     return _read_yaml(path), base
 
 
@@ -187,7 +187,9 @@ def _absolute_task(name: str, base: Path) -> str:
     return "+".join(paths)
 
 
-def _find(name: str) -> tuple[Path, Path]:
+def find_config(name: str) -> tuple[Path, Path]:
+    """The file of a config or a preset, and the folder that paths in it are relative to. Raises
+    ConfigError."""
     path = Path(name)
     try:
         if path.is_file():
