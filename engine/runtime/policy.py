@@ -91,9 +91,10 @@ class Policy:
             nodes: where there are workers.
         """
         self._nodes = {*nodes} - {*self._blame.shut_out}
-        if not self._blame.may_have(node, self._nodes):
+        trusted = {other for other in self._nodes if self._blame.may_have(other, self._nodes)}
+        if node not in trusted:
             return None
-        work = self._queue.take(node, holds, self._nodes)
+        work = self._queue.take(node, holds, trusted)
         if work is not None:
             return self._begin(work, node)
         slow = self._slowest(node) if self._options.backup else None

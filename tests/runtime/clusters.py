@@ -92,6 +92,10 @@ class Machines:
             with suppress(Exception):  # one that was killed is gone already
                 self._cluster.remove_node(node, allow_graceful=False)
 
+    def remove_all(self) -> None:
+        """All but the head."""
+        self.remove(*list(self._cluster.worker_nodes))
+
     def close(self) -> None:
         self._cluster.shutdown()
 

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from edgesweep.engine.runtime import Event, PoolOptions, WorkerStartError, make_executor
+from edgesweep.engine.runtime import (
+    Event,
+    PoolOptions,
+    WorkerStartError,
+    make_executor,
+)
 from edgesweep.engine.runtime.ray_executor import RayExecutor
 from tests.runtime.clusters import Machines, gone
-from tests.runtime.test_executors import run, works
+from tests.runtime.test_executors import Book, run, works
 from tests.runtime.workers import NotOn, obedient
 
 Make = Callable[..., RayExecutor]
@@ -114,3 +119,22 @@ def test_a_node_that_dies_costs_no_attempt_and_leaves_no_process(
     assert len(book.done) == 60
     assert max(receipt["attempt"] for receipt in book.done.values()) == 2
     assert [(event.kind, event.facts["node"]) for event in told] == [("node_lost", late.node_id)]
+
+
+def test_all_nodes_may_go_three_times(cluster: Machines, make: Make, told: list[Event]) -> None:
+    """As on spot machines; no attempt is lost, and the pool waits for new nodes."""
+    executor = make(actors=2, max_attempts=1, start_timeout_s=None)
+    book, at = Book(), [5, 12, 19]
+
+    def come_and_go() -> bool:
+        """Asked by the pool each time that it looks around."""
+        if at and len(book.done) >= at[0]:
+            at.pop(0)
+            cluster.remove_all()
+            cluster.add(2)
+        return False
+
+    executor.run(works("sleep", *[0.5] * 26), book.on_done, book.on_failed, come_and_go)
+    assert (len(book.done), book.failed, at) == (26, {}, [])
+    assert max(receipt["attempt"] for receipt in book.done.values()) > 1
+    assert {event.kind for event in told} == {"node_lost"}

@@ -128,6 +128,16 @@ def test_three_blind_nodes_of_four_give_up_nothing():
     assert sorted(event.facts["node"] for event in bench.told) == ["a", "b", "c"]
 
 
+def test_a_work_does_not_wait_for_a_node_that_is_given_nothing():
+    bench = Bench([*works(1, "bad"), *works(3)])
+    assert bench.fails("b", "ab") == "bad0"
+    assert [bench.fails("a", "ab") for _ in range(3)] == ["g0", "g1", "g2"]
+    assert [bench.fails("b", "ab") for _ in range(3)] == ["g2", "bad0", "g0"]
+    while not bench.policy.is_over:
+        assert bench.fails("a", "ab") or bench.fails("b", "ab"), "nobody may do what is left"
+    assert len(bench.failed) == 4
+
+
 def test_works_that_fail_everywhere_shut_nobody_out():
     """A fault of ours in one stage, while another stage does well."""
     bench = Bench([*works(30, "bad"), *works(30, "good")])
