@@ -227,22 +227,12 @@ def status(
     run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
     """How far a run is."""
-    from edgesweep.sweeps.command.watching import pool_lines, run_status
+    from edgesweep.sweeps.command.watching import run_status, status_lines
 
     found = run_status(run_dir)
-    if as_json:
-        print(json.dumps(found, indent=1, sort_keys=True))
-        return
-    print(f"{found['run_id']}: {found['state']}")
-    for stage, n in {**found["stages"], "all": found["shards"]}.items():
-        bad = f", {n['quarantined']} quarantined" if n["quarantined"] else ""
-        print(f"  {stage:<16}{n['committed']:>6} of {n['total']}{bad}")
-    for stage, reason in found["left_out"].items():
-        print(f"  left out: {stage} ({reason})")
-    for line in pool_lines(found["pool"]):
-        print(f"  {line}")
-    if found["damaged"]:
-        print(f"  damaged records: {found['damaged']}; resume the run to mend them")
+    print(
+        json.dumps(found, indent=1, sort_keys=True) if as_json else "\n".join(status_lines(found))
+    )
 
 
 @app.command()
