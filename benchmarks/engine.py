@@ -79,7 +79,6 @@ def measure(n_shards: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = _prepare(Path(folder) / "run", n_shards + ACTORS)
         log = CommitLog(run)
-        log.claim_epoch()
         factory = functools.partial(TimedWorker, run.path)
         executor = make_executor("ray", factory, PoolOptions(actors=ACTORS))
         computed: list[float] = []
@@ -94,11 +93,12 @@ def measure(n_shards: int) -> None:
             executor.run(works, done, _give_up, lambda: False)
             return time.perf_counter() - start
 
-        begin = time.perf_counter()
-        shards(0, ACTORS)  # starts Ray and every actor
-        start_s = time.perf_counter() - begin - COMPUTE_S
-        computed.clear()
-        wall_s = shards(ACTORS, ACTORS + n_shards)
+        with log.driving():
+            begin = time.perf_counter()
+            shards(0, ACTORS)  # starts Ray and every actor
+            start_s = time.perf_counter() - begin - COMPUTE_S
+            computed.clear()
+            wall_s = shards(ACTORS, ACTORS + n_shards)
         executor.close()
     report(
         "ray_zarr_commits",

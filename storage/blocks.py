@@ -130,11 +130,11 @@ def _is_sound(run: RunDirectory, write: Mapping[str, Any]) -> bool:
 
 
 def move_unsound(run: RunDirectory, log: CommitLog, stage: str) -> list[str]:
-    """Checks every committed shard of a stage and un-commits those whose record or data is not what
-    was committed. Returns them; they are to be redone. Reads all data of the stage, a shard at a
+    """Checks every committed shard of a stage and un-commits those whose data is not what was
+    committed. Returns them; they are to be redone. Reads all data of the stage, a shard at a
     time."""
-    damaged = log.move_damaged(stage)
-    bad = [shard for shard, record in log.committed(stage).items() if not is_sound(run, record)]
+    bad = [record["shard"] for record in log.records(stage) if not is_sound(run, record)]
     for shard in bad:
-        log.move_bad(stage, shard, "the data does not match the crc of the record")
-    return [*damaged, *bad]
+        log.uncommit(stage, shard, "the data does not match the crc of the record")
+    log.flush()
+    return bad

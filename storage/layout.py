@@ -21,6 +21,7 @@ evaluations.zarr/probes/<cell>/{minimality, interpolation} [place]: the edges lo
 evaluations.zarr/interpolation/<cell>/<metric> [input, place, fraction]
 evaluations.zarr/reference/<dataset>/<eval_patch>/values [input, full or empty, metric]
     over features <dataset>.<features> in place of <dataset>, and beside it distance [input, 2]
+commits/<stage>/<epoch>-<number>.jsonl: see `storage.commits.segments`
 blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
 
@@ -37,7 +38,6 @@ PLAN = "plan.json"
 CONFIG = "config.yaml"
 LOG = "log.jsonl"
 COMMITS = "commits"
-FAILURES = "failures"
 EPOCHS = "epochs"
 LEASE = "lease.json"
 MANIFEST = "manifest.json"

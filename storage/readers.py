@@ -25,9 +25,10 @@ def commits(run: RunDirectory) -> pd.DataFrame:
         *("stage", "shard", "rows", "seconds", "attempt", "micro_batch", "device", "epoch"),
         *("versions", "n_bad", "bad", "fit", "dropped_share"),  # only some have the last four
     )
-    records = [record for stage in log.stages() for record in log.committed(stage).values()]
+    records = (record for stage in log.stages() for record in log.records(stage))
     rows = [{name: record.get(name) for name in fields} for record in records]
-    return pd.DataFrame(rows, columns=list(fields))
+    found = pd.DataFrame(rows, columns=list(fields))
+    return found.sort_values(["stage", "shard"], ignore_index=True)
 
 
 class Committed:
@@ -39,7 +40,7 @@ class Committed:
         self._writes: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         log = log or CommitLog(run)
         for stage in log.stages():
-            for record in log.committed(stage).values():
+            for record in log.records(stage):
                 self.add(record)
 
     def add(self, record: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from edgesweep.storage.commits import UNKNOWN, CommitLog
+from edgesweep.storage.commits import CommitLog
 from edgesweep.storage.manifest import unsound
 from edgesweep.storage.rundir import RunDirectory
 
@@ -31,11 +31,7 @@ def status(run: RunDirectory, but: Collection[str] = ()) -> dict[str, Any]:
     log = CommitLog(run)
     planned = dict(run.plan.get("stages", {}))
     names = [*planned, *(name for name in log.stages() if name not in planned)]
-    damaged = len(log.epochs.damaged()) + run.damaged_log_lines()
-    stages = {}
-    for name in names:
-        stages[name], n = _stage(log, name, planned.get(name))
-        damaged += n
+    stages = {name: _stage(log, name, planned.get(name)) for name in names}
     newest = log.epochs.newest()
     left_out = dict((log.epochs.began(newest) or {}).get("left_out", {}))
     return {
@@ -46,7 +42,7 @@ def status(run: RunDirectory, but: Collection[str] = ()) -> dict[str, Any]:
         "shards": _sums(stages),
         "stages": stages,
         "left_out": left_out,
-        "damaged": damaged,
+        "damaged": len(log.epochs.damaged()) + run.damaged_log_lines() + log.damaged(),
         "pool": _pool(run.read_log()),
     }
 
@@ -58,21 +54,17 @@ def _pool(log: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {"shut_out": shut_out, "lost": len(of["node_lost"]), "backups": len(of["backup"])}
 
 
-def _stage(log: CommitLog, name: str, planned: Any) -> tuple[dict[str, int], int]:
-    """Its counts, and how many of its records are damaged."""
-    sound, there = set(log.committed(name)), set(log.keys(name))
-    quarantined = log.quarantined(name)
-    unknown = sum(record.get("error") == UNKNOWN for record in quarantined.values())
-    damaged = len(there - sound) + unknown
+def _stage(log: CommitLog, name: str, planned: Any) -> dict[str, int]:
+    """Its counts."""
+    committed, quarantined = log.index(name), log.quarantined(name)
     if planned is None:
-        total = len(sound | set(quarantined))
+        total = len(committed | set(quarantined))
     elif isinstance(planned, int):
         total = planned
     else:
         total = len(planned)
-        sound &= set(planned)
-    counts = {"total": total, "committed": len(sound), "quarantined": len(quarantined)}
-    return counts, damaged
+        committed &= set(planned)
+    return {"total": total, "committed": len(committed), "quarantined": len(quarantined)}
 
 
 def _sums(stages: dict[str, dict[str, int]]) -> dict[str, int]:

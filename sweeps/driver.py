@@ -129,13 +129,11 @@ class Driver:
         return outcome
 
     def _check_what_is_there(self) -> None:
-        """Data that is not what was committed is redone; what was given up is tried again."""
+        """Data that is not what was committed is redone."""
         for stage in self._plan.stages:
             for shard in move_unsound(self._run, self._log, stage):
                 self._run.log("unsound", stage=stage, shard=shard)
                 self._progress.say(f"{stage}/{shard} is not what was committed; it is redone")
-            for shard in self._log.quarantined(stage):
-                self._log.clear_quarantine(stage, shard)
 
     # --- shards --------------------------------------------------------------------------------
     def _do_shards(self) -> None:
@@ -162,9 +160,11 @@ class Driver:
             self._progress.end()
 
     def _ready(self) -> list[Work]:
-        """What can be done now, after whatever the driver does itself on the way to it."""
+        """What can be done now, after whatever the driver does itself on the way to it. It reads
+        what is committed."""
         works = []
         for item in self._scheduler.ready():
+            self._log.flush()
             if isinstance(item, Gate):
                 item.open(self._view)
             else:
@@ -201,6 +201,7 @@ class Driver:
         """A cell is done: its rows, so that the page of a running run has curves. The last cells
         have none, for the tables are next."""
         if +self._left and not has_parts(self._run, cell.key):
+            self._log.flush()
             write_parts(self._log, cell.key, rows_of_cells(self._view, [cell]))
 
     def _on_failed(self, work: Work, failure: Failure) -> None:

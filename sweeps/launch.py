@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from edgesweep.storage import CommitLog, OtherRunError, RunDirectory, StorageErr
 from edgesweep.storage.atomic import check_disk
 from edgesweep.sweeps.actor.admission import check_seen, decisive_versions
 from edgesweep.sweeps.actor.context import DatasetSource, WorkerSettings
+from edgesweep.sweeps.actor.place import versions
 from edgesweep.sweeps.actor.worker import make_worker
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import Config, apply_override, parse_config
@@ -32,7 +31,6 @@ from edgesweep.sweeps.stopping import Stopper
 Factory = Callable[[WorkerSettings], Worker]
 #: addresses that name the cluster of this machine, whatever it is
 OWN_ADDRESSES = ("auto", "local")
-PACKAGES = ("edgesweep", "torch", "transformers", "ray", "zarr", "numpy", "pandas", "pyarrow")
 
 
 @dataclass
@@ -198,17 +196,6 @@ def worker_settings(plan: Plan, run: RunDirectory) -> WorkerSettings:
         nonce=run.nonce,
         versions=decisive_versions(),
     )
-
-
-def versions() -> dict[str, str]:
-    """What made the run, for its config.yaml and its commit records."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def execution_overrides(overrides: Sequence[str]) -> dict[str, Any]:

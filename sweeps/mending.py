@@ -3,10 +3,9 @@ what was done with other versions than it has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from edgesweep.storage import CommitLog, RunDirectory
-from edgesweep.storage.commits import UNKNOWN
 from edgesweep.storage.layout import CONFIG, LOG
 from edgesweep.storage.manifest import MANIFEST, unsound
 
@@ -17,18 +16,15 @@ Say = Callable[[str], None]
 
 def mend_records(run: RunDirectory, log: CommitLog, say: Say) -> None:
     """Heals the small files of a run that no shard writes, and says so; tables and page are written
-    anew at the end. Commit records are looked at with their data (storage.blocks). Raises Fenced,
-    StorageError."""
+    anew at the end. Raises Fenced, StorageError."""
     log.check_fence()
     if (run.path / MANIFEST).exists():
         for name in unsound(run, but=(CONFIG,)):
             say(f"{name} is not as it was written; it is mended")
     for path in log.epochs.move_damaged():
         say(f"{path.relative_to(run.path)} is damaged; it is put aside")
-    for stage in log.stages():
-        for shard, record in log.quarantined(stage).items():
-            if record.get("error") == UNKNOWN:
-                say(f"the failure of {stage}/{shard} is damaged; the shard is tried again")
+    for name, n in log.mend().items():
+        say(f"{name} had {n} damaged lines; their shards are done again")
     if run.mend_config():
         say(f"{CONFIG} was not what the plan holds; it is written again")
     if n := run.mend_log():
@@ -51,10 +47,9 @@ def other_versions(run: RunDirectory, log: CommitLog, present: Mapping[str, str]
     ]
 
 
-def _made_with(run: RunDirectory, log: CommitLog) -> list[tuple[str, Mapping[str, str]]]:
+def _made_with(run: RunDirectory, log: CommitLog) -> Iterator[tuple[str, Mapping[str, str]]]:
     """The versions of the plan and of every committed shard."""
-    records = [(stage, r) for stage in log.stages() for r in log.committed(stage).values()]
-    return [
-        ("planning", run.plan.get("versions", {})),
-        *((stage, record.get("versions", {})) for stage, record in records),
-    ]
+    yield "planning", run.plan.get("versions", {})
+    for stage in log.stages():
+        for record in log.records(stage):
+            yield stage, record.get("versions", {})

@@ -36,7 +36,8 @@ def told(view: View) -> Iterator[str]:
     found: dict[str, Counter[str]] = {}
     for name, stage in view.plan.all_stages.items():
         shards = {shard.key: shard for shard in view.plan.stages[name]}
-        for key, record in view.log.committed(name).items():
+        for record in view.log.records(name):
+            key = record["shard"]
             if record.get("n_bad") and key in shards:
                 bad = record.get("bad") or {"scores": record["n_bad"]}
                 found.setdefault(stage.whose(view.plan, shards[key]), Counter()).update(bad)

@@ -50,7 +50,7 @@ class View:
         say: Callable[[str], None] = print,
     ) -> View:
         """By one reading of the log."""
-        done = {stage: set(log.keys(stage)) for stage in plan.stages}
+        done = {stage: log.index(stage) for stage in plan.stages}
         return cls(run, plan, log, Committed(run, log), done, say)
 
     def is_whole(self, stage: str, cell: Cell) -> bool:

@@ -6,7 +6,6 @@ directory, which every worker must be able to reach.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -28,6 +27,7 @@ from edgesweep.engine.runtime import check_granted, parent_alive
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block, read_file
 from edgesweep.storage.records import read_record
+from edgesweep.sweeps.actor.place import processor
 from edgesweep.sweeps.plan.prompts import prompts_from_json
 from edgesweep.sweeps.stages.means import MeanShard
 from edgesweep.tasks import Example
@@ -110,7 +110,7 @@ class Context:
     def run(self) -> RunDirectory:
         return RunDirectory.open(self.settings.run)
 
-    @property
+    @cached_property
     def log(self) -> CommitLog:
         return CommitLog(self.run)
 
@@ -209,7 +209,7 @@ class Context:
     def device_name(self) -> str:
         """What the receipt calls the processor."""
         if self.device == "cpu":
-            return f"cpu {platform.machine()}"
+            return f"cpu {processor()}"
         return torch.cuda.get_device_name()
 
     def check_alive(self) -> None:

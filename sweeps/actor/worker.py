@@ -10,6 +10,7 @@ import torch
 from edgesweep.storage.blocks import make_receipt
 from edgesweep.sweeps.actor.admission import check_place
 from edgesweep.sweeps.actor.context import Context, WorkerSettings
+from edgesweep.sweeps.actor.place import host, versions
 from edgesweep.sweeps.notfinite import plain
 from edgesweep.sweeps.stages.base import Task
 
@@ -33,6 +34,8 @@ class SweepWorker:
             writes,
             attempt=attempt,
             device=self.context.device_name,
+            host=host(),
+            versions=versions(),
             seconds=time.monotonic() - began,
             **extra,
         )

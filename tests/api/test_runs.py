@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import edgesweep as es
-from edgesweep.storage import StorageError, readers
+from edgesweep.storage import CommitLog, RunDirectory, StorageError, readers
 from edgesweep.storage.graphs import read_graph
 
 
@@ -56,7 +56,10 @@ def test_scores_are_the_stored_bits_with_names(run):
 def test_what_is_not_committed_is_missing(run, tmp_path):
     shutil.copytree(run.path, tmp_path / "run")
     key = run.cells["key"][0]
-    next((tmp_path / "run/commits/attribute").glob(f"{key}.000002*")).unlink()
+    log = CommitLog(RunDirectory.open(tmp_path / "run"))
+    log.claim_epoch()
+    (shard,) = (s for s in log.keys("attribute") if s.startswith(f"{key}.000002"))
+    log.uncommit("attribute", shard, "a test")
     there = es.open(tmp_path / "run")
     assert np.isnan(there.scores(key)).all("edge").values.tolist() == [False, False, True, True] + (
         4 * [False]

@@ -120,7 +120,7 @@ def test_a_fenced_driver_writes_no_part(run: RunDirectory, log: CommitLog) -> No
 def test_what_is_uncommitted_takes_parts_with_it(run: RunDirectory, log: CommitLog) -> None:
     log.commit("attribute", "s000", RECEIPT)
     write_parts(log, "a", {KNOWN: known("a")})
-    log.move_bad("attribute", "s000", "its data is not what was committed")
+    log.uncommit("attribute", "s000", "its data is not what was committed")
     assert models(run) == []
     assert not (run.path / layout.PARTS).exists()
 

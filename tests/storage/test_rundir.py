@@ -181,6 +181,7 @@ def test_status_from_new_to_done(run: RunDirectory) -> None:
         end["stopped"] = True
     assert status(run)["state"] == "stopped"
     log = driver(run)
+    log.quarantine("attribute", "s003", {"error": "x"})
     with log.epochs.leased(log.epochs.newest()) as end:
         end["stopped"] = False
     assert status(run)["state"] == "stopped"

@@ -14,7 +14,7 @@ import pytest
 
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.atomic import TMP_PREFIX
-from edgesweep.storage.records import read_record, seal
+from edgesweep.storage.commits.segments import decode, encode
 from edgesweep.sweeps import launch as launch_module
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.config.load import parse_config
@@ -103,7 +103,7 @@ def test_a_live_driver_is_said_and_exits_2(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     "where",
     [
-        "commits/attribute/*.json",
+        "commits/attribute/*.jsonl",
         "epochs/0001.json",
         "epochs/0001.end.json",
         "config.yaml",
@@ -149,11 +149,11 @@ def test_a_damaged_failure_is_tried_again(calm, tmp_path, capsys):
     out = tmp_path / "run"
     poison = committed(calm)["attribute"][0]
     assert run_tiny(out, SMALL, Faulty(poison=poison)).exit_code == 3
-    (out / "failures" / "attribute" / f"{poison}.json").write_bytes(b"")
+    (segment,) = [p for p in out.glob("commits/attribute/*") if b"gave_up" in p.read_bytes()]
+    segment.write_bytes(segment.read_bytes().replace(b"gave_up", b"took_up"))
     assert drive(reopen(out), PlainProgress()).exit_code == 0
-    assert f"the failure of attribute/{poison} is damaged; the shard is tried again" in (
-        capsys.readouterr().out
-    )
+    told = f"commits/attribute/{segment.name} had 1 damaged lines; their shards are done again"
+    assert told in capsys.readouterr().out
     assert contents(out, *DATA) == contents(calm, *DATA)
 
 
@@ -191,10 +191,10 @@ def test_a_disk_without_links_and_renames_is_refused_before_work(tmp_path, monke
 def test_other_versions_are_said(calm, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     shutil.copytree(calm, out)
-    path = sorted(out.glob("commits/attribute/*.json"))[0]
-    record = read_record(path)
-    record["versions"] = {**record["versions"], "torch": "2.12.0"}
-    path.write_bytes(seal(record))
+    path = sorted(out.glob("commits/attribute/*.jsonl"))[0]
+    records = [line for line in decode(path.read_bytes(), "attribute") if line is not None]
+    records[0]["versions"] = {**records[0]["versions"], "torch": "2.12.0"}
+    path.write_bytes(encode(records))
     monkeypatch.setattr(
         launch_module, "versions", lambda: {**RunDirectory.open(calm).plan["versions"], "ray": "3"}
     )

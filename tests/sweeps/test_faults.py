@@ -2,6 +2,7 @@
 of an undisturbed run, or says in one line what is missing."""
 
 import errno
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_a_flipped_byte_is_found_and_the_shard_redone(calm, tmp_path, where):
     assert run_tiny(out, factory=worker).exit_code == 0
     assert len(worker.asked) == 1
     assert contents(out, *DATA) == contents(calm, *DATA)
-    assert list((out / "commits" / "bad").rglob("*.json"))
+    assert any(b'"uncommitted"' in file.read_bytes() for file in out.glob("commits/*/000002-*"))
 
 
 @pytest.mark.parametrize("hurt", [Path.unlink, flip_a_bit, exchange])
@@ -156,11 +157,11 @@ def test_two_drivers_on_one_directory(calm, tmp_path):
     before = contents(calm, *DATA)
     with pytest.raises(Fenced, match=r"another driver \(epoch 2\) has taken over"):
         Driver(launch.plan, launch.run, executor, Silence()).drive()
-    assert len(first.asked) == 3
     assert contents(out, *DATA) == before
     log = CommitLog(launch.run)
-    epochs = {r["epoch"] for stage in log.stages() for r in log.committed(stage).values()}
-    assert epochs == {1, 2}
+    epochs = Counter(r["epoch"] for stage in log.stages() for r in log.records(stage))
+    assert set(epochs) == {1, 2}
+    assert epochs[1] <= 3
 
 
 def test_scores_that_are_not_finite_are_counted_never_averaged(tmp_path, monkeypatch):
@@ -198,7 +199,7 @@ def test_out_of_memory_halves_the_micro_batch_and_redoes_the_shard(tmp_path, mon
     out = tmp_path / "run"
     assert run_tiny(out, tiny(sweep={"method": "eap"})).exit_code == 0
     assert sizes == [2, 1, 1] * 4
-    records = CommitLog(RunDirectory.open(out)).committed("attribute").values()
+    records = list(CommitLog(RunDirectory.open(out)).records("attribute"))
     assert {r["micro_batch"] for r in records} == {1}
 
 

@@ -84,7 +84,8 @@ def test_killed_before_any_operation_and_resumed_the_bytes_are_the_same(
     print(f"EDGESWEEP_KILL_SEED={SEED}, {n_operations} operations")
     for number in range(n_kills):
         out, kills = tmp_path / str(number), [draw.randint(1, n_operations)]
-        assert forker.drive(out, kills[0]) == "killed"
+        ended = forker.drive(out, kills[0])  # commits go by the clock: there may be fewer
+        assert ended == "killed" or int(ended) <= kills[0]
         if draw.random() < 0.3:  # and the one that mends it
             kills.append(draw.randint(1, n_operations))
             forker.drive(out, kills[1])

@@ -139,7 +139,7 @@ def test_a_driver_that_is_asked_to_stop(drivers, number, times, seconds_a_shard)
     """Once, what is in flight is committed; twice, it is not waited for. No actor outlives it."""
     driver = drivers(seconds_a_shard)
     # once a shard of many is done others are in flight; between stages there would be none
-    driver.wait_for("commits/attribute/*.json")
+    driver.wait_for("commits/attribute/*.jsonl")
     for _ in range(times):
         driver.hears(number)
     code, printed = driver.ended()
@@ -152,7 +152,7 @@ def test_a_driver_that_is_asked_to_stop(drivers, number, times, seconds_a_shard)
 @pytest.mark.timeout(600)
 def test_a_closed_terminal_drains(drivers):
     driver = drivers(0.25, terminal=True)
-    driver.wait_for("commits/attribute/*.json")
+    driver.wait_for("commits/attribute/*.jsonl")
     driver.close_terminal()
     code, errors = driver.ended()
     assert (code, errors) == (3, "")
