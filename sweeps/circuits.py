@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgesweep.engine.graph import Graph, induced_edges, node_circuit, prune, select
+from edgesweep.engine.graph import Graph, induced_edges, node_circuit, prune, selections
 from edgesweep.engine.graph.circuits import EdgeMask
 from edgesweep.engine.methods import METHODS
 from edgesweep.engine.patches import ONE_RUN
@@ -83,10 +84,12 @@ def write_circuits(view: View, cell: Cell) -> None:
 
 def _decided(view: View, cell: Cell) -> Iterator[tuple[CircuitSpec, np.ndarray, np.ndarray]]:
     """Each circuit with the scores that decide it and which of them are kept."""
-    for spec in view.plan.circuits(cell):
-        scores = view.scores(cell, spec.aggregation)
+    specs = view.plan.circuits(cell)
+    for (aggregation, selection), group in groupby(specs, lambda s: (s.aggregation, s.selection)):
+        scores, ranked = view.scores(cell, aggregation), list(group)
         assert scores is not None
-        yield spec, scores, select(scores, spec.selection, spec.threshold)
+        masks = selections(scores, selection, [spec.threshold for spec in ranked])
+        yield from ((spec, scores, mask) for spec, mask in zip(ranked, masks, strict=True))
 
 
 def _kept_by_any(view: View, cell: Cell) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class View:
     _group: str = ""
     _scores: dict[str, np.ndarray] = field(default_factory=dict)
     _values: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
+    _references: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
     _ran: dict[tuple[str, str], Masks] = field(default_factory=dict)
 
     @classmethod
@@ -93,27 +95,32 @@ class View:
 
     def forget(self) -> None:
         """What was read of arrays: it is read again, and found out if it was hurt meanwhile."""
+        self.turn_to_another()
+        self._references = {}
+
+    def turn_to_another(self) -> None:
+        """The same of what was read of the arrays of a cell; what many are held against stays."""
         self._group, self._scores, self._values, self._ran = "", {}, {}, {}
 
     def values(self, cell: Cell, circuit: str, condition: Condition, metric: str) -> np.ndarray:
         """A metric of a circuit `[input]`; of inputs that are not committed NaN."""
         metrics = self.plan.config.evaluate.metric
         place = self.ran(cell, condition).circuits.index(circuit)
-        found = self._evaluations(layout.values(cell.key, condition.key))
+        found = self._read(layout.values(cell.key, condition.key), self._values)
         return np.ascontiguousarray(found[:, place, metrics.index(metric)])
 
     def reference(self, source: str, patch: str, side: str, metric: str) -> np.ndarray:
         """A metric of the full model or of the empty circuit, likewise."""
         metrics = self.plan.config.reference_metrics
-        found = self._evaluations(layout.reference(source, patch))
+        found = self._read(layout.reference(source, patch), self._references)
         return np.ascontiguousarray(found[:, layout.SIDES.index(side), metrics.index(metric)])
 
-    def _evaluations(self, name: str) -> np.ndarray:
-        """An array as far as it is committed."""
+    def _read(self, name: str, known: dict[str, tuple[int, np.ndarray]]) -> np.ndarray:
+        """An array of evaluations as far as it is committed."""
         n = self.committed.n_blocks(layout.EVALUATIONS, name)
-        if self._values.get(name, (0, None))[0] != n:
-            self._values[name] = n, self.committed.read(layout.EVALUATIONS, name, partly=True)
-        return self._values[name][1]
+        if known.get(name, (0, None))[0] != n:
+            known[name] = n, self.committed.read(layout.EVALUATIONS, name, partly=True)
+        return known[name][1]
 
     def ran(self, cell: Cell, condition: Condition) -> Masks:
         """What a condition runs of the cell's circuits."""
@@ -124,9 +131,14 @@ class View:
 
     def missing_references(self, source: str, patch: str) -> frozenset[str]:
         """Members of whose inputs a reference is not committed."""
-        return frozenset(
-            shard.rows.member
-            for shard in self.plan.stages["references"]
-            if (shard.source, shard.eval_patch) == (source, patch)
-            and shard.key not in self.done["references"]
-        )
+        done = self.done["references"]
+        shards = self._reference_shards.get((source, patch), ())
+        return frozenset(shard.rows.member for shard in shards if shard.key not in done)
+
+    @cached_property
+    def _reference_shards(self) -> dict[tuple[str, str], list[Any]]:
+        """The shards of references by source and patch."""
+        found: dict[tuple[str, str], list[Any]] = {}
+        for shard in self.plan.stages["references"]:
+            found.setdefault((shard.source, shard.eval_patch), []).append(shard)
+        return found

@@ -13,6 +13,7 @@ from edgesweep.engine.graph.circuits import (
     node_edges,
     prune,
     select,
+    selections,
     touched_nodes,
 )
 from edgesweep.engine.graph.edge_names import CircuitError
@@ -44,5 +45,6 @@ __all__ = [
     "node_edges",
     "prune",
     "select",
+    "selections",
     "touched_nodes",
 ]

@@ -3,6 +3,7 @@
 A circuit is a bool mask over the edges of a `Graph`, in its order.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,18 +28,27 @@ def select(scores: Float[np.ndarray, " n_edges"], selection: str, threshold: flo
     Raises:
         ValueError: an unknown selection, or a number of edges that is not a whole number >= 0.
     """
+    return next(selections(scores, selection, [threshold]))
+
+
+def selections(
+    scores: Float[np.ndarray, " n_edges"], selection: str, thresholds: Iterable[float]
+) -> Iterator[EdgeMask]:
+    """`select` by each threshold, with one sort for all of them."""
     if selection not in SELECTIONS:
         raise ValueError(f"selection {selection!r} is none of {', '.join(SELECTIONS)}")
     ranked = np.abs(scores) if selection.endswith("abs") else np.asarray(scores)
     ranked = np.where(np.isfinite(ranked), ranked, -np.inf)
     if not selection.startswith("topk"):
-        return ranked > threshold
-    if threshold < 0 or threshold != int(threshold):
-        raise ValueError(f"a top-k size is a whole number of edges >= 0; got {threshold}")
-    order = np.argsort(-ranked, kind="stable")[: int(threshold)]
-    mask = np.zeros(len(ranked), dtype=bool)
-    mask[order[np.isfinite(ranked[order])]] = True
-    return mask
+        yield from (ranked > threshold for threshold in thresholds)
+        return
+    order = np.argsort(-ranked, kind="stable")[: int(np.isfinite(ranked).sum())]
+    for threshold in thresholds:
+        if threshold < 0 or threshold != int(threshold):
+            raise ValueError(f"a top-k size is a whole number of edges >= 0; got {threshold}")
+        mask = np.zeros(len(ranked), dtype=bool)
+        mask[order[: int(threshold)]] = True
+        yield mask
 
 
 def prune(graph: Graph, mask: EdgeMask, *, both_sides: bool) -> EdgeMask:

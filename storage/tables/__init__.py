@@ -1,7 +1,7 @@
 """Tables of a run: what each is (`registry`), its bytes (`parquet`), and what is there of one while
 the run goes on (`parts`)."""
 
-from edgesweep.storage.tables.parquet import from_parquet, to_parquet
+from edgesweep.storage.tables.parquet import TableWriter, from_parquet, to_parquet
 from edgesweep.storage.tables.parts import has_parts, read_table, write_parts
 from edgesweep.storage.tables.registry import (
     BLOCKS,
@@ -29,6 +29,7 @@ __all__ = [
     "ROC",
     "TABLES",
     "Table",
+    "TableWriter",
     "from_parquet",
     "has_parts",
     "read_table",

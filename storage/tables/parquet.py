@@ -1,7 +1,8 @@
 """Rows of a table as Parquet: same rows, same bytes.
 
 Rows are sorted, columns have the table's types, and nothing that depends on time, machine or
-attempt is written.
+attempt is written. A run's table is written some cells at a time, so that no more of its rows are
+in memory than a row group has.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from edgesweep.storage.tables.registry import Table
 
 Rows = pd.DataFrame | Sequence[Mapping[str, Any]]
 
+#: a row group has at least so many, and ends with the rows of a cell
+ROWS_A_GROUP = 50_000
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 _PANDAS = {"str": "str", "int": "int64", "float": "float64", "bool": "bool"}
 
@@ -28,18 +32,53 @@ def to_parquet(table: Table, rows: Rows) -> bytes:
     A value may be missing (None) only in float columns, where it becomes NaN. Raises ValueError
     for a row with a missing, unknown or wrongly typed column.
     """
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    if len(frame.columns) == 0:
-        frame = no_rows(table)
-    if wrong := set(frame.columns) ^ set(table.columns):
-        raise ValueError(f"rows of {table.name}: columns missing or unknown: {sorted(wrong)}")
-    frame = in_order(table, frame)
-    arrays = [_column(table, name, frame[name]) for name in table.columns]
-    buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_arrays(arrays, names=list(table.columns)), buffer, compression="zstd"
-    )
-    return buffer.getvalue()
+    writer = TableWriter(table)
+    writer.add(rows)
+    return writer.finish()
+
+
+class TableWriter:
+    """The Parquet of a table whose rows come bit by bit, in order from one `add` to the next."""
+
+    def __init__(self, table: Table) -> None:
+        self._table, self._buffer = table, io.BytesIO()
+        schema = pa.schema([(name, _TYPES[kind]) for name, kind in table.columns.items()])
+        self._writer = pq.ParquetWriter(self._buffer, schema, compression="zstd")
+        self._waiting: list[pd.DataFrame] = []
+        self._last: Any = None
+
+    def add(self, rows: Rows) -> None:
+        """Adds rows, in any order. Raises ValueError for rows with other columns, and for some that
+        belong before those of an earlier call; what `to_parquet` refuses beside, at the latest when
+        the table is finished."""
+        table, frame = self._table, rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+        if not len(frame):
+            return
+        if wrong := set(frame.columns) ^ set(table.columns):
+            raise ValueError(f"rows of {table.name}: columns missing or unknown: {sorted(wrong)}")
+        lead = frame[table.key[0]]
+        if self._last is not None and lead.min() < self._last:
+            raise ValueError(f"rows of {table.name}: {lead.min()} comes after {self._last}")
+        self._last = lead.max()
+        self._waiting.append(frame)
+        if sum(map(len, self._waiting)) >= ROWS_A_GROUP:
+            self._write()
+
+    def finish(self) -> bytes:
+        """The bytes of the table; nothing can be added any more."""
+        if self._waiting:
+            self._write()
+        self._writer.close()
+        return self._buffer.getvalue()
+
+    def _write(self) -> None:
+        frame = pd.concat(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
+        self._waiting = []
+        columns = self._table.columns
+        arrays = [_column(self._table, name, frame[name]) for name in columns]
+        rows = pa.Table.from_arrays(arrays, names=list(columns))
+        order = [(name, "ascending") for name in _order(self._table)]
+        self._writer.write_table(rows.take(pc.sort_indices(rows, sort_keys=order)))
 
 
 def from_parquet(data: bytes) -> pd.DataFrame:
@@ -49,8 +88,12 @@ def from_parquet(data: bytes) -> pd.DataFrame:
 
 def in_order(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows as the table sorts them."""
-    order = [*table.key, *(name for name in table.columns if name not in table.key)]
-    return frame.sort_values(order, kind="stable", ignore_index=True)
+    return frame.sort_values(_order(table), kind="stable", ignore_index=True)
+
+
+def _order(table: Table) -> list[str]:
+    """The key, then the rest, which breaks ties."""
+    return [*table.key, *(name for name in table.columns if name not in table.key)]
 
 
 def no_rows(table: Table) -> pd.DataFrame:
@@ -67,6 +110,10 @@ def _column(table: Table, name: str, values: pd.Series) -> pa.Array:
     if values.isna().any():
         raise ValueError(f"{where} has a missing value; only float columns may")
     try:
+        if values.dtype.kind == {"int": "i", "bool": "b"}.get(kind) or isinstance(
+            values.dtype, pd.StringDtype
+        ):
+            return pa.array(values, type=_TYPES[kind])
         if kind == "int" and values.dtype.kind == "f":
             return pa.array(values.tolist()).cast(pa.int64())  # refuses what is not whole
         return pa.array(values.tolist(), type=_TYPES[kind])

@@ -36,7 +36,8 @@ def write_parts(log: CommitLog, cell: str, tables: Mapping[Table, Rows]) -> None
     Args:
         log: of the driver.
         cell: its key.
-        tables: rows of this cell alone. Tables that compare cells have no parts.
+        tables: rows of this cell alone; those without a row have no part. Nor have tables that
+            compare cells.
 
     Raises:
         Fenced: a newer driver has started.
@@ -44,7 +45,7 @@ def write_parts(log: CommitLog, cell: str, tables: Mapping[Table, Rows]) -> None
         ValueError: see `to_parquet`.
     """
     make_folder(log.root / layout.PARTS)
-    files = {table.file: to_parquet(table, rows) for table, rows in tables.items()}
+    files = {table.file: to_parquet(table, rows) for table, rows in tables.items() if len(rows)}
     for file, data in files.items():
         log.check_fence()
         replace(log.root / layout.part(cell, file), data)

@@ -268,7 +268,8 @@ class Measures(Section):
 
     `bootstrap`: resamples behind every interval, 0 for none; `level`: what an interval covers;
     `minimality`: the edges of each cell's circuit of about this size are taken out one by one;
-    `interpolate`: so many edges of each EAP cell move from clean to patch in `fractions` steps.
+    `interpolate`: so many edges of each EAP cell move from clean to patch in `fractions` steps;
+    `overlap`: at most so many rankings of a group are compared, each with each.
     """
 
     bootstrap: Annotated[int, within(0, 10**5)] = 200
@@ -276,6 +277,7 @@ class Measures(Section):
     minimality: Annotated[int, within(0)] = 0
     interpolate: Annotated[int, within(0, 100)] = 0
     fractions: Annotated[int, within(2, 1000)] = 10
+    overlap: Annotated[int, within(0, 1000)] = 50
 
 
 def _seconds(value: Any, words: str) -> float | None:

@@ -6,6 +6,7 @@ All are frozen; keys are made of their contents alone, so nothing is ever found 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from edgesweep.storage import layout
@@ -44,7 +45,7 @@ class Cell:
     target: str = ""
     keep: int | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         return f"{self.method}-{digest(self.identity)[:10]}"
 

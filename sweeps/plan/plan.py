@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from edgesweep.engine.methods import METHODS
@@ -60,11 +60,15 @@ class Plan:
         return self._datasets[cell.model, cell.dataset]
 
     def dataset_of(self, key: str) -> Dataset:
-        return next(d for d in self.resolved.datasets.values() if d.key == key)
+        return self._datasets_by_key[key]
 
     @cached_property
     def _datasets(self) -> dict[tuple[str, str], Dataset]:
         return {(d.model, d.key): d for d in self.resolved.datasets.values()}
+
+    @cached_property
+    def _datasets_by_key(self) -> dict[str, Dataset]:
+        return {d.key: d for d in reversed(self.resolved.datasets.values())}  # of alike, the first
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -107,9 +111,13 @@ class Plan:
 
     def trained(self, digest: str) -> tuple[str, ...]:
         """The dictionaries that a way to take a model apart waits for."""
-        ways = (nodes for nodes in self.resolved.nodes.values() if nodes.digest == digest)
-        is_trained = any(True for nodes in ways for _ in nodes.trained())
-        return (groups.dictionaries(digest),) if is_trained else ()
+        return (groups.dictionaries(digest),) if digest in self._trained else ()
+
+    @cached_property
+    def _trained(self) -> frozenset[str]:
+        """Digests of the ways of which a dictionary is trained by the run."""
+        ways = self.resolved.nodes.values()
+        return frozenset(nodes.digest for nodes in ways if any(True for _ in nodes.trained()))
 
     def values(self, cell: Cell, patch: str) -> tuple[str, ...]:
         """What a cell's runs wait for under a patch: dictionaries and means."""
@@ -175,7 +183,7 @@ class Plan:
         ACDC finds one: the edges whose mean score is above its τ."""
         if cell.tau is not None:
             return [CircuitSpec(cell.key, "mean", "value", cell.tau)]
-        evaluate, grids = self.config.evaluate, self.config.evaluate.thresholds()
+        evaluate, grids = self.config.evaluate, self._thresholds
         if self.is_nodes(cell):
             nodes = evaluate.node_thresholds(self.n_scores(cell))
             grids = {s: nodes if s.startswith("topk") else grid for s, grid in grids.items()}
@@ -185,6 +193,10 @@ class Plan:
             for selection in evaluate.selection
             for threshold in grids[selection]
         ]
+
+    @cached_property
+    def _thresholds(self) -> dict[str, tuple[float, ...]]:
+        return self.config.evaluate.thresholds()
 
     # --- blocks of inputs ----------------------------------------------------------------------
     def n_inputs(self, split: str) -> int:
@@ -327,9 +339,11 @@ def _feature_identity(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+@cache
 def rows_a_shard(n: int, target: int) -> int:
     """The divisor of `n` nearest to `target` by ratio, so that all shards are alike; where that
     would be less than a quarter of what is wanted (of a large prime it is 1), `target` itself."""
-    divisors = [d for d in range(1, n + 1) if n % d == 0]
+    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    divisors = [*small, *(n // d for d in small)]
     nearest = min(divisors, key=lambda d: (max(d / target, target / d), d))
     return nearest if 4 * nearest >= min(n, target) else target

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +20,12 @@ import pandas as pd
 
 from edgesweep.engine import measures
 from edgesweep.engine.graph.known import KnownCircuit, known_circuit
+from edgesweep.engine.measures import Roc
 from edgesweep.storage import layout
+from edgesweep.storage.tables import MEASURES, ROC, Table
 from edgesweep.sweeps.plan.cells import Cell, Condition
 from edgesweep.sweeps.plan.points import settings_of
-from edgesweep.sweeps.tables.rankings import Ranking, families, rankings_of
+from edgesweep.sweeps.tables.rankings import Ranking, rankings_of
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.view import View
@@ -36,38 +38,38 @@ CURVE = ("aggregation", "selection", "ablation", "eval_patch", "metric", "subset
 
 
 class Analysis:
-    """Rows of the derived tables.
+    """Rows of the derived tables, but those that compare cells."""
 
-    Args:
-        reduced: cells whose aggregates are committed.
-        results: the run's results.
-    """
-
-    def __init__(self, view: View, reduced: list[Cell], results: pd.DataFrame) -> None:
+    def __init__(self, view: View) -> None:
         self._view, self._plan = view, view.plan
-        self._reduced, self._results = reduced, results
         self._cells = {cell.key: cell for cell in view.plan.cells}
         self._known = cache(self._find_known)
 
-    # --- rankings ------------------------------------------------------------------------------
-    @cached_property
-    def rankings(self) -> list[Ranking]:
-        """All rankings of the reduced cells, searches joined over τ."""
-        return list(rankings_of(self._view, self._reduced))
+    def of_family(self, cells: list[Cell], results: pd.DataFrame) -> dict[Table, pd.DataFrame]:
+        """Rows of a cell, or of a search's cells over all τ, whose scores are reduced.
+
+        Args:
+            results: their rows of results.parquet, in any order.
+        """
+        rows, points = list(self._measures(cells, results)), []
+        for ranking in rankings_of(self._view, cells):
+            if (truth := self._truth(ranking.lead)) is not None:
+                found = measures.roc(ranking.scores, truth)
+                rows += self._areas(ranking, found)
+                points.append(self._points(ranking, found))
+        return {
+            MEASURES: pd.DataFrame(rows),
+            ROC: pd.concat(points) if points else pd.DataFrame(),
+        }
 
     # --- measures ------------------------------------------------------------------------------
-    def measures(self) -> Iterator[Row]:
-        """Rows of measures.parquet."""
-        whole = self._results[self._results["blocks"] == "all"] if len(self._results) else None
-        if whole is not None:
-            lead = {c.key: group[0].key for group in families(self._reduced) for c in group}
-            leads = whole["cell"].map(lead)
-            for key, rows in whole.groupby([leads, *(whole[c] for c in CURVE)], sort=True):
-                fixed = dict(zip(CURVE, key[1:], strict=True))
-                yield from self._of_curve(self._cells[str(key[0])], fixed, rows)
-        for ranking in self.rankings:
-            yield from self._of_ranking(ranking)
-        for cell in self._reduced:
+    def _measures(self, cells: list[Cell], results: pd.DataFrame) -> Iterator[Row]:
+        whole = results
+        if len(results):
+            whole = results[results["blocks"] == "all"].sort_values("circuit", kind="stable")
+        for key, rows in whole.groupby(list(CURVE), sort=True) if len(whole) else ():
+            yield from self._of_curve(cells[0], dict(zip(CURVE, key, strict=True)), rows)
+        for cell in cells:
             yield from self._cost(cell)
             inputs_matter = cell.tau is None and cell.seed is None
             if inputs_matter and self._plan.config.measures.bootstrap:
@@ -105,14 +107,14 @@ class Analysis:
         sizes = [rows.stop - rows.start for rows in members.values()]
         member_of = np.repeat(np.arange(len(sizes)), sizes)[span]
         condition = Condition(fixed["ablation"], fixed["eval_patch"])
+        patch, metric = fixed["eval_patch"], fixed["metric"]
         values = np.stack(
             [
-                self._view.values(cells[own], circuit, condition, fixed["metric"])[span]
+                self._view.values(cells[own], circuit, condition, metric)[span]
                 for own, circuit in zip(rows["cell"], rows["circuit"], strict=True)
             ],
             axis=1,
         )
-        patch, metric = fixed["eval_patch"], fixed["metric"]
         full, empty = (
             self._view.reference(cell.source, patch, side, metric)[span] for side in layout.SIDES
         )
@@ -171,38 +173,28 @@ class Analysis:
         graph = self._plan.model(cell).graph
         return known.node_mask(graph) if self._plan.is_nodes(cell) else known.mask(graph)
 
-    def _of_ranking(self, ranking: Ranking) -> Iterator[Row]:
-        truth = self._truth(ranking.lead)
-        if truth is None:
-            return
-        found = measures.roc(ranking.scores, truth)
+    def _areas(self, ranking: Ranking, found: Roc) -> Iterator[Row]:
         base = self._base(
             ranking.lead, aggregation=ranking.aggregation, selection=ranking.selection
         )
         for name in ("roc_auc", "average_precision", "youden_j"):
             yield {**base, "measure": name, "value": float(getattr(found, name))} | _NO_INTERVAL
 
-    def roc(self) -> Iterator[Row]:
+    def _points(self, ranking: Ranking, found: Roc) -> pd.DataFrame:
         """Rows of roc.parquet."""
-        for ranking in self.rankings:
-            truth, cell = self._truth(ranking.lead), ranking.lead
-            if truth is None:
-                continue
-            known = self._known(cell.model, cell.task)
-            assert known is not None
-            found = measures.roc(ranking.scores, truth)
-            base = self._base(cell, aggregation=ranking.aggregation, selection=ranking.selection)
-            fixed = {k: base[k] for k in base if k in ROC_FIELDS} | {"known": known.name}
-            points = zip(found.thresholds, found.fpr, found.tpr, found.precision, strict=True)
-            for point, (threshold, fpr, tpr, precision) in enumerate(points):
-                yield {
-                    **fixed,
-                    "point": point,
-                    "threshold": float(threshold),
-                    "fpr": float(fpr),
-                    "tpr": float(tpr),
-                    "precision": float(precision),
-                }
+        cell = ranking.lead
+        known = self._known(cell.model, cell.task)
+        assert known is not None
+        base = self._base(cell, aggregation=ranking.aggregation, selection=ranking.selection)
+        fixed = {k: base[k] for k in base if k in ROC_FIELDS} | {"known": known.name}
+        points = {
+            "point": np.arange(len(found.thresholds)),
+            "threshold": found.thresholds,
+            "fpr": found.fpr,
+            "tpr": found.tpr,
+            "precision": found.precision,
+        }
+        return pd.DataFrame(fixed | points)
 
     def known(self) -> Iterator[Row]:
         """Rows of known.parquet: the true edges."""

@@ -1,8 +1,12 @@
-"""The tables of a run: pure functions of what is committed, sorted, without a clock."""
+"""The tables of a run: pure functions of what is committed, sorted, without a clock.
+
+They are made in one pass over the cells, in the order of their keys: a cell's arrays are read once,
+its rows are written, and what is derived of it alone. What compares cells comes after.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,40 +18,72 @@ from edgesweep.storage.tables import (
     RESULTS,
     ROC,
     Table,
-    from_parquet,
+    TableWriter,
     to_parquet,
 )
-from edgesweep.sweeps.stages.base import Row
 from edgesweep.sweeps.tables.analysis import Analysis
 from edgesweep.sweeps.tables.overlap import Overlap
+from edgesweep.sweeps.tables.rankings import families
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.cells import Cell
     from edgesweep.sweeps.view import View
 
+Frames = dict[Table, pd.DataFrame]
+
 
 def build_tables(view: View) -> dict[str, bytes]:
     """The bytes of every table by file name."""
-    cells = view.reduced
-    found = {t.file: to_parquet(t, r) for t, r in rows_of_cells(view, cells).items()}
-    analysis = Analysis(view, cells, from_parquet(found[RESULTS.file]))
-    derived: dict[Table, Iterable[Row]] = {
-        MEASURES: analysis.measures(),
-        ROC: analysis.roc(),
-        OVERLAP: Overlap(view, cells).rows(),
-        KNOWN: analysis.known(),
+    view.forget()
+    cells, analysis = view.reduced, Analysis(view)
+    tables = [*_of_stages(view), MEASURES, ROC]
+    writers = {table: TableWriter(table) for table in tables}
+    for frames in _in_order(view, analysis, cells):
+        for table, rows in frames.items():
+            writers[table].add(rows)
+    found = {table.file: writer.finish() for table, writer in writers.items()}
+    overlap = _joined(Overlap(view, cells).frames())
+    return found | {
+        OVERLAP.file: to_parquet(OVERLAP, overlap),
+        KNOWN.file: to_parquet(KNOWN, list(analysis.known())),
     }
-    return found | {table.file: to_parquet(table, list(rows)) for table, rows in derived.items()}
 
 
-def rows_of_cells(view: View, cells: Iterable[Cell]) -> dict[Table, pd.DataFrame]:
+def _in_order(view: View, analysis: Analysis, cells: list[Cell]) -> Iterator[Frames]:
+    """Rows of one cell after another, by key. Those that a search has several of are read together,
+    and wait for their turn."""
+    waiting: dict[str, Frames] = {}
+    turns = iter(sorted(cell.key for cell in cells))
+    turn = next(turns, None)
+    for family in sorted(families(cells), key=lambda of: min(cell.key for cell in of)):
+        for cell in family:
+            waiting[cell.key] = rows_of_cells(view, [cell])
+        results = _joined(waiting[cell.key][RESULTS] for cell in family)
+        for table, rows in analysis.of_family(family, results).items():
+            for key, mine in rows.groupby("cell") if len(rows) else ():
+                waiting[str(key)][table] = mine
+        while turn in waiting:
+            yield waiting.pop(turn)
+            turn = next(turns, None)
+
+
+def rows_of_cells(view: View, cells: Iterable[Cell]) -> Frames:
     """What all stages say of some cells whose scores are reduced."""
-    stages = view.plan.all_stages.values()
-    found: dict[Table, list[pd.DataFrame]] = {table: [] for s in stages for table in s.tables}
+    found: dict[Table, list[pd.DataFrame]] = {table: [] for table in _of_stages(view)}
     for cell in cells:
-        view.forget()
-        for stage in stages:
+        view.turn_to_another()
+        for stage in view.plan.all_stages.values():
             for table, rows in stage.rows(view, cell).items():
                 frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-                found[table] += [frame] * bool(len(frame))
-    return {t: pd.concat(frames) if frames else pd.DataFrame() for t, frames in found.items()}
+                found[table].append(frame)
+    return {table: _joined(frames) for table, frames in found.items()}
+
+
+def _of_stages(view: View) -> list[Table]:
+    stages = view.plan.all_stages.values()
+    return list(dict.fromkeys(table for stage in stages for table in stage.tables))
+
+
+def _joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    some = [frame for frame in frames if len(frame)]
+    return pd.concat(some, ignore_index=True) if some else pd.DataFrame()

@@ -13,18 +13,22 @@ A pair is compared over the edges (or nodes) that both measured, `n` of them:
     slope, r2  of the line of exact patching on an estimate of it (Syed et al. 2023, figure 4)
 
 Strongest is what the config's first selection says: by |score| or by score. `chance` is what to
-expect of edges in a random order.
+expect of edges in a random order. Of a group at most `measures.overlap` are compared: the first of
+each method, then the second of each, and so on.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from edgesweep.engine import measures
 from edgesweep.engine.graph import select
@@ -56,6 +60,10 @@ class Side:
     _ranks: dict[bytes, np.ndarray] = field(default_factory=dict)
     _places: dict[bytes, np.ndarray] = field(default_factory=dict)
 
+    @cached_property
+    def measured(self) -> np.ndarray:
+        return np.isfinite(self.scores)
+
     def ranks(self, among: np.ndarray) -> np.ndarray:
         """Centred ranks among some edges; had once for all pairs over the same edges."""
         key = among.tobytes()
@@ -70,7 +78,7 @@ class Side:
         key = among.tobytes()
         if key not in self._places:
             best = np.argsort(-self.order[among], kind="stable")
-            self._places[key] = np.empty(len(best), int)
+            self._places[key] = np.empty(len(best), np.int32)
             self._places[key][best] = np.arange(len(best))
         return self._places[key] < size
 
@@ -91,13 +99,14 @@ class Overlap:
         # edges between features differ from cell to cell
         self._cells = [cell for cell in reduced if plan.nodes(cell).same_in_all_cells]
 
-    def rows(self) -> Iterator[Row]:
-        """All rows; what is compared with each other is found by grouping, and read together."""
-        for aggregation in self._plan.config.evaluate.aggregation:
-            for across, groups in self._groups().items():
-                for group in groups:
-                    sides = [self._side(cell, subset, aggregation) for cell, subset in group]
-                    yield from self._pairs(across, aggregation, [s for s in sides if s is not None])
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """All rows, group by group; what is compared with each other is read together."""
+        most, evaluate = self._plan.config.measures.overlap, self._plan.config.evaluate
+        for across, groups in self._groups().items():
+            for group, aggregation in itertools.product(groups, evaluate.aggregation):
+                sides = [self._side(*pair, aggregation) for pair in _at_most(most, group)]
+                pairs = self._pairs(across, aggregation, [s for s in sides if s is not None])
+                yield pd.DataFrame(list(pairs))
 
     def _groups(self) -> dict[str, list[list[tuple[Cell, str]]]]:
         """Cells and subsets that are compared with each other."""
@@ -149,7 +158,7 @@ class Overlap:
 
     def _compared(self, a: Side, b: Side) -> Iterator[Row]:
         """Rank correlation and shared edges, over what both measured."""
-        both = np.isfinite(a.scores) & np.isfinite(b.scores)
+        both = a.measured & b.measured
         n = int(both.sum())
         found = [int(s.found[both].sum()) for s in (a, b) if s.found is not None]
         if not found:
@@ -172,6 +181,17 @@ def _grouped(
     for pair in pairs:
         groups.setdefault(key(*pair), []).append(pair)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _at_most(n: int, group: list[tuple[Cell, str]]) -> list[tuple[Cell, str]]:
+    """As many of every method as there is room for, in the group's order."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for cell, _ in group:
+        turns.append(seen[cell.method])
+        seen[cell.method] += 1
+    first = sorted(range(len(group)), key=lambda i: turns[i])[:n]
+    return [group[i] for i in sorted(first)]
 
 
 def _named(side: Side, end: str) -> Row:

@@ -51,8 +51,9 @@ def circuit_rows(view: View, cell: Cell) -> Iterator[Row]:
     """Rows of results.parquet of whole circuits and of their complements."""
     specs = {spec.key: spec for spec in view.plan.circuits(cell)}
     for shards in _groups(view, "evaluate", cell):
+        missing = _missing(view, cell, "evaluate", shards)
         for key in shards[0].circuits:
-            yield from _rows_of(view, cell, specs[key], shards)
+            yield from _rows_of(view, cell, specs[key], shards[0].condition, missing)
 
 
 def block_rows(view: View, cell: Cell) -> Iterator[Row]:
@@ -62,7 +63,8 @@ def block_rows(view: View, cell: Cell) -> Iterator[Row]:
     fitted = read_fitted_key(view.run, cell)
     spec = next(spec for spec in view.plan.circuits(cell) if spec.key == fitted)
     for shards in _groups(view, "block_evaluate", cell):
-        yield from _rows_of(view, cell, spec, shards)
+        missing = _missing(view, cell, "block_evaluate", shards)
+        yield from _rows_of(view, cell, spec, shards[0].condition, missing)
 
 
 def _groups(view: View, stage: str, cell: Cell) -> list[list[EvaluateShard]]:
@@ -73,13 +75,16 @@ def _groups(view: View, stage: str, cell: Cell) -> list[list[EvaluateShard]]:
     return list(groups.values())
 
 
+def _missing(view: View, cell: Cell, stage: str, shards: Sequence[EvaluateShard]) -> frozenset[str]:
+    """Members of whose inputs a value or a reference is not committed."""
+    left = frozenset(s.rows.member for s in shards if s.key not in view.done[stage])
+    return left | view.missing_references(cell.source, shards[0].condition.eval_patch)
+
+
 def _rows_of(
-    view: View, cell: Cell, spec: CircuitSpec, shards: Sequence[EvaluateShard]
+    view: View, cell: Cell, spec: CircuitSpec, condition: Condition, missing: frozenset[str]
 ) -> Iterator[Row]:
-    dataset, condition = view.plan.dataset(cell), shards[0].condition
-    done = view.done["evaluate"] | view.done["block_evaluate"]
-    missing = {shard.rows.member for shard in shards if shard.key not in done}
-    missing |= view.missing_references(cell.source, condition.eval_patch)
+    dataset = view.plan.dataset(cell)
     if missing.issuperset(dataset.members):
         return
     fixed = _fixed_columns(view, cell, spec, condition)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgesweep.engine.graph import (
+    SELECTIONS,
     EdgeGraph,
     GraphSpec,
     circuit_stats,
@@ -11,6 +12,7 @@ from edgesweep.engine.graph import (
     node_edges,
     prune,
     select,
+    selections,
     touched_nodes,
 )
 
@@ -117,6 +119,15 @@ SCORES = np.array([0.5, -2.0, 0.0, 2.0, np.nan, 0.5])
 )
 def test_selection(selection, threshold, kept):
     assert np.flatnonzero(select(SCORES, selection, threshold)).tolist() == kept
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_many_thresholds_select_as_one_by_one(selection):
+    scores = np.array([0.5, np.nan, -2.0, 0.5, np.inf, 0.0, 1.0])
+    together = list(selections(scores, selection, [0, 1, 3, 20]))
+    assert [m.tolist() for m in together] == [
+        select(scores, selection, threshold).tolist() for threshold in (0, 1, 3, 20)
+    ]
 
 
 def test_selection_refuses_nonsense():

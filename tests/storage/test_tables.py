@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import random
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from edgesweep.storage import RunDirectory, StorageError
@@ -17,6 +19,7 @@ from edgesweep.storage.tables import (
     RESULTS,
     TABLES,
     Table,
+    TableWriter,
     from_parquet,
     read_table,
     to_parquet,
@@ -66,6 +69,23 @@ def test_floats_may_be_nan() -> None:
 def test_wrong_rows_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_parquet(TABLE, [{**ROWS[0], **change}])
+
+
+def test_rows_that_come_bit_by_bit_are_as_those_that_come_together(monkeypatch) -> None:
+    monkeypatch.setattr("edgesweep.storage.tables.parquet.ROWS_A_GROUP", 12)
+    writer = TableWriter(TABLE)
+    for name in ("r0", "r1", "r2"):
+        writer.add([row for row in reversed(ROWS) if row["name"] == name])
+    found = writer.finish()
+    assert pq.ParquetFile(io.BytesIO(found)).num_row_groups == 2
+    assert from_parquet(found).equals(from_parquet(to_parquet(TABLE, ROWS)))
+
+
+def test_rows_that_come_too_late_are_refused() -> None:
+    writer = TableWriter(TABLE)
+    writer.add(ROWS[1:2])
+    with pytest.raises(ValueError, match="rows of t: r0 comes after r1"):
+        writer.add(ROWS[:1])
 
 
 def test_no_rows() -> None:

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
@@ -15,6 +17,7 @@ from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
+from edgesweep.sweeps.tables.overlap import Overlap
 from tests.sweeps.helpers import run_tiny, tiny
 
 SIZES = [5, 40]
@@ -167,6 +170,17 @@ def test_members_of_a_mixture_are_compared_within_their_cell(mixed):
     assert list(seed["subset_a"]) == list(seed["subset_b"])
     assert sorted(seed["subset_a"]) == ["agreement", "all", "ioi"]
     assert set(zip(seed["seed_a"], seed["seed_b"], strict=True)) == {(3, 1)}
+
+
+def test_of_a_group_so_many_are_compared_of_all_methods_alike(run):
+    least = len(read_table(run, OVERLAP).query("across == 'method'"))
+    few = plan({**RAW, "measures": {"bootstrap": 0, "overlap": 3}})
+    view = SimpleNamespace(plan=few, scores=lambda cell, *_: aggregate(run, cell.key, "mean"))
+    rows = pd.concat(Overlap(view, few.cells).frames()).query("across == 'method'")
+    assert {*rows["method_a"], *rows["method_b"]} == {"eap", "exact", "acdc"}
+    for _, group in rows.groupby(["task_a", "seed_a"]):
+        assert len({*group["cell_a"], *group["cell_b"]}) == 3
+    assert 0 < len(rows) < least
 
 
 def test_the_circuit_of_a_search_meets_as_many_of_the_strongest(run):

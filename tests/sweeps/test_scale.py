@@ -1,0 +1,62 @@
+"""The driver's own work grows with shards and with cells, not with their squares: works are
+answered at once, and what is left is counted and timed."""
+
+import tracemalloc
+from collections import Counter
+
+import pytest
+
+from edgesweep.storage import CommitLog
+from edgesweep.sweeps.plan import cells
+from edgesweep.sweeps.view import View
+from tests.sweeps.stub import Timed, many_cells, many_rows
+
+#: of four times as much
+MOST = 5.0
+
+
+@pytest.fixture
+def digests(monkeypatch) -> Counter[str]:
+    """How often something is hashed in a run's cells, by what is hashed."""
+    found: Counter[str] = Counter()
+    real = cells.digest
+
+    def counting(value):
+        found[str(value)] += 1
+        return real(value)
+
+    monkeypatch.setattr(cells, "digest", counting)
+    return found
+
+
+def test_four_times_the_shards_are_four_times_the_work(tmp_path, digests):
+    few, many = (Timed(tmp_path / str(n), many_rows(n), ("attribute",)) for n in (250, 1000))
+    assert (few.outcome.left, many.outcome.left) == (
+        2,
+        2,
+    )  # reduction is given up, evaluation waits
+    assert many.executor.asked["attribute"] == 1000
+    assert many.cpu_s / few.cpu_s < MOST
+    assert max(digests.values()) <= 8  # a key is made once for every object, not at each use
+    bytes_a_shard = [_view_bytes(run) / run.n_shards for run in (few, many)]
+    assert bytes_a_shard[1] < 1.2 * bytes_a_shard[0]
+
+
+def _view_bytes(run: Timed) -> int:
+    """What a driver that resumes keeps of all records."""
+    tracemalloc.start()
+    try:
+        view = View.of(run.launch.run, run.plan, CommitLog(run.launch.run))
+        assert sum(map(len, view.done.values())) == run.n_shards - 2
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("n", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_four_times_the_cells_are_four_times_the_work(tmp_path, digests, n):
+    few, many = (Timed(tmp_path / str(m), many_cells(m)) for m in (n, 4 * n))
+    assert (len(few.plan.cells), len(many.plan.cells)) == (n, 4 * n)
+    assert few.outcome.exit_code == many.outcome.exit_code == 0
+    assert many.cpu_s / few.cpu_s < MOST
+    assert max(digests.values()) <= 8
