@@ -8,7 +8,7 @@ a small file of its own (a block model's memberships).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,28 +112,29 @@ def make_receipt(
 
 def is_sound(run: RunDirectory, record: Mapping[str, Any]) -> bool:
     """Whether everything that a record lists is on disk as it was when it was committed."""
+    return not why_unsound(run, record)
+
+
+def why_unsound(run: RunDirectory, record: Mapping[str, Any]) -> str:
+    """In one line what is not as it was when it was committed; "" if nothing."""
     try:
-        return all(_is_sound(run, write) for write in record.get("writes", ()))
+        for write in record.get("writes", ()):
+            (read_file if "file" in write else read_block)(run, write)
+    except StorageError as error:
+        return str(error)
     except (KeyError, TypeError):
-        return False
+        return "the record does not say what was written"
+    return ""
 
 
-def _is_sound(run: RunDirectory, write: Mapping[str, Any]) -> bool:
-    try:
-        if "file" in write:
-            read_file(run, write)
-            return True
-        read_block(run, write)
-        return True
-    except StorageError:
-        return False
-
-
-def move_unsound(run: RunDirectory, log: CommitLog, stage: str) -> list[str]:
-    """Checks every committed shard of a stage and un-commits those whose data is not what was
-    committed. Returns them; they are to be redone. Reads all data of the stage, a shard at a
-    time."""
-    bad = [record["shard"] for record in log.records(stage) if not is_sound(run, record)]
+def move_unsound(
+    run: RunDirectory, log: CommitLog, stage: str, among: Collection[str] | None = None
+) -> list[str]:
+    """Checks committed shards of a stage, all or those `among` some, and un-commits those whose
+    data is not what was committed. Returns them; they are to be redone. Reads all that they wrote,
+    a shard at a time."""
+    read = (r for r in log.records(stage) if among is None or r["shard"] in among)
+    bad = [record["shard"] for record in read if not is_sound(run, record)]
     for shard in bad:
         log.uncommit(stage, shard, "the data does not match the crc of the record")
     log.flush()

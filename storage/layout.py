@@ -24,6 +24,7 @@ evaluations.zarr/reference/<dataset>/<eval_patch>/values [input, full or empty, 
 commits/<stage>/<epoch>-<number>.jsonl: see `storage.commits.segments`
 blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
+unsound.json: what a verification has found, until a driver has looked at it
 
 Until schema 3 every circuit and metric had an array of its own, and every mask.
 
@@ -40,6 +41,7 @@ LOG = "log.jsonl"
 COMMITS = "commits"
 EPOCHS = "epochs"
 LEASE = "lease.json"
+UNSOUND = "unsound.json"
 MANIFEST = "manifest.json"
 REPORT = "report.html"
 ATTRIBUTIONS = "attributions.zarr"

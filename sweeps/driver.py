@@ -1,7 +1,8 @@
 """The driver: what is left of the plan goes to the executor, and what comes back is committed.
 
 1. Claim an epoch; from then on an older driver commits nothing.
-2. Clear what killed writers left, make every array, un-commit what is not what was committed.
+2. Clear what killed writers left, make every array, un-commit what is not what was committed: all
+   is looked at, or of a large run some (soundness.resume). A large one that is done ends here.
 3. Hand out each shard once what it reads is committed. The driver alone commits; with each commit
    others become ready, and gates between them open (scheduler.py).
 4. Tables, from what is committed, then the page and the manifest (ending.py).
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgesweep.engine.runtime import Executor, Failure, Work
-from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage import CommitLog, RunDirectory, StorageError
 from edgesweep.storage.atomic import remove_strays
 from edgesweep.storage.blocks import move_unsound
 from edgesweep.storage.tables import has_parts, write_parts
@@ -26,6 +27,8 @@ from edgesweep.sweeps.mending import mend_records
 from edgesweep.sweeps.notfinite import told
 from edgesweep.sweeps.prepare import prepare
 from edgesweep.sweeps.scheduler import Scheduler
+from edgesweep.sweeps.soundness.noted import forget, noted
+from edgesweep.sweeps.soundness.resume import Chosen, ended_well, is_done_and_large, to_read
 from edgesweep.sweeps.stages.base import Gate, Task
 from edgesweep.sweeps.tables.build import build_tables, rows_of_cells
 from edgesweep.sweeps.view import View
@@ -104,7 +107,11 @@ class Driver:
     def drive(self) -> Outcome:
         """Everything that is left of the plan. Raises Busy, Fenced, StorageError, ExecutorError."""
         with self._log.driving(self._take_over, left_out=self._left_out) as end:
-            outcome = self._drive()
+            try:
+                outcome = self._drive()
+            except StorageError as error:
+                end["error"] = str(error)
+                raise
             end |= {
                 "left": outcome.left,
                 "quarantined": sorted(outcome.quarantined),
@@ -116,7 +123,10 @@ class Driver:
     def _drive(self) -> Outcome:
         self._run.log("driver_started", epoch=self._log.epoch, left_out=self._left_out)
         mend_records(self._run, self._log, self._progress.say)
-        remove_strays(self._run.path, self._log.epoch_began)
+        if not ended_well(self._log):
+            remove_strays(self._run.path, self._log.epoch_began)
+        if is_done_and_large(self._run, self._plan, self._log, self._left_out):
+            return Outcome(left_out=self._left_out)
         prepare(self._run, self._plan)
         self._check_what_is_there()
         self._view = View.of(self._run, self._plan, self._log, self._progress.say)
@@ -130,10 +140,23 @@ class Driver:
 
     def _check_what_is_there(self) -> None:
         """Data that is not what was committed is redone."""
+        chosen = to_read(self._run, self._plan, self._log)
+        news = self._move_unsound(chosen) - (noted(self._run) or set())
+        if news and chosen is not None:
+            self._progress.say("some of what was looked at is not what was committed; all is read")
+            self._move_unsound(None)
+        forget(self._run)
+
+    def _move_unsound(self, chosen: Chosen | None) -> set[str]:
+        """Un-commits what is not sound of the chosen shards, None for all, and names it."""
+        found = set()
         for stage in self._plan.stages:
-            for shard in move_unsound(self._run, self._log, stage):
+            among = None if chosen is None else chosen.get(stage, set())
+            for shard in move_unsound(self._run, self._log, stage, among):
                 self._run.log("unsound", stage=stage, shard=shard)
                 self._progress.say(f"{stage}/{shard} is not what was committed; it is redone")
+                found.add(f"{stage}/{shard}")
+        return found
 
     # --- shards --------------------------------------------------------------------------------
     def _do_shards(self) -> None:

@@ -83,9 +83,7 @@ def reopen(path: Path, execution: dict[str, Any] | None = None) -> Launch:
     """
     try:
         run = RunDirectory.open(path)
-        raw = dict(run.config)
-        raw["execution"] = _execution(raw.get("execution"), execution or {})
-        config = parse_config(raw)
+        config = stored_config(run, execution or {})
         check_machine(config)
         check_folder(config, path)
         plan = make_plan(resolve(config))
@@ -93,6 +91,13 @@ def reopen(path: Path, execution: dict[str, Any] | None = None) -> Launch:
         return Launch(plan, RunDirectory.create(path, run.config, document))
     except (OtherRunError, StorageError) as error:
         raise ConfigError(str(error)) from None
+
+
+def stored_config(run: RunDirectory, execution: dict[str, Any]) -> Config:
+    """The config of a run, with some keys of `execution` set otherwise. Raises ConfigError."""
+    raw = dict(run.config)
+    raw["execution"] = _execution(raw.get("execution"), execution)
+    return parse_config(raw)
 
 
 def _execution(stored: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def drive(
         run.log(event.kind, **event.facts)
         progress.say(event.text)
 
-    make, options = partial(factory, settings), pool_options(plan)
+    make, options = partial(factory, settings), pool_options(plan.config)
     executor = make_executor(execution.executor, make, options, tell, partial(check_seen, run))
     driver = Driver(
         plan,
@@ -164,9 +169,9 @@ def _left_out(plan: Plan) -> dict[str, str]:
     return {name: why for name, why in reasons.items() if why and plan.stages[name]}
 
 
-def pool_options(plan: Plan) -> PoolOptions:
+def pool_options(config: Config) -> PoolOptions:
     """How the executor runs works: of the config, what is no identity."""
-    execution = plan.config.execution
+    execution = config.execution
     memory = execution.memory_gb
     return PoolOptions(
         actors=execution.actors,

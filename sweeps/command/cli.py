@@ -8,15 +8,16 @@ or stopped with work left; 1 anything else.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgesweep.sweeps.command.arguments import Overrides, RunDir, TakeOver, fail, local_path
 from edgesweep.sweeps.command.clusters import cluster_app
+from edgesweep.sweeps.command.training import train_app
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config
 
@@ -33,33 +34,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-train_app = typer.Typer(help="Train dictionaries, and small networks.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(cluster_app)
-
-
-def local_path(text: str) -> Path:
-    """A path on this machine's disks; an address would become a folder named `s3:`."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        raise ConfigError(f"{text!r} is an address; give a path on a disk: nothing else is known")
-    if not text.strip() or "\0" in text:
-        raise ConfigError(f"{text!r} is no path; give a folder or file")
-    try:
-        Path(text).exists()
-    except OSError as error:  # a name that is too long; a folder that is closed to us
-        raise ConfigError(f"{text[:200]!r} cannot be used: {error.strerror}") from None
-    return Path(text)
-
-
-RunDir = Annotated[
-    Path, typer.Argument(metavar="RUN_DIR", parser=local_path, help="A run directory.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")
-]
-TakeOver = Annotated[
-    bool, typer.Option("--take-over", help="Go on in the place of a driver that is at work.")
-]
 
 
 class Kind(StrEnum):
@@ -71,40 +47,20 @@ class Kind(StrEnum):
     presets = "presets"
 
 
-class NetworkKind(StrEnum):
-    """What can be trained on arrays."""
-
-    mlp = "mlp"
-    cnn = "cnn"
-
-
-def sizes(option: str, text: str) -> tuple[int, ...]:
-    """`64,32` as numbers."""
-    parts = [part.strip() for part in text.split(",")] if text else []
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"{option}: {text!r} is no list of sizes; write them as 64,32")
-    return tuple(map(int, parts))
-
-
 def main() -> None:
     """The entry point: every known error is one line."""
     try:
         app(standalone_mode=False)
     except ConfigError as error:
-        _fail(error, 2)
+        fail(error, 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("aborted", 3)
+        fail("aborted", 3)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():  # none where help was shown instead
-            _fail(f"{' '.join(message.split())} Try: edgesweep --help", 2)
+            fail(f"{' '.join(message.split())} Try: edgesweep --help", 2)
         sys.exit(2)
-
-
-def _fail(error: object, code: int) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(code)
 
 
 @app.command()
@@ -223,6 +179,32 @@ def say_how_it_ended(launch: Launch, outcome: Outcome) -> None:
 
 
 @app.command()
+def verify(run_dir: RunDir, overrides: Overrides = None) -> None:
+    """Read every byte that is committed, with the run's actors; resume redoes what is not sound.
+
+    `--set` takes keys of `execution`, as for resume.
+    """
+    from edgesweep.engine.runtime import ExecutorError
+    from edgesweep.storage import StorageError
+    from edgesweep.sweeps.launch import execution_overrides
+    from edgesweep.sweeps.progress import make_progress
+    from edgesweep.sweeps.soundness.verify import verify_run
+
+    progress = make_progress()
+    try:
+        found = verify_run(run_dir, execution_overrides(overrides or []), progress)
+    except (StorageError, ExecutorError) as error:
+        fail(error, 1)
+    for shard, why in sorted(found.unsound.items()):
+        print(f"unsound: {shard}: {why}")
+    if found.unsound:
+        n = len(found.unsound)
+        print(f"{n} of {found.n_shards} shards are to be redone: edgesweep resume {run_dir}")
+        sys.exit(3)
+    print(f"all {found.n_shards} committed shards are as they were committed")
+
+
+@app.command()
 def status(
     run_dir: RunDir, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
@@ -254,67 +236,7 @@ def report(
     try:
         print(write_report(run_dir, output))
     except StorageError as error:
-        _fail(error, 1)
-
-
-@train_app.command()
-def dictionary(
-    site: Annotated[str, typer.Option(help="embed, resid3, attn3 or mlp3.")],
-    out: Annotated[Path, typer.Option(parser=local_path, help="The file, ending in .safetensors.")],
-    model: Annotated[str, typer.Option(help="As in sweep.model.")] = "smollm2-135m",
-    kind: Annotated[str, typer.Option(help="topk, relu or pca.")] = "topk",
-    features: Annotated[int, typer.Option(min=1)] = 4096,
-    k: Annotated[int, typer.Option(min=1, help="Features on at a position (topk).")] = 32,
-    l1: Annotated[float, typer.Option(min=0, help="Price of a feature (relu).")] = 0.05,
-    steps: Annotated[int, typer.Option(min=1)] = 2000,
-    batch: Annotated[int, typer.Option(min=1)] = 1024,
-    lr: Annotated[float, typer.Option(min=1e-8)] = 1e-3,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    tasks: Annotated[str, typer.Option(help="Tasks, joined by +.")] = "ioi+greater_than+agreement",
-    text: Annotated[
-        Path | None, typer.Option(help="A text file, one text a line, instead of tasks.")
-    ] = None,
-    prompts: Annotated[int, typer.Option(min=1, help="Prompts of each task.")] = 1024,
-) -> None:
-    """Train a dictionary on the activations of a site, and say how well it does."""
-    from edgesweep.engine.training import Training
-    from edgesweep.storage import StorageError
-    from edgesweep.sweeps.command.train import Request, told, train_dictionary
-    from edgesweep.sweeps.progress import make_progress
-
-    how = Training(kind, features, k, l1, steps, batch, lr, seed)
-    request = Request(model, site, how, (tasks,), text, prompts, out)
-    try:
-        print(told(train_dictionary(request, make_progress())))
-    except StorageError as error:
-        _fail(error, 1)
-    print(out)
-
-
-@train_app.command()
-def model(
-    out: Annotated[Path, typer.Option(parser=local_path, help="The folder.")],
-    task: Annotated[str, typer.Option(help="digits, or a JSONL file of arrays.")] = "digits",
-    kind: Annotated[NetworkKind, typer.Option()] = NetworkKind.mlp,
-    hidden: Annotated[str, typer.Option(help="Width of each dense layer.")] = "64",
-    channels: Annotated[str, typer.Option(help="Of each convolution (cnn).")] = "8,16",
-    activation: Annotated[str, typer.Option(help="relu, gelu or linear.")] = "relu",
-    epochs: Annotated[int, typer.Option(min=1)] = 100,
-    batch: Annotated[int, typer.Option(min=1)] = 64,
-    lr: Annotated[float, typer.Option(min=1e-8)] = 3e-3,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Train an MLP or a small CNN on a task of arrays, and say how well it does."""
-    from edgesweep.engine.training import NetworkTraining
-    from edgesweep.sweeps.command.train import told
-    from edgesweep.sweeps.command.train_model import ModelRequest, train_model
-    from edgesweep.sweeps.progress import make_progress
-
-    convolutions = sizes("--channels", channels) if kind is NetworkKind.cnn else ()
-    how = NetworkTraining(epochs, batch, lr, seed)
-    request = ModelRequest(task, convolutions, sizes("--hidden", hidden), activation, how, out)
-    print(told(train_model(request, make_progress())))
-    print(out)
+        fail(error, 1)
 
 
 @app.command()

@@ -63,7 +63,7 @@ def estimate(plan: Plan) -> Estimate:
     return Estimate(
         math.ceil(forwards),
         math.ceil(backwards),
-        sum(_disk_bytes(plan)),
+        disk_bytes(plan),
         actor_bytes(plan),
         flop / rate,
     )
@@ -102,6 +102,11 @@ def matrix_rate(threads: int) -> float:
     finally:
         torch.set_num_threads(before)
     return 2.0 * left.numel() * right.shape[1] / sorted(times)[len(times) // 2]
+
+
+def disk_bytes(plan: Plan) -> int:
+    """Of the run directory when done."""
+    return sum(_disk_bytes(plan))
 
 
 def _disk_bytes(plan: Plan) -> Iterator[int]:

@@ -1,0 +1,42 @@
+"""What several commands are given, and how they refuse it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from edgesweep.sweeps.config.fields import ConfigError
+
+
+def local_path(text: str) -> Path:
+    """A path on this machine's disks; an address would become a folder named `s3:`."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise ConfigError(f"{text!r} is an address; give a path on a disk: nothing else is known")
+    if not text.strip() or "\0" in text:
+        raise ConfigError(f"{text!r} is no path; give a folder or file")
+    try:
+        Path(text).exists()
+    except OSError as error:  # a name that is too long; a folder that is closed to us
+        raise ConfigError(f"{text[:200]!r} cannot be used: {error.strerror}") from None
+    return Path(text)
+
+
+RunDir = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", parser=local_path, help="A run directory.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")
+]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Go on in the place of a driver that is at work.")
+]
+
+
+def fail(error: object, code: int) -> NoReturn:
+    """Ends the command with one line."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(code)
