@@ -39,7 +39,8 @@ HAS_GRAPH_TOOL = find_interpreter() is not None
 
 def exchange(chunk: Path) -> None:
     """Another block of the same array in its place, sound by its own checksum."""
-    chunk.write_bytes(chunk.with_name("1").read_bytes())
+    block, _, rest = str(chunk).partition("/c/0/")
+    chunk.write_bytes(Path(block, "c", "1", rest).read_bytes())
 
 
 # --- faults -------------------------------------------------------------------------------------
@@ -79,7 +80,8 @@ def test_a_poison_evaluation_leaves_its_rows_out(calm, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "where", ["attributions.zarr/*/scores", "aggregates.zarr/*/partials", "evaluations.zarr/*/*/kl"]
+    "where",
+    ["attributions.zarr/*/scores", "aggregates.zarr/*/partials", "evaluations.zarr/*/*/values"],
 )
 def test_a_flipped_byte_is_found_and_the_shard_redone(calm, tmp_path, where):
     out = tmp_path / "run"
@@ -105,12 +107,12 @@ def test_tables_are_made_of_what_was_committed(calm, tmp_path, capsys, hurt):
 
     def damage(shard):
         if shard.key == last:
-            hurt(sorted(out.glob("evaluations.zarr/*/edge.counterfactual/kl/c/0"))[0])
+            hurt(sorted(out.glob("evaluations.zarr/*/edge.counterfactual/values/c/0/*/*"))[0])
 
     assert cli.drive_and_tell(launch, Faulty(before=damage), page=None) == 1
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
-    assert "kl" in error
+    assert "values" in error
     assert "resume the run to redo" in error
     assert not list((out / "tables").glob("*.parquet"))
     whole, left = (read_table(RunDirectory.open(path), RESULTS) for path in (calm, out))
