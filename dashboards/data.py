@@ -1,22 +1,23 @@
 """What a page needs of a run directory, read once through `storage`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from edgesweep.dashboards.bycell import ByCell
 from edgesweep.dashboards.facts import Facts, facts_of
 from edgesweep.dashboards.kinds import Kind
 from edgesweep.dashboards.names import cell_names, circuit_names, is_search, method_names
 from edgesweep.dashboards.style import Mark, marks
 from edgesweep.storage import CommitLog, RunDirectory, layout, readers
 from edgesweep.storage.graphs import GraphTables, has_graph, read_graph
-from edgesweep.storage.layout import AGGREGATES, EVALUATIONS, REPORT
-from edgesweep.storage.manifest import check
+from edgesweep.storage.layout import AGGREGATES, EVALUATIONS, PAGES, REPORT
+from edgesweep.storage.manifest import check, read_manifest
 from edgesweep.storage.status import status
 from edgesweep.storage.tables import (
     BLOCKS,
@@ -31,6 +32,14 @@ from edgesweep.storage.tables import (
     read_table,
 )
 
+T = TypeVar("T")
+
+#: tables with rows of cells, and the columns that name these
+_CELLS_IN = {
+    **dict.fromkeys(("results", "circuits", "blocks", "measures", "roc"), ("cell",)),
+    **dict.fromkeys(("minimality", "interpolation"), ("cell",)),
+    "overlap": ("cell_a", "cell_b"),
+}
 #: how a ranking of edges becomes circuits
 RANKED_BY = ("aggregation", "selection")
 
@@ -108,8 +117,23 @@ class RunData:
     def ran(self) -> pd.DataFrame:
         """The edges of circuits that ran under the first evaluation patch."""
         patch = self.config["evaluate"]["eval_patch"][0]
-        ran = self.circuits["ran"].str.split("+").map(lambda patches: patch in patches)
-        return self.circuits[ran.astype(bool)]
+        told = [patches for patches in self.circuits["ran"].unique() if patch in patches.split("+")]
+        return self.circuits[self.circuits["ran"].isin(told)]
+
+    def of_cells(self, cells: Collection[str]) -> "RunData":
+        """The same of some cells."""
+        tables = {}
+        for name, columns in _CELLS_IN.items():
+            table = getattr(self, name)
+            if len(table):
+                tables[name] = table[np.logical_and.reduce([table[c].isin(cells) for c in columns])]
+        return replace(
+            self,
+            plan={**self.plan, "cells": [c for c in self.plan["cells"] if c["key"] in cells]},
+            histograms=_some(self.histograms, cells),
+            graphs=_some(self.graphs, cells),
+            **tables,
+        )
 
     def scores_nodes(self, cell: str) -> bool:
         """Whether a cell's scores are of nodes."""
@@ -140,20 +164,24 @@ def load_run(path: Path, state: str | None = None) -> RunData:
         StorageError: there is none, or a file of it is not what its driver wrote.
     """
     run = RunDirectory.open(path)
-    check(run, but=(REPORT,))
-    cells = [cell["key"] for cell in run.plan["cells"]]
+    own = [REPORT, *_pages(run)]
+    check(run, but=own)
+    cells = [str(cell["key"]) for cell in run.plan["cells"]]
     aggregation = str(run.config["evaluate"]["aggregation"][0])
     committed = readers.Committed(run)
     written, commits = committed.arrays(AGGREGATES), readers.commits(run)
-    reduced = [cell for cell in cells if layout.folded(cell, aggregation) in written]
-    ran = tuple(committed.arrays(EVALUATIONS))
-    graphs = {cell: read_graph(run, cell) for cell in cells if _has_graph(run, cell, ran)}
-    found = {cell: _scores(committed, cell, aggregation, graphs) for cell in reduced}
+    ran = {array.partition("/")[0] for array in committed.arrays(EVALUATIONS)}
+    # before one of its circuits has run it may not be known
+    with_graph = [cell for cell in cells if cell in ran or has_graph(run, cell)]
+    graphs = ByCell(with_graph, lambda cell: read_graph(run, cell))
+    scored = [cell for cell in cells if layout.folded(cell, aggregation) in written]
+    listed = {str(cell["key"]) for cell in run.plan["cells"] if cell.get("keep")}
+    scored = [cell for cell in scored if cell in graphs or cell not in listed]
     return RunData(
         path=Path(path),
         plan=run.plan,
         config=run.config,
-        status=status(run, but=(REPORT,)) | ({"state": state} if state else {}),
+        status=status(run, but=own) | ({"state": state} if state else {}),
         results=_told(read_table(run, RESULTS), run.plan),
         circuits=_told(read_table(run, CIRCUITS), run.plan),
         blocks=read_table(run, BLOCKS),
@@ -165,12 +193,23 @@ def load_run(path: Path, state: str | None = None) -> RunData:
         minimality=read_table(run, MINIMALITY),
         interpolation=read_table(run, INTERPOLATION),
         known=read_table(run, KNOWN),
-        histograms={cell: scores for cell, scores in found.items() if scores is not None},
+        histograms=ByCell(
+            scored, lambda cell: _scores(committed, cell, aggregation, graphs, cell in listed)
+        ),
         graphs=graphs,
         log=tuple(run.read_log()),
         quarantined=_quarantined(CommitLog(run)),
         facts=facts_of(committed, commits, run.plan["cells"]),
     )
+
+
+def _some(whole: Mapping[str, T], cells: Collection[str]) -> Mapping[str, T]:
+    return ByCell((cell for cell in whole if cell in cells), whole.__getitem__)
+
+
+def _pages(run: RunDirectory) -> list[str]:
+    """Those beside the report: they are made of what is read here."""
+    return [name for name in read_manifest(run) or () if name.startswith(f"{PAGES}/")]
 
 
 def _told(table: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
@@ -197,21 +236,16 @@ def _quarantined(log: CommitLog) -> dict[str, str]:
 
 
 def _scores(
-    committed: readers.Committed, cell: str, aggregation: str, graphs: Mapping[str, GraphTables]
-) -> np.ndarray | None:
+    committed: readers.Committed,
+    cell: str,
+    aggregation: str,
+    graphs: Mapping[str, GraphTables],
+    listed: bool,
+) -> np.ndarray:
     """Aggregated scores; of lists of edges, those that were found and not the room for more."""
     scores = committed.aggregate(cell, aggregation)
-    cells = committed.run.plan["cells"]
-    listed = any(about["key"] == cell and about.get("keep") for about in cells)
-    if scores is None or not listed:
-        return scores
-    return scores[: graphs[cell].n_edges] if cell in graphs else None
-
-
-def _has_graph(run: RunDirectory, cell: str, ran: tuple[str, ...]) -> bool:
-    """Whether a cell's graph must be there: before one of its circuits has run (`ran`: arrays of
-    values) it may not be known."""
-    return has_graph(run, cell) or any(array.startswith(f"{cell}-") for array in ran)
+    assert scores is not None
+    return scores[: graphs[cell].n_edges] if listed else scores
 
 
 def _kinds(plan: Mapping[str, Any]) -> dict[str, Kind]:

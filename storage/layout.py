@@ -28,6 +28,8 @@ unsound.json: what a verification has found, until a driver has looked at it
 
 Until schema 3 every circuit and metric had an array of its own, and every mask.
 
+report.html; of a run of many cells report/<number>.<model>.<task>.html
+
 The tables themselves are `<table>.parquet` (`storage.tables.registry`).
 """
 
@@ -44,6 +46,8 @@ LEASE = "lease.json"
 UNSOUND = "unsound.json"
 MANIFEST = "manifest.json"
 REPORT = "report.html"
+#: pages of a large run, which its report lists
+PAGES = "report"
 ATTRIBUTIONS = "attributions.zarr"
 AGGREGATES = "aggregates.zarr"
 EVALUATIONS = "evaluations.zarr"

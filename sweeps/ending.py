@@ -7,7 +7,7 @@ is not there, or still waits for the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.atomic import replace
@@ -20,8 +20,8 @@ from edgesweep.storage.manifest import (
     write_manifest,
 )
 
-#: the page of a run in a given state
-Page = Callable[[RunDirectory, str], bytes]
+#: the pages of a run in a given state, by their places in it, the report last
+Page = Callable[[RunDirectory, str], Iterable[tuple[str, bytes]]]
 
 
 def end_run(
@@ -48,10 +48,10 @@ def end_run(
         replace(run.path / name, data)
     if page is not None:
         _vouch(run, log, {**files, REPORT: PENDING})
-        data = page(run, state)
-        files[REPORT] = entry(data)
-        log.check_fence()
-        replace(run.report, data)
+        for name, data in page(run, state):
+            files[name] = entry(data)
+            log.check_fence()
+            replace(run.path / name, data)
     _vouch(run, log, files)
     remove_parts(run.path)
 

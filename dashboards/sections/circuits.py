@@ -59,8 +59,9 @@ def draw_circuits(data: RunData) -> Drawing:
     names = data.circuit_names
     figures: dict[str, go.Figure] = {}
     sizes: dict[str, int] = {}
+    edges = data.ran[data.ran["circuit"].isin(chosen["circuit"])]
     for circuit, cell in zip(chosen["circuit"], chosen["cell"], strict=True):
-        kept = data.ran[data.ran["circuit"] == circuit]
+        kept = edges[edges["circuit"] == circuit]
         title = f"{names[circuit]}: {len(kept):,} edge{'' if len(kept) == 1 else 's'}"
         figures[title], sizes[title] = circuit_figure(kept, data.graphs[cell]), len(kept)
     total = data.ran["circuit"].nunique()

@@ -2,6 +2,7 @@
 2023, figure 4a)."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -19,13 +20,14 @@ SAME = ("model", "task", "nodes", "build_patch", "build_metric")
 
 def section(data: RunData) -> Iterator[Section]:
     """Nothing where nothing was patched exactly."""
-    found = pairs(data)
+    named = estimated(data)
+    found = list(islice(pairs(data), MAX_FIGURES))
     if not found:
         return
-    figures = {data.cell_names[p.cell]: estimate_figure(p, data) for p in found[:MAX_FIGURES]}
+    figures = {data.cell_names[p.cell]: estimate_figure(p, data) for p in found}
     cut = any(len(p.x) > MAX_POINTS for p in found)
     thinned = f" At most {MAX_POINTS:,} points are drawn: the largest, and some of the rest."
-    left = f" {len(found) - MAX_FIGURES} more estimates are left out." * (len(found) > MAX_FIGURES)
+    left = f" {len(named) - MAX_FIGURES} more estimates are left out." * (len(named) > MAX_FIGURES)
     known = legend(swatch(OTHER, "an edge"), swatch(KNOWN, "in the known circuit"))
     yield Section(
         "estimate",
@@ -45,7 +47,12 @@ def section(data: RunData) -> Iterator[Section]:
     )
 
 
-def pairs(data: RunData) -> list[Pair]:
+def pairs(data: RunData) -> Iterator[Pair]:
+    """Estimates beside what they estimate, where both measured an edge."""
+    return (pair for pair in (_pair(data, *cells) for cells in estimated(data)) if len(pair.x))
+
+
+def estimated(data: RunData) -> list[tuple[str, str]]:
     """Every estimate with the exact patching of the same model, task, patch and metric."""
     exact = [c for c in data.histograms if data.cells[c]["method"] in PATCHING]
     found = []
@@ -53,11 +60,9 @@ def pairs(data: RunData) -> list[Pair]:
         about = data.cells[cell]
         if about["method"] in (*PATCHING, "random") or is_search(about):
             continue
-        for reference in exact:
-            if _comparable(data, cell, reference):
-                found.append(_pair(data, cell, reference))
-                break
-    return [p for p in found if len(p.x)]
+        same = (reference for reference in exact if _comparable(data, cell, reference))
+        found += [(cell, reference) for reference in islice(same, 1)]
+    return found
 
 
 def _comparable(data: RunData, cell: str, reference: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,11 +118,11 @@ def _check_alone(path: Path, take_over: bool) -> None:
         raise ConfigError(str(error)) from None
 
 
-def make_page(run: RunDirectory, state: str) -> bytes:
-    """The page of a run that is about to be in that state."""
-    from edgesweep.dashboards.report import page_bytes
+def make_page(run: RunDirectory, state: str) -> Iterator[tuple[str, bytes]]:
+    """The pages of a run that is about to be in that state."""
+    from edgesweep.dashboards.report import pages
 
-    return page_bytes(run.path, state)
+    yield from pages(run.path, state)
 
 
 def drive_and_tell(

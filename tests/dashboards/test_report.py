@@ -7,12 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
+from edgesweep.dashboards import report
 from edgesweep.dashboards.data import load_run
 from edgesweep.dashboards.faults import LACKS, MOST_NAMED
 from edgesweep.dashboards.report import render, write_report
 from edgesweep.dashboards.sections.circuits import draw_circuits
 from edgesweep.dashboards.summary import leading, summary
 from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.manifest import read_manifest
 from edgesweep.sweeps.config.load import load_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.progress import Silence
@@ -42,6 +44,31 @@ def test_the_page_opens_offline_without_a_complaint(run, browser, width):
     assert bool(buttons) == (width > 760)
     assert not any("hare" in title for title in buttons)  # nothing is offered for upload
     page.close()
+
+
+def test_a_run_of_many_cells_has_a_page_for_each_model_and_task(
+    run, browser, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(report, "MOST_CELLS", 1)
+    there = tmp_path / "run"
+    shutil.copytree(run, there)
+    index, complaints = write_report(there), []
+    page = browser.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(index.as_uri())
+    links = page.eval_on_selector_all("#pages a", "all => all.map(a => a.getAttribute('href'))")
+    assert links == ["report/001.tiny-random.ioi+agreement.html"]
+    page.click("#pages a")
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length > 4")
+    assert page.url.endswith(links[0])
+    assert "tiny-random on ioi+agreement" in page.inner_text("p.dim")
+    assert page.get_attribute("p.dim a", "href") == "../report.html"
+    assert complaints == []
+    page.close()
+    files = read_manifest(RunDirectory.open(there))
+    assert {"report.html", links[0]} < set(files)
+    (there / links[0]).write_text("hurt")
+    assert write_report(there) == index  # it is made of what is read, and made anew
 
 
 def test_the_page_shows_the_tables_numbers_and_follows_its_menus(run, browser):

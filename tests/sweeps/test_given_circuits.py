@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import edgesweep as es
-from edgesweep.dashboards.report import page_bytes
+from edgesweep.dashboards.report import pages
 from edgesweep.sweeps.config.load import ConfigError, load_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.plan.estimates import describe
@@ -80,7 +80,7 @@ def test_a_known_circuit_is_evaluated_as_directly(tmp_path):
     assert best.loc["counterfactual", "faithfulness"] == pytest.approx(1.0, abs=1e-3)
     (cell,) = run.cells.query("method == 'given'").to_dict("records")
     assert cell["given"] == run.known["known"].iloc[0]
-    assert f"given · {cell['given']}" in page_bytes(run.path).decode()
+    assert f"given · {cell['given']}" in dict(pages(run.path))["report.html"].decode()
 
 
 def test_a_circuit_is_known_by_its_edges(tmp_path):
