@@ -28,7 +28,7 @@ from edgesweep.sweeps.notfinite import told
 from edgesweep.sweeps.prepare import prepare
 from edgesweep.sweeps.scheduler import Scheduler
 from edgesweep.sweeps.soundness.noted import forget, noted
-from edgesweep.sweeps.soundness.resume import Chosen, ended_well, is_done_and_large, to_read
+from edgesweep.sweeps.soundness.resume import Chosen, ended_well, is_done, to_read
 from edgesweep.sweeps.stages.base import Gate, Task
 from edgesweep.sweeps.tables.build import build_tables, rows_of_cells
 from edgesweep.sweeps.view import View
@@ -82,6 +82,7 @@ class Driver:
         should_stop: polled between shards.
         take_over: go on where another driver is at work.
         page: makes the page at the end; None for a run without one.
+        small: all that is committed is read before anything is done.
     """
 
     def __init__(
@@ -96,11 +97,12 @@ class Driver:
         versions: dict[str, str] | None = None,
         take_over: bool = False,
         page: Page | None = None,
+        small: bool = True,
     ) -> None:
         self._plan, self._run, self._executor = plan, run, executor
         self._progress, self._should_stop, self._page = progress, should_stop, page
         self._log, self._take_over = CommitLog(run, versions), take_over
-        self._left_out = dict(left_out or {})
+        self._left_out, self._small = dict(left_out or {}), small
         self._place = {cell: place for place, cell in enumerate(plan.cells)}
         self._order = {name: place for place, name in enumerate(plan.stages)}
 
@@ -125,7 +127,7 @@ class Driver:
         mend_records(self._run, self._log, self._progress.say)
         if not ended_well(self._log):
             remove_strays(self._run.path, self._log.epoch_began)
-        if is_done_and_large(self._run, self._plan, self._log, self._left_out):
+        if not self._small and is_done(self._run, self._plan, self._log, self._left_out):
             return Outcome(left_out=self._left_out)
         prepare(self._run, self._plan)
         self._check_what_is_there()
@@ -140,7 +142,7 @@ class Driver:
 
     def _check_what_is_there(self) -> None:
         """Data that is not what was committed is redone."""
-        chosen = to_read(self._run, self._plan, self._log)
+        chosen = None if self._small else to_read(self._run, self._plan, self._log)
         news = self._move_unsound(chosen) - (noted(self._run) or set())
         if news and chosen is not None:
             self._progress.say("some of what was looked at is not what was committed; all is read")

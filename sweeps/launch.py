@@ -21,11 +21,13 @@ from edgesweep.sweeps.config.load import Config, apply_override, parse_config
 from edgesweep.sweeps.driver import Driver, Outcome
 from edgesweep.sweeps.ending import Page
 from edgesweep.sweeps.mending import other_versions
+from edgesweep.sweeps.plan.estimates import is_small
 from edgesweep.sweeps.plan.machine import check_folder, check_machine
 from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.progress import Progress
+from edgesweep.sweeps.soundness.verify import Verified, checker, verify
 from edgesweep.sweeps.stopping import Stopper
 
 Factory = Callable[[WorkerSettings], Worker]
@@ -154,12 +156,36 @@ def drive(
         versions=versions(),
         take_over=take_over,
         page=page,
+        small=is_small(plan),
     )
     with stopper.listening():
         try:
             return driver.drive()
         finally:
             executor.close()
+
+
+def verify_run(path: Path, execution: dict[str, Any], progress: Progress) -> Verified:
+    """Reads all that is committed of a run with its own executor; no model is needed.
+
+    Args:
+        execution: keys of `execution` that are set otherwise.
+
+    Raises:
+        ConfigError: no run there, or a key of `execution` that cannot be.
+        ExecutorError, StorageError: see `soundness.verify`.
+    """
+    try:
+        run = RunDirectory.open(path)
+    except StorageError as error:
+        raise ConfigError(str(error)) from None
+    config = stored_config(run, execution)
+    options, kind = pool_options(config), config.execution.executor
+    executor = make_executor(kind, checker(path), options, lambda event: progress.say(event.text))
+    try:
+        return verify(run, executor, progress)
+    finally:
+        executor.close()
 
 
 def _left_out(plan: Plan) -> dict[str, str]:

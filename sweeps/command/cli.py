@@ -187,9 +187,8 @@ def verify(run_dir: RunDir, overrides: Overrides = None) -> None:
     """
     from edgesweep.engine.runtime import ExecutorError
     from edgesweep.storage import StorageError
-    from edgesweep.sweeps.launch import execution_overrides
+    from edgesweep.sweeps.launch import execution_overrides, verify_run
     from edgesweep.sweeps.progress import make_progress
-    from edgesweep.sweeps.soundness.verify import verify_run
 
     progress = make_progress()
     try:

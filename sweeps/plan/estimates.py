@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.plan.resolve import Dataset
 
 RECORD_BYTES = 1500
+SMALL_BYTES, SMALL_SHARDS = 2e9, 20_000
 #: one edge of a list, compressed
 LISTED_BYTES = 14
 #: what a pass reaches of the rate of a bare matrix product (SmolLM2 and GPT-2-sized, 1 thread)
@@ -107,6 +108,12 @@ def matrix_rate(threads: int) -> float:
 def disk_bytes(plan: Plan) -> int:
     """Of the run directory when done."""
     return sum(_disk_bytes(plan))
+
+
+def is_small(plan: Plan) -> bool:
+    """Whether all of a run's data is read whenever it is resumed: that takes seconds."""
+    n_shards = sum(map(len, plan.stages.values()))
+    return n_shards <= SMALL_SHARDS and disk_bytes(plan) <= SMALL_BYTES
 
 
 def _disk_bytes(plan: Plan) -> Iterator[int]:

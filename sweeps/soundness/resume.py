@@ -20,15 +20,12 @@ import numpy as np
 
 from edgesweep.storage.manifest import unsound
 from edgesweep.sweeps.plan.canonical import digest
-from edgesweep.sweeps.plan.estimates import disk_bytes
 from edgesweep.sweeps.soundness.noted import noted
 
 if TYPE_CHECKING:
     from edgesweep.storage import CommitLog, RunDirectory
     from edgesweep.sweeps.plan.plan import Plan
 
-#: up to here a run is small: seconds to read
-SMALL_BYTES, SMALL_SHARDS = 2e9, 20_000
 #: of each stage of a large one, and no fewer than
 SHARE, LEAST = 0.01, 20
 
@@ -36,33 +33,25 @@ SHARE, LEAST = 0.01, 20
 Chosen = Mapping[str, set[str]]
 
 
-def is_small(plan: Plan) -> bool:
-    """Whether all of a run's data is read whenever it is resumed."""
-    n_shards = sum(map(len, plan.stages.values()))
-    return n_shards <= SMALL_SHARDS and disk_bytes(plan) <= SMALL_BYTES
-
-
 def ended_well(log: CommitLog) -> bool:
     """Whether the driver before this one came to its end, and killed nobody at work."""
     return "left" in (log.epochs.ended((log.epoch or 1) - 1) or {})
 
 
-def is_done_and_large(
-    run: RunDirectory, plan: Plan, log: CommitLog, left_out: Collection[str]
-) -> bool:
-    """Whether nothing is left to do, and the run is too large to be read once more for nothing: its
-    tables are of what is committed, or the manifest would not be there, and `verify` reads all."""
-    if is_small(plan) or noted(run) != set() or unsound(run):
+def is_done(run: RunDirectory, plan: Plan, log: CommitLog, left_out: Collection[str]) -> bool:
+    """Whether nothing is left to do: its tables are of what is committed, or the manifest would not
+    be there."""
+    if noted(run) != set() or unsound(run):
         return False
     stages = ((name, shards) for name, shards in plan.stages.items() if name not in left_out)
     return all({s.key for s in shards} <= set(log.keys(name)) for name, shards in stages)
 
 
 def to_read(run: RunDirectory, plan: Plan, log: CommitLog) -> Chosen | None:
-    """The shards that are read now; None for all of them."""
+    """The shards of a large run that are read now; None for all of them."""
     suspects = noted(run)
     before = log.epochs.ended((log.epoch or 1) - 1) or {}
-    if suspects is None or is_small(plan) or "error" in before:
+    if suspects is None or "error" in before:
         return None
     drawn = int(digest([run.run_id, log.epoch])[:8], 16)
     found = {stage: _drawn(log.keys(stage), drawn) for stage in plan.stages}

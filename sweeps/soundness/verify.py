@@ -11,11 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesweep.engine.runtime import Executor, ExecutorError, Failure, Work, make_executor
-from edgesweep.storage import CommitLog, RunDirectory, StorageError
+from edgesweep.engine.runtime import Executor, ExecutorError, Failure, Work
+from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.blocks import why_unsound
-from edgesweep.sweeps.config.fields import ConfigError
-from edgesweep.sweeps.launch import pool_options, stored_config
 from edgesweep.sweeps.soundness.noted import note
 
 if TYPE_CHECKING:
@@ -56,26 +54,6 @@ class Checker:
 def checker(path: Path) -> partial[Checker]:
     """What each actor makes its worker with."""
     return partial(Checker, path.resolve())
-
-
-def verify_run(path: Path, execution: dict[str, Any], progress: Progress) -> Verified:
-    """Verifies a run with its own executor, some keys of `execution` set otherwise.
-
-    Raises:
-        ConfigError: no run there, or a key of `execution` that cannot be.
-        ExecutorError, StorageError: see `verify`.
-    """
-    try:
-        run = RunDirectory.open(path)
-    except StorageError as error:
-        raise ConfigError(str(error)) from None
-    config = stored_config(run, execution)
-    options, kind = pool_options(config), config.execution.executor
-    executor = make_executor(kind, checker(path), options, progress.say)
-    try:
-        return verify(run, executor, progress)
-    finally:
-        executor.close()
 
 
 def verify(run: RunDirectory, executor: Executor, progress: Progress) -> Verified:

@@ -9,6 +9,7 @@ from edgesweep.storage import CommitLog, RunDirectory, StorageError
 from edgesweep.storage.layout import UNSOUND
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.launch import drive, reopen
+from edgesweep.sweeps.plan import estimates
 from edgesweep.sweeps.progress import Silence
 from edgesweep.sweeps.soundness import resume
 from tests.sweeps.helpers import DATA, Faulty, committed, contents, flip_a_bit, run_tiny
@@ -19,7 +20,7 @@ SCORES = "attributions.zarr/*/scores/c/0/*"
 @pytest.fixture
 def large(monkeypatch) -> None:
     """Every run is too large to be read each time it is resumed."""
-    monkeypatch.setattr(resume, "SMALL_SHARDS", 0)
+    monkeypatch.setattr(estimates, "SMALL_SHARDS", 0)
     monkeypatch.setattr(resume, "LEAST", 0)
     monkeypatch.setattr(resume, "SHARE", 0.0)
 
