@@ -1,6 +1,7 @@
 """The section that sets what was found against each other: by methods, on tasks, on other draws of
 the prompts. How alike edges are ranked, and how many of the strongest are shared."""
 
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
@@ -50,12 +51,28 @@ def _note(across: str, data: RunData) -> str:
         draws = f", drawn anew with each of the seeds {', '.join(map(str, seeds))}"
     means = "; values are means over seeds" if len(seeds) > 1 else ""
     told = {
-        "method": f"Two methods on the same {drawn}{draws}{means}.",
+        "method": f"Two methods on the same {drawn}{draws}{means}.{_left_out(data)}",
         "task": f"One method on two tasks: {drawn}{draws}{means}. Where prompts are drawn more "
         "than once, two draws of one task say how much two tasks could share at the most.",
         "seed": f"One method on one task, {drawn}{draws}; values are means over pairs of draws.",
     }
     return told[across]
+
+
+def _left_out(data: RunData) -> str:
+    """How many cells are not compared, where a task has more than the config's most."""
+    most = data.config.get("measures", {}).get("overlap")
+    groups = Counter(
+        (cell["model"], cell["task"], cell["dataset"], cell["scores"])
+        for cell in data.cells.values()
+    )
+    left = sum(max(n - most, 0) for n in groups.values()) if most is not None else 0
+    return (
+        f" At most {most} cells of a task are compared, as many of every method as there is room "
+        f"for; {left:,} are left out (<code>measures.overlap</code>)."
+        if left
+        else ""
+    )
 
 
 def overlap_figures(data: RunData, across: str = "method") -> dict[str, go.Figure]:

@@ -1,6 +1,7 @@
 """The driver's own work grows with shards and with cells, not with their squares: works are
 answered at once, and what is left is counted and timed."""
 
+import resource
 import tracemalloc
 from collections import Counter
 
@@ -40,6 +41,26 @@ def test_four_times_the_shards_are_four_times_the_work(tmp_path, digests):
     assert max(digests.values()) <= 8  # a key is made once for every object, not at each use
     bytes_a_shard = [_view_bytes(run) / run.n_shards for run in (few, many)]
     assert bytes_a_shard[1] < 1.2 * bytes_a_shard[0]
+
+
+@pytest.mark.proof
+def test_a_hundred_thousand_shards(tmp_path):
+    """G1, G2, G3: seconds of the driver, its memory, and a resume of what is there."""
+    run = Timed(tmp_path / "run", many_rows(100_000), ("attribute",))
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    view = _view_bytes(run) / run.n_shards
+    print(f"\n{run.n_shards} shards: planning {run.plan_s:.1f} s, driving {run.driver_s:.1f} s CPU")
+    print(f"memory {rss / 1e6:.0f} MB at its peak; a view {view:.0f} bytes a shard")
+    assert run.driver_s / run.n_shards < 2e-3
+    assert rss < 600e6 + 800 * run.n_shards + 1700 * 100_000
+
+
+@pytest.mark.proof
+def test_two_thousand_cells(tmp_path):
+    run = Timed(tmp_path / "run", many_cells(2000))
+    assert (len(run.plan.cells), run.outcome.left) == (2000, 0)
+    print(f"\n2,000 cells: planning {run.plan_s:.1f} s, driving {run.driver_s:.1f} s CPU")
+    assert run.driver_s / 2000 < 0.3
 
 
 def _view_bytes(run: Timed) -> int:
