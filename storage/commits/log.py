@@ -237,11 +237,11 @@ class CommitLog:
         self.flush()
         return shard in self._index(stage).committed
 
-    def quarantined(self, stage: str) -> dict[str, Record]:
-        """Failures by shard, of those that the newest driver gave up."""
+    def quarantined(self, stage: str, epoch: int | None = None) -> dict[str, Record]:
+        """Failures by shard, of those that the driver of an epoch gave up, the newest if None."""
         self.flush()
-        gave_up, newest = self._index(stage).gave_up, self.epoch or self.epochs.newest()
-        return {k: gave_up[k] for k in sorted(gave_up) if gave_up[k]["epoch"] == newest}
+        gave_up, of = self._index(stage).gave_up, epoch or self.epoch or self.epochs.newest()
+        return {k: gave_up[k] for k in sorted(gave_up) if gave_up[k]["epoch"] == of}
 
     def damaged(self) -> int:
         """Lines that are not as they were written."""

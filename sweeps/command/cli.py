@@ -197,9 +197,11 @@ def verify(run_dir: RunDir, overrides: Overrides = None) -> None:
         fail(error, 1)
     for shard, why in sorted(found.unsound.items()):
         print(f"unsound: {shard}: {why}")
-    if found.unsound:
-        n = len(found.unsound)
-        print(f"{n} of {found.n_shards} shards are to be redone: edgesweep resume {run_dir}")
+    if found.n_lines:
+        print(f"unsound: {found.n_lines} damaged lines of commits; their shards do not count")
+    if found.unsound or found.n_lines:
+        n = len(found.unsound) + found.n_lines
+        print(f"{n} shards are to be redone, of {found.n_shards}: edgesweep resume {run_dir}")
         sys.exit(3)
     print(f"all {found.n_shards} committed shards are as they were committed")
 

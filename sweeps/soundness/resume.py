@@ -35,7 +35,12 @@ Chosen = Mapping[str, set[str]]
 
 def ended_well(log: CommitLog) -> bool:
     """Whether the driver before this one came to its end, and killed nobody at work."""
-    return "left" in (log.epochs.ended((log.epoch or 1) - 1) or {})
+    return "left" in (log.epochs.ended(_before(log)) or {})
+
+
+def _before(log: CommitLog) -> int:
+    assert log.epoch is not None
+    return log.epoch - 1
 
 
 def is_done(run: RunDirectory, plan: Plan, log: CommitLog, left_out: Collection[str]) -> bool:
@@ -50,7 +55,7 @@ def is_done(run: RunDirectory, plan: Plan, log: CommitLog, left_out: Collection[
 def to_read(run: RunDirectory, plan: Plan, log: CommitLog) -> Chosen | None:
     """The shards of a large run that are read now; None for all of them."""
     suspects = noted(run)
-    before = log.epochs.ended((log.epoch or 1) - 1) or {}
+    before = log.epochs.ended(_before(log)) or {}
     if suspects is None or "error" in before:
         return None
     drawn = int(digest([run.run_id, log.epoch])[:8], 16)
@@ -73,7 +78,7 @@ def _read_by_failures(plan: Plan, log: CommitLog) -> dict[str, set[str]]:
     """The shards of the groups that those shards need which were given up."""
     needed: set[str] = set()
     for name, stage in plan.all_stages.items():
-        if failed := log.quarantined(name):
+        if failed := log.quarantined(name, _before(log)) if _before(log) else {}:
             shards = (shard for shard in plan.stages[name] if shard.key in failed)
             needed.update(group for shard in shards for group in stage.needs(plan, shard))
     if not needed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 #: of one work: a receipt names each that is unsound, and must be small
 SHARDS_A_WORK = 64
-DAMAGED = "the record is damaged"
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,11 @@ class Check:
 
 @dataclass
 class Verified:
-    """What was found: shards that were read, and why some are not sound, by stage/shard."""
+    """What was found: shards that were read, and why some are not sound, by stage/shard; and how
+    many lines of commits are damaged, of which it is not known whose they are."""
 
     n_shards: int = 0
+    n_lines: int = 0
     unsound: dict[str, str] = field(default_factory=dict)
 
 
@@ -80,17 +82,15 @@ def verify(run: RunDirectory, executor: Executor, progress: Progress) -> Verifie
     finally:
         progress.end()
     note(run, found.unsound)
+    found.n_lines = log.damaged()
     return found
 
 
 def _works(log: CommitLog, found: Verified) -> Iterator[Work]:
-    """What is to be read. A record that is damaged tells nothing of its data, and is found here."""
+    """What is to be read."""
     for stage in log.stages():
-        there, keys = log.committed(stage), log.keys(stage)
-        found.n_shards += len(keys)
-        found.unsound |= {f"{stage}/{key}": DAMAGED for key in keys if key not in there}
-        shards = list(there)
-        for start in range(0, len(shards), SHARDS_A_WORK):
-            some = shards[start : start + SHARDS_A_WORK]
-            writes = {shard: tuple(there[shard].get("writes", ())) for shard in some}
-            yield Work(f"verify.{stage}.{start:08d}", Check(stage, writes), "verify")
+        records = log.records(stage)
+        while some := list(islice(records, SHARDS_A_WORK)):
+            writes = {r["shard"]: tuple(r.get("writes", ())) for r in some}
+            yield Work(f"verify.{stage}.{found.n_shards:08d}", Check(stage, writes), "verify")
+            found.n_shards += len(some)
