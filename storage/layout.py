@@ -23,6 +23,7 @@ evaluations.zarr/reference/<dataset>/<eval_patch>/values [input, full or empty, 
     over features <dataset>.<features> in place of <dataset>, and beside it distance [input, 2]
 commits/<stage>/<epoch>-<number>.jsonl: see `storage.commits.segments`
 blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
+models/<digest>/: if models were staged with the run, see `engine.model.nodecache`
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
 unsound.json: what a verification has found, until a driver has looked at it
 

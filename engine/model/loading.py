@@ -8,6 +8,7 @@ error on the way, of whichever library, is a ModelError of one line.
 
 import hashlib
 import importlib.util
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +21,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from edgesweep.engine.graph import GraphSpec
 from edgesweep.engine.model import wired
 from edgesweep.engine.model.cache import cached, file_digest, quiet
+from edgesweep.engine.model.digests import digest_here
 from edgesweep.engine.model.errors import ChangedError, ModelError, one_line, refusing
 from edgesweep.engine.model.kinds import ModelSizes, kind_of
+from edgesweep.engine.model.precision import in_precision
 from edgesweep.engine.model.tiny import write_tiny_random
 from edgesweep.engine.model.tracr import content_key, convert, is_tracr
 from edgesweep.engine.model.weights import (
@@ -88,6 +91,9 @@ class ModelSource:
             return None
         return AutoTokenizer.from_pretrained(self.path, **LOCAL)
 
+
+#: of a model's folder what is fetched
+WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt"]
 
 # --- the catalogue ---------------------------------------------------------------------------
 
@@ -203,9 +209,28 @@ def _from_hub(name: str) -> Path:
     if "/" not in name and name != "gpt2":
         known = ", ".join(ALIASES)
         raise ModelError(f"no alias ({known}), no folder here and no hub name (ORG/NAME)")
-    wanted = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt"]
     with refusing("could not be had from the hub"):
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=WANTED))
+
+
+def can_be_made(source: ModelSource) -> bool:
+    """Whether a model's name alone says what it is: an alias, or one of a hub."""
+    return source.name in ALIASES or source.path.parent.name == "snapshots"
+
+
+def make_again(source: ModelSource, folder: Path) -> None:
+    """Write into an empty folder what a model's name says, as it was when it was resolved: a hub is
+    asked for the revision of then. Raises ModelError."""
+    if source.name in ALIASES:
+        with quiet():
+            ALIASES[source.name].write(folder)
+        return
+    from huggingface_hub import snapshot_download
+
+    revision = source.path.name
+    with refusing("could not be had from the hub"):
+        snapshot_download(source.name, revision=revision, allow_patterns=WANTED, local_dir=folder)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def _check_folder(folder: Path) -> None:
@@ -240,7 +265,8 @@ def _dequantize(file: Path, folder: Path) -> None:
 
 
 def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32") -> Any:
-    """Load a resolved model, weights mapped from its safetensors.
+    """Load a resolved model: on the CPU mapped from its safetensors, so that actors of a node share
+    the pages of one file.
 
     Args:
         device: a torch device.
@@ -254,15 +280,19 @@ def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32")
         ModelError: the weights do not load.
     """
     _check_unchanged(source)
+    number = getattr(torch, dtype)
     with refusing(f"model {source.name!r} does not load"):
-        hf = open_weights(source.path, getattr(torch, dtype))
-        return kind_of(hf.config).network(hf.to(device), source.name, source.tokenizer())
+        if device == "cpu":
+            hf = open_weights(in_precision(source.path, source.digest, number), number)
+        else:  # straight to it, never as a whole through the memory of the host
+            hf = open_weights(source.path, number, device_map={"": device})
+        return kind_of(hf.config).network(hf, source.name, source.tokenizer())
 
 
 def _check_unchanged(source: ModelSource) -> None:
     """Days may lie between the plan and a worker's start."""
     try:
-        found = folder_digest(source.path)
+        found = digest_here(source.path)
     except OSError as error:
         raise ChangedError(f"model {source.name!r} is no longer there: {one_line(error)}") from None
     if found != source.digest:

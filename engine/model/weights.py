@@ -119,10 +119,15 @@ def _check_layers(folder: Path) -> None:
 
 
 def folder_digest(folder: Path) -> str:
-    """sha256 over names and bytes of the config, the index and the weight files."""
-    index = [folder / INDEX] if (folder / INDEX).exists() else []
+    """sha256 over names and bytes of the files that are `digested`."""
     total = hashlib.sha256()
-    for file in [folder / "config.json", *index, *sorted(folder.glob("*.safetensors"))]:
+    for file in digested(folder):
         total.update(file.name.encode())
         total.update(file_digest(file))
     return total.hexdigest()
+
+
+def digested(folder: Path) -> list[Path]:
+    """The config, the index and the weight files."""
+    index = [folder / INDEX] if (folder / INDEX).exists() else []
+    return [folder / "config.json", *index, *sorted(folder.glob("*.safetensors"))]

@@ -27,6 +27,7 @@ from edgesweep.engine.runtime import check_granted, parent_alive
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block, read_file
 from edgesweep.storage.records import read_record
+from edgesweep.sweeps.actor.models import models_address, on_this_node
 from edgesweep.sweeps.actor.place import processor
 from edgesweep.sweeps.plan.prompts import prompts_from_json
 from edgesweep.sweeps.stages.means import MeanShard
@@ -118,8 +119,10 @@ class Context:
         """The model; one is held at a time."""
         if self._model is None or self._model_label != label:
             self._model, self._features = None, {}
-            source, dtype = self.sources[label], self.config.execution.dtype
-            self._model = load_model(source, self.device, dtype)
+            execution = self.config.execution
+            staged = models_address(str(self.settings.run), execution)
+            source = on_this_node(self.sources[label], staged)
+            self._model = load_model(source, self.device, execution.dtype)
             self._model_label = label
         return self._model
 

@@ -306,7 +306,8 @@ class Execution(Section):
     pool waits for an actor when it has none; `none` for ever, as for nodes that come and go.
     `max_lost`: so often a shard's node may go away, which is no attempt. `backup`: when nothing
     else waits, a shard that takes 1.5 times the median of its kind is begun a second time
-    elsewhere; one of the two writes.
+    elsewhere; one of the two writes. `models_url`: where nodes find models that they do not see
+    (`edgesweep stage`); None: `models` of the run directory.
     """
 
     executor: Annotated[str, one_of("ray", "serial")] = "ray"
@@ -326,6 +327,22 @@ class Execution(Section):
     start_timeout_s: Any = 600.0
     backup: bool = False
     graph_tool: Text | None = None
+    models_url: Text | None = None
+
+    @field_validator("models_url")
+    @classmethod
+    def _every_node_finds_it(cls, value: str | None) -> str | None:
+        from edgesweep.storage.stores import Refused, check_address
+
+        if value is None or value.startswith("/"):
+            return value
+        if "://" not in value:
+            raise ValueError("is no place that every node finds; allowed: an absolute path, or URL")
+        try:
+            check_address(value)
+        except Refused as error:
+            raise ValueError(f"cannot be used: {error}") from None
+        return value
 
     @field_validator("work_timeout_s")
     @classmethod
