@@ -241,15 +241,6 @@ def report(
         fail(error, 1)
 
 
-@app.command()
-def doctor() -> None:
-    """What this machine has, and what each missing thing disables."""
-    from edgesweep.sweeps.command.doctor import examine
-
-    for line in examine():
-        print(line)
-
-
 @app.command("list")
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],

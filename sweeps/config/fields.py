@@ -121,6 +121,24 @@ def _check_text(value: str) -> str:
 Text = Annotated[str, AfterValidator(_check_text)]
 
 
+def _check_place(value: str) -> str:
+    if value.startswith("/"):
+        return value
+    if "://" not in value:
+        raise ValueError("is no place that every node finds; allowed: an absolute path, or URL")
+    from edgesweep.storage.stores import Refused, check_address
+
+    try:
+        check_address(value)
+    except Refused as error:
+        raise ValueError(f"cannot be used: {error}") from None
+    return value
+
+
+#: where all nodes find the same: a path or the address of a store
+Place = Annotated[Text, AfterValidator(_check_place)]
+
+
 # --- threshold grids --------------------------------------------------------------------------
 
 

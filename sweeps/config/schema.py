@@ -19,6 +19,7 @@ from edgesweep.sweeps.config.fields import (
     AXIS,
     OPTIONAL_AXIS,
     NotNegative,
+    Place,
     Positive,
     Text,
     at_most,
@@ -327,22 +328,7 @@ class Execution(Section):
     start_timeout_s: Any = 600.0
     backup: bool = False
     graph_tool: Text | None = None
-    models_url: Text | None = None
-
-    @field_validator("models_url")
-    @classmethod
-    def _every_node_finds_it(cls, value: str | None) -> str | None:
-        from edgesweep.storage.stores import Refused, check_address
-
-        if value is None or value.startswith("/"):
-            return value
-        if "://" not in value:
-            raise ValueError("is no place that every node finds; allowed: an absolute path, or URL")
-        try:
-            check_address(value)
-        except Refused as error:
-            raise ValueError(f"cannot be used: {error}") from None
-        return value
+    models_url: Place | None = None
 
     @field_validator("work_timeout_s")
     @classmethod

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.model.weights import folder_digest
 from edgesweep.storage.stores import open_store
 
-SPAWN = multiprocessing.get_context("spawn")
+#: torch is imported once for all processes
+OTHERS = multiprocessing.get_context("forkserver")
+OTHERS.set_forkserver_preload([__name__])
 
 
 @pytest.fixture(autouse=True)
@@ -71,27 +72,25 @@ class Counting:
         return self.store.get(key)
 
 
-def fetch(source: ModelSource, staged: Path, log: Path, pause_s: float, go: Event) -> None:
-    go.wait()
+def fetch(cache: Path, source: ModelSource, staged: Path, pause_s: float) -> None:
+    os.environ["EDGESWEEP_CACHE"] = str(cache)
+    log = cache.parent / "log"
     assert folder_digest(ensure(source, Counting(staged, log, pause_s))) == source.digest
 
 
 def started(n: int, *arguments: Any) -> list[Any]:
-    go = SPAWN.Event()
-    processes = [SPAWN.Process(target=fetch, args=(*arguments, go)) for _ in range(n)]
+    processes = [OTHERS.Process(target=fetch, args=arguments) for _ in range(n)]
     for process in processes:
         process.start()
-    go.set()
     return processes
 
 
 def test_eight_processes_fetch_once(mine: ModelSource, staged: Path, cache: Path) -> None:
-    log = cache.parent / "log"
-    processes = started(8, mine, staged, log, 0.0)
+    processes = started(8, cache, mine, staged, 0.3)  # the others come while the first is at it
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 8
-    assert len(log.read_text().splitlines()) == 1
+    assert len((cache.parent / "log").read_text().splitlines()) == 1
     nodes = [path.name for path in (cache / "nodes").iterdir()]
     assert sorted(nodes) == [mine.digest, f"{mine.digest}.lock"]
 
@@ -99,9 +98,9 @@ def test_eight_processes_fetch_once(mine: ModelSource, staged: Path, cache: Path
 def test_after_a_killed_fetcher_the_next_one_finishes(
     mine: ModelSource, staged: Path, cache: Path
 ) -> None:
-    log = cache.parent / "log"
-    (first,) = started(1, mine, staged, log, 60.0)
+    (first,) = started(1, cache, mine, staged, 60.0)
     while not list(cache.glob("nodes/.*")):  # it is at work
+        assert first.is_alive()
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)
     first.join()
