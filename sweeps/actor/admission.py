@@ -10,18 +10,16 @@ fault of a shard.
 from __future__ import annotations
 
 import os
-import platform
 import secrets
 import shutil
-import socket
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesweep.storage import RunDirectory, StorageError
 from edgesweep.storage.atomic import TMP_PREFIX, replace
 from edgesweep.storage.epochs import read_lease
+from edgesweep.sweeps.actor.place import host, versions
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import WorkerSettings
@@ -38,13 +36,9 @@ class WrongPlace(RuntimeError):
 
 def decisive_versions() -> dict[str, str]:
     """Of what makes numbers, here."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "missing"
-    return found
+    found = versions()
+    python = ".".join(found["python"].split(".")[:2])
+    return {"python": python, **{name: found.get(name, "missing") for name in PACKAGES}}
 
 
 def check_place(settings: WorkerSettings) -> str:
@@ -56,7 +50,7 @@ def check_place(settings: WorkerSettings) -> str:
     free = shutil.disk_usage(settings.run).free
     if free < LEAST_FREE_BYTES:
         raise WrongPlace(f"the disk of {settings.run} has {free / 1e6:.0f} MB free")
-    name = f"{TMP_PREFIX}seen-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    name = f"{TMP_PREFIX}seen-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
     replace(settings.run / name, b"")
     return name
 
