@@ -73,7 +73,9 @@ class Answers:
         self._stub, self.away_s = stub, 0.0
         self.asked: Counter[str] = Counter()
 
-    def run(self, works: Sequence[Work], on_done: Any, on_failed: Any, should_stop: Any) -> None:
+    def run(
+        self, works: Sequence[Work], on_done: Any, on_failed: Any, should_stop: Any, to_come: Any
+    ) -> None:
         queue = deque(works)
         while queue:
             work = queue.popleft()
