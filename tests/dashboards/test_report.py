@@ -19,6 +19,7 @@ from edgesweep.sweeps.config.load import load_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.progress import Silence
 from tests.dashboards.browsing import open_page
+from tests.sweeps.helpers import committed, uncommit
 
 
 @pytest.fixture(scope="module")
@@ -292,10 +293,10 @@ def no_longer_done(run, tmp_path, share_left):
     (out / "manifest.json").unlink(missing_ok=True)
     for table in out.glob("*.parquet"):
         table.unlink()
-    for stage in (out / "commits").iterdir():
-        records = sorted(stage.glob("*.json"))
-        for record in records[round(share_left * len(records)) :]:
-            record.unlink()
+    for stage, shards in committed(out).items():
+        gone = shards[round(share_left * len(shards)) :]
+        if gone:
+            uncommit(out, stage, gone.__contains__)
     return out
 
 
@@ -313,10 +314,10 @@ def test_the_page_of_a_run_with_work_left_says_what_is_missing(run, tmp_path, sh
 def test_the_page_of_a_run_with_shards_given_up_says_what_is_missing_for_them(run, tmp_path):
     out = no_longer_done(run, tmp_path, 0.5)
     log = CommitLog(RunDirectory.open(out))
-    log.claim_epoch()
+    log.claim_epoch(take_over=True)
     shards = {s: log.keys(s)[0] for s in ("attribute", "evaluate")}
     for stage, shard in shards.items():
-        (out / "commits" / stage / f"{shard}.json").unlink()
+        log.uncommit(stage, shard, "a test")
         log.quarantine(stage, shard, {"error": "ValueError: <boom>"})
     text = render(load_run(out))
     assert "2 shards failed and were left out" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,16 @@ def committed(run: Path) -> dict[str, list[str]]:
     """Committed shards by stage."""
     log = CommitLog(RunDirectory.open(run))
     return {stage: log.keys(stage) for stage in log.stages()}
+
+
+def uncommit(run: Path, stage: str, wanted: Callable[[str], bool]) -> None:
+    """Some shards of a stage are to be done again."""
+    log = CommitLog(RunDirectory.open(run))
+    with log.driving():
+        found = [shard for shard in log.keys(stage) if wanted(shard)]
+        assert found
+        for shard in found:
+            log.uncommit(stage, shard, "a test")
 
 
 @dataclass

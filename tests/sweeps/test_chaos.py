@@ -22,7 +22,8 @@ PATIENCE_S = 180.0
 
 
 def n_committed(run: Path) -> int:
-    return sum(1 for stage in STAGES for _ in (run / "commits" / stage).glob("*.json"))
+    segments = (file for stage in STAGES for file in (run / "commits" / stage).glob("*.jsonl"))
+    return sum(file.read_bytes().count(b'"shard"') for file in segments)
 
 
 def processes() -> Iterator[tuple[int, int, str]]:
