@@ -216,11 +216,13 @@ class Driver:
             self._run.log("not_finite", stage=stage, shard=shard.key, **bad)
         self._progress.tick(stage)
         self._scheduler.done(stage, shard)
+        stops = self._should_stop()
+        works = [] if stops else self._ready()  # opens gates: rows may stand on what they write
         if (cell := getattr(shard, "cell", None)) is not None:
             self._left[cell] -= 1
-            if not self._left[cell]:
+            if not self._left[cell] and not stops:
                 self._write_part(cell)
-        return [] if self._should_stop() else self._ready()
+        return works
 
     def _write_part(self, cell: Cell) -> None:
         """A cell is done: its rows, so that the page of a running run has curves. The last cells
