@@ -110,14 +110,14 @@ def _nodes(data: RunData) -> Iterator[Row]:
         yield f"shut out: {node['error']}", f"node {node['host']}", "", means
     if n := pool["lost"]:
         yield (
-            f"went away: {n:,} nodes",
+            f"went away: {n:,} node{'s' * (n > 1)}",
             "",
             "",
             "nothing: what was in work there was done elsewhere",
         )
     if n := pool["backups"]:
         yield (
-            f"took long, and begun a second time: {n:,} shards",
+            f"begun a second time for taking long: {n:,} shard{'s' * (n > 1)}",
             "",
             "",
             "nothing: one of two wrote",

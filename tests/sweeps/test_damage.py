@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from edgesweep.dashboards import report as page
-from edgesweep.dashboards.data import RunData, load_run
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.report import write_report
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.storage import StorageError
 from edgesweep.sweeps.command import cli
@@ -70,7 +71,7 @@ UNSEEN_BY_STATUS = r".*\.zarr/.*|(prompts|dictionaries|blocks)/.*|epochs/.* dele
 UNSEEN_BY_REPORT = "|".join(
     (
         r"aggregates\.zarr/(CELL/(?!mean/).*|zarr\.json .*)",
-        r"attributions\.zarr/CELL/(scores|per_input)/.*",
+        r"attributions\.zarr/CELL/(scores|residual|metric_\w+)/.*",
         r"attributions\.zarr/CELL/listed/(count|dropped|raw|source|target)/.*",
         r"attributions\.zarr/(CELL/((graph|listed)/)?)?zarr\.json .*",
         r"evaluations\.zarr/(?!.*/distance/).*",
@@ -315,4 +316,4 @@ def test_a_graph_that_is_gone_is_said(wholes, tmp_path):
     run = Path(shutil.copytree(wholes["heads"], tmp_path / "run"))
     next(run.glob("attributions.zarr/*/graph/ends/zarr.json")).unlink()
     with pytest.raises(StorageError, match="graph/ends: no such array; resume the run"):
-        load_run(run)
+        write_report(run)
