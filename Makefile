@@ -1,7 +1,7 @@
 # A process a core, of one thread each; more than four would want more memory than most machines have.
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo smoke test test-all proof lint bench constraints clean
+.PHONY: setup demo smoke test test-all shapes proof lint bench constraints clean
 
 setup:            ## all that sweeps need, into .venv
 	./setup.sh
@@ -19,9 +19,12 @@ test:             ## lint, types, import contracts, the quick tests: under 15 mi
 
 ENGINE_TESTS = $(addprefix tests/,evaluation features graph methods model network)
 
-test-all:         ## what `make test` leaves out: slow tests, and the engine's with shapes checked
+test-all:         ## the tests that `make test` leaves out
 	./setup.sh dev
 	$(PYTEST) -m slow
+
+shapes:           ## the engine's tests, with the shapes in signatures checked: by hand
+	./setup.sh dev
 	$(PYTEST) --shapes $(ENGINE_TESTS)
 
 proof:            ## a hundred drivers killed before any operation; every file hurt in every way: by hand

@@ -89,7 +89,7 @@ def told(url: str, job: str, what: str, until: str) -> str:
     raise AssertionError(f"{done.stdout}{done.stderr}")
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_job_succeeds_and_the_next_resumes_its_run(
     folder: Path, cluster: tuple[str, str]
 ) -> None:
@@ -118,7 +118,7 @@ def test_a_job_succeeds_and_the_next_resumes_its_run(
     assert os.environ["RAY_AUTH_TOKEN"] not in printed
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_doctor_asks_every_node(cluster: tuple[str, str], tmp_path: Path) -> None:
     url, address = cluster
     out = tmp_path / "out"

@@ -74,7 +74,7 @@ def _view_bytes(run: Timed) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("n", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [10, pytest.param(50, marks=pytest.mark.proof)])
 def test_four_times_the_cells_are_four_times_the_work(tmp_path, digests, n):
     few, many = (Timed(tmp_path / str(m), many_cells(m)) for m in (n, 4 * n))
     assert (len(few.plan.cells), len(many.plan.cells)) == (n, 4 * n)
