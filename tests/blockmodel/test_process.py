@@ -69,7 +69,7 @@ def test_a_timeout_ends_the_process_and_what_it_started(fake, tmp_path):
         chain_of(
             fake(f"echo $$ > {tmp_path}/pid; echo waiting >&2; sleep 60; echo over"), timeout_s=0.5
         )
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50  # and not the minute of its sleep
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -149,7 +149,7 @@ def test_the_first_chain_that_fails_ends_the_others(fake, failing, max_workers):
     began = time.monotonic()
     with pytest.raises(BlockModelError, match="exit status 4: not me"):
         fit(EDGES, tuple("abc"), options, 0, interpreter, chains=3, max_workers=max_workers)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50  # and not the minute of its sleep
 
 
 def cpu_seconds(pid: int) -> float | None:

@@ -50,12 +50,11 @@ print(json.dumps({"stated": stated, "measured": peak() - before}))
 """
 
 
-OTHERS = ("ig_inputs", "ig_activations", "node_ig", "exact", "acdc")
+WORKS = ("eap", "ig_inputs", "ig_activations", "node_ig", "exact", "acdc", "evaluation")
 
 
-@pytest.mark.parametrize(
-    "work", ["eap", "evaluation", *(pytest.param(work, marks=pytest.mark.slow) for work in OTHERS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("work", WORKS)
 def test_stated_memory_is_within_half_of_the_measured(tmp_path, work):
     model = tiny_model("llama", n_layers=10, width=512, n_vocab=2000)
     model.hf.save_pretrained(tmp_path / "model")

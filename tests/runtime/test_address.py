@@ -52,7 +52,5 @@ def test_a_port_where_nobody_listens_is_one_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert find_address(address) == address
-    began = time.monotonic()
     with pytest.raises(ExecutorError, match=f"nothing answers at {address} .Connection refused"):
         find_address(address)
-    assert time.monotonic() - began < 6

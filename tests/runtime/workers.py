@@ -36,6 +36,23 @@ def _freeze(value: int, attempt: int) -> dict[str, Any]:
     return _echo(value, attempt)
 
 
+def _wait(value: str, attempt: int) -> dict[str, Any]:
+    """Until a file is there."""
+    while not Path(value).exists():
+        time.sleep(0.02)
+    return _echo(value, attempt)
+
+
+def _meet(value: tuple[str, int], attempt: int) -> dict[str, Any]:
+    """Until so many actors have come."""
+    folder, n = Path(value[0]), value[1]
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < n:
+        time.sleep(0.02)
+    return _echo(None, attempt)
+
+
 def _raise(value: str, attempt: int) -> dict[str, Any]:
     raise ValueError(f"{value}\nsecond line")
 
@@ -126,6 +143,8 @@ VERBS = {
     "write_and_die": _write_and_die,
     "echo": _echo,
     "sleep": _sleep,
+    "wait": _wait,
+    "meet": _meet,
     "freeze": _freeze,
     "raise": _raise,
     "raise_until": _raise_until,

@@ -100,6 +100,7 @@ def reap(orphans: list[tuple[int, str]]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_anywhere_and_resumed_the_bytes_are_the_same(tmp_path):
     calm, hurt = tmp_path / "calm", tmp_path / "hurt"

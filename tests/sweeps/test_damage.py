@@ -98,9 +98,7 @@ def _other_digit(data: bytes) -> bytes:
 
 #: copies of a run, each with so many-th of its files hurt
 GROUPS = 6
-both = pytest.mark.parametrize(
-    ("bench", "name"), [("heads", "heads"), ("features", "features")], indirect=["bench"]
-)
+HEADS, FEATURES = ("heads", "heads"), ("features", "features")
 
 
 @dataclasses.dataclass
@@ -288,7 +286,11 @@ def test_kinds_are_read_off_the_directory(wholes):
         assert any(part in kind for kind in found)
 
 
-@both
+@pytest.mark.parametrize(
+    ("bench", "name"),
+    [pytest.param(*HEADS, marks=pytest.mark.slow), FEATURES],
+    indirect=["bench"],
+)
 @pytest.mark.timeout(900)
 def test_every_kind(bench, wholes, name):
     """Each looked at in one way, and hurt together with some others in another."""
@@ -304,7 +306,7 @@ def test_every_kind(bench, wholes, name):
 @pytest.mark.proof
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("how", HURTS)
-@both
+@pytest.mark.parametrize(("bench", "name"), [HEADS, FEATURES], indirect=["bench"])
 def test_every_kind_in_every_way(bench, wholes, name, how):
     for kind, file in only_of(wholes, name).items():
         if bench.look(kind, file, how):

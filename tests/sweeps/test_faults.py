@@ -2,6 +2,7 @@
 of an undisturbed run, or says in one line what is missing."""
 
 import errno
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -150,6 +151,8 @@ def test_two_drivers_on_one_directory(calm, tmp_path):
     def second(shard):
         if len(first.asked) == 3:
             first.before = None
+            while not list(out.glob("commits/*/000001-*")):
+                time.sleep(0.01)  # the first driver's thread is about to write what it has
             with pytest.raises(Busy, match="has a driver at work"):
                 run_tiny(out)
             assert run_tiny(out, take_over=True).exit_code == 0

@@ -48,6 +48,7 @@ def drive(run: Path, model: str) -> subprocess.Popen:
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_a_stage_and_a_kind_of_one_s_own(model, tmp_path):
     calm, hurt = tmp_path / "calm", tmp_path / "hurt"

@@ -40,7 +40,10 @@ def serial(tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("actors", [1, 2, 3])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("actors", [2, pytest.param(1, marks=SLOW), pytest.param(3, marks=SLOW)])
 def test_ray_gives_the_bytes_of_the_serial_executor(serial, tmp_path, actors):
     out = tmp_path / "run"
     assert run_tiny(out, config(executor="ray", actors=actors)).exit_code == 0
@@ -122,12 +125,11 @@ def _with_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-SLOW = pytest.mark.slow
 #: signal, how often, and the seconds that a shard takes
 ASKED = [
     (signal.SIGINT, 1, 0.25),
-    (signal.SIGINT, 2, 4),
-    (signal.SIGTERM, 1, 0.25),
+    pytest.param(signal.SIGINT, 2, 4, marks=SLOW),
+    pytest.param(signal.SIGTERM, 1, 0.25, marks=SLOW),
     pytest.param(signal.SIGTERM, 2, 4, marks=SLOW),
     pytest.param(signal.SIGHUP, 1, 0.25, marks=SLOW),
 ]
@@ -149,6 +151,7 @@ def test_a_driver_that_is_asked_to_stop(drivers, number, times, seconds_a_shard)
     assert_stopped_well(driver.out)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_closed_terminal_drains(drivers):
     driver = drivers(0.25, terminal=True)
