@@ -227,7 +227,7 @@ class Driver:
     def _write_part(self, cell: Cell) -> None:
         """A cell is done: its rows, so that the page of a running run has curves. The last cells
         have none, for the tables are next."""
-        if +self._left and not has_parts(self._run, cell.key):
+        if any(self._left.values()) and not has_parts(self._run, cell.key):
             self._log.flush()
             write_parts(self._log, cell.key, rows_of_cells(self._view, [cell]))
 

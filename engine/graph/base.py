@@ -65,10 +65,6 @@ class Ends:
         found[self.target[nodes[self.node]]] = True
         return found
 
-    def targets_within(self, nodes: Bool[np.ndarray, " nodes"]) -> Bool[np.ndarray, " targets"]:
-        """Targets that belong to these nodes alone."""
-        return ~self.targets_of(~nodes)
-
     def nodes_of(self, targets: Bool[np.ndarray, " targets"]) -> Bool[np.ndarray, " nodes"]:
         """Nodes that one of these targets belongs to."""
         found = np.zeros(self.n_nodes, dtype=bool)

@@ -4,7 +4,7 @@ for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from edgesweep.storage.commits.segments import decode, segment_key
@@ -37,9 +37,9 @@ class StageIndex:
 
     def read(self, name: str) -> None:
         """Adds a segment."""
-        self.add(name, list(decode(self.store.get(segment_key(self.stage, name)), self.stage)))
+        self.add(name, decode(self.store.get(segment_key(self.stage, name)), self.stage))
 
-    def add(self, name: str, lines: list[Record | None]) -> None:
+    def add(self, name: str, lines: Iterable[Record | None]) -> None:
         """Adds what a segment says."""
         place = len(self.names)
         self.names.append(name)

@@ -29,7 +29,6 @@ from edgesweep.storage.commits.batches import Batches
 from edgesweep.storage.commits.index import StageIndex
 from edgesweep.storage.commits.segments import (
     MOST,
-    decode,
     encode,
     is_segment,
     segment_key,
@@ -192,7 +191,7 @@ class CommitLog:
         number = sum(name.startswith(f"{epoch:06d}-") for name in index.names)
         while not self._store.create(segment_key(stage, segment_name(epoch, number)), data):
             number += 1
-        index.add(segment_name(epoch, number), list(decode(data, stage)))
+        index.add(segment_name(epoch, number), lines)
         self._waiting.difference_update((stage, line["shard"]) for line in lines)
 
     def _unseal(self) -> None:
@@ -232,10 +231,6 @@ class CommitLog:
         if found is None:
             raise StorageError(f"{self.root}: {stage}/{shard} is not committed; resume the run")
         return found
-
-    def is_committed(self, stage: str, shard: str) -> bool:
-        self.flush()
-        return shard in self._index(stage).committed
 
     def quarantined(self, stage: str, epoch: int | None = None) -> dict[str, Record]:
         """Failures by shard, of those that the driver of an epoch gave up, the newest if None."""

@@ -15,6 +15,7 @@ import pytest
 
 from edgesweep.engine.runtime.policy import Attempt, Policy
 from edgesweep.engine.runtime.work import Failure, PoolOptions, Work
+from edgesweep.sweeps.driver import CELLS_AHEAD
 
 MEAN_S, REDUCE_S = 60.0, 120.0
 N_CELLS, N_SHARDS = 10, 100
@@ -79,7 +80,7 @@ class Pool:
         return 1 if stage == "reduce" else N_SHARDS
 
     def _stage(self, cell: int, stage: str) -> list[Work]:
-        later = 2 * (stage == STAGES[-1])  # as a driver puts what nothing waits for
+        later = CELLS_AHEAD * (stage == STAGES[-1])
         rank = (cell + later) * len(STAGES) + STAGES.index(stage)
         names = [f"{stage}-{cell}-{i}" for i in range(self._n(stage))]
         return [Work(name, (cell, stage), f"{stage}", rank) for name in names]

@@ -76,16 +76,22 @@ def test_node_scores_are_those_of_a_direct_call(run, plan, features):
     assert (found[:, : features.model.d_model] != 0).any()
 
 
-def test_a_cap_keeps_the_largest_and_counts_what_it_drops(run, plan, tmp_path):
-    out, cell = tmp_path / "run", cell_of(plan, "ig_activations")
-    few = config(
+def small_run(out, features):
+    """A run of one method and its plan, with other options of features."""
+    raw = config(
         sweep={"method": "ig_activations"},
-        features={"keep": 100},
+        features=features,
         evaluate={"threshold": 20, "eval_patch": "counterfactual", "ablation": "edge"},
         blocks={"fit": "none"},
     )
-    assert run_tiny(out, few).exit_code == 0
-    capped, small = RunDirectory.open(out), reopen(out).plan.cells[0]
+    assert run_tiny(out, raw).exit_code == 0
+    return RunDirectory.open(out), reopen(out).plan
+
+
+def test_a_cap_keeps_the_largest_and_counts_what_it_drops(run, plan, tmp_path):
+    cell = cell_of(plan, "ig_activations")
+    capped, theirs = small_run(tmp_path / "run", {"keep": 100})
+    small = theirs.cells[0]
     for row in range(N):
         whole = stored(run, cell, "weight")[row]
         sizes = np.sort(np.abs(whole[np.isfinite(whole)]))[::-1]
@@ -151,15 +157,7 @@ def test_the_fold_does_not_depend_on_its_parts(run, copy, monkeypatch):
 
 
 def test_shards_of_positions_add_up(run, plan, tmp_path):
-    out = tmp_path / "run"
-    split = config(
-        sweep={"method": "ig_activations"},
-        features={"position_shards": 2},
-        evaluate={"threshold": 20, "eval_patch": "counterfactual", "ablation": "edge"},
-        blocks={"fit": "none"},
-    )
-    assert run_tiny(out, split).exit_code == 0
-    other, theirs = RunDirectory.open(out), reopen(out).plan
+    other, theirs = small_run(tmp_path / "run", {"position_shards": 2})
     assert len(theirs.stages["attribute"]) == 2 * N // 4
     assert (stored(other, theirs.cells[0], "dropped_abs") == 0).all()
     codes, table = dense(run, plan)
