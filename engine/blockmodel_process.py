@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 WORKER = Path(__file__).with_name("blockmodel_worker.py")
@@ -66,7 +67,8 @@ def find_interpreter(setting: str | None = None) -> Interpreter | None:
 
 
 def _candidates() -> Iterator[str]:
-    yield sys.executable
+    if find_spec("graph_tool"):  # or it would be started for nothing
+        yield sys.executable
     yield "/usr/bin/python3"
     if conda := os.environ.get("CONDA_PREFIX"):
         yield os.path.join(conda, "bin", "python")
