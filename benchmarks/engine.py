@@ -49,7 +49,7 @@ class TimedWorker:
         while time.perf_counter() - start < COMPUTE_S:
             self.matrix @ self.matrix
         computed_s = time.perf_counter() - start
-        partial = fold.partial(self.scores)[None]
+        partial = fold.pack(fold.partial(self.scores))[None]
         writes = [
             write_block(self.run, "attributions.zarr", "scores", index * N_INPUTS, self.scores),
             write_block(self.run, "aggregates.zarr", "partials", index, partial),
@@ -63,10 +63,10 @@ def _prepare(folder: Path, n_shards: int) -> RunDirectory:
     run = RunDirectory.create(folder, {}, {"run_id": "benchmark", "identity": {}})
     for store, name, shape, chunk in (
         (run.attributions, "scores", (n_shards * N_INPUTS, N_EDGES), (N_INPUTS, N_EDGES)),
-        (run.aggregates, "partials", (n_shards, 7, N_EDGES), (1, 7, N_EDGES)),
+        (run.aggregates, "partials", (n_shards, N_EDGES, fold.WORDS), (1, N_EDGES, fold.WORDS)),
     ):
         make_store(store)
-        dtype = "float32" if name == "scores" else "float64"
+        dtype = "float32" if name == "scores" else "uint64"
         create_array(store, name, shape, chunk, dtype)
     return run
 

@@ -14,6 +14,7 @@ LACKS = {
     "means": "nothing with mean patches of its prompts was computed",
     "attribute": "the cell has no scores of all inputs, and so no circuit and no row",
     "refine": "the cell has no scores of all inputs, and so no circuit and no row",
+    "subtrees": "the cell has no scores of all inputs, and so no circuit and no row",
     "reduce": "the cell has no scores of all inputs, and so no circuit and no row",
     "reduce_refined": "the cell has no scores of all inputs, and so no circuit and no row",
     "evaluate": "rows that stand for its prompts are left out",

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from edgesweep.engine.graph.circuit import Circuit
-from edgesweep.storage import RunDirectory, layout, status
+from edgesweep.storage import RunDirectory, status
 from edgesweep.storage.graphs import read_graph
-from edgesweep.storage.records import read_record
+from edgesweep.storage.packing.prompts import PromptRows
 from edgesweep.storage.tables import (
     BLOCKS,
     CIRCUITS,
@@ -106,8 +106,7 @@ class Run:
         Args:
             split: "build", whose numbers `scores` takes, or "eval".
         """
-        record = read_record(self.path / layout.prompts(self._cell(cell)["dataset"]))
-        return pd.DataFrame(record[split])
+        return pd.DataFrame(PromptRows(self.directory, self._cell(cell)["dataset"], split)[:])
 
     def scores(self, cell: str, prompt: int | None = None) -> xarray.DataArray:
         """Attribution scores as they are stored, with names: `[prompt, edge]`, or `[edge]` of one
@@ -116,11 +115,13 @@ class Run:
         Args:
             cell: its key, or the beginning of one, such as its method.
             prompt: number of a build prompt. None: all; those not yet committed are NaN. Over
-                features every prompt has its own list of edges, and one must be given.
+                features every prompt has its own list of edges, and one must be given. With
+                `scores.keep` a share, what was not kept is NaN.
 
         Raises:
             ValueError: no such cell or prompt.
-            StorageError: the prompt is not committed, or not what was committed.
+            StorageError: the prompt is not committed, or not what was committed; `scores.keep` is
+                none, so that none are stored.
         """
         from edgesweep.scores import read_scores
 

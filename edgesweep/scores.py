@@ -12,23 +12,21 @@ from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import has_array, open_array
 from edgesweep.storage.graphs import read_graph
 from edgesweep.storage.layout import ATTRIBUTIONS
-from edgesweep.storage.readers import Committed
-from edgesweep.storage.records import read_record
+from edgesweep.storage.packing.prompts import PromptRows
+from edgesweep.storage.readers import Committed, stored_scores
 
 
 def read_scores(run: RunDirectory, cell: Mapping[str, Any], prompt: int | None) -> xarray.DataArray:
     """What `edgesweep.runs.Run.scores` says; `cell` is the plan's entry."""
     key = str(cell["key"])
-    n_prompts = len(read_record(run.path / layout.prompts(str(cell["dataset"])))["build"])
+    n_prompts = len(PromptRows(run, str(cell["dataset"]), "build"))
     if prompt is not None and not 0 <= prompt < n_prompts:
         raise ValueError(f"prompt {prompt} is none of the {n_prompts} of cell {key}, from 0 on")
     committed = Committed(run)
-    if not has_array(run.attributions, layout.scores(key)):
+    if has_array(run.attributions, layout.listed(key, "target")):
         return _of_list(committed, cell, n_prompts, prompt)
-    if prompt is None:
-        values = committed.read(ATTRIBUTIONS, layout.scores(key), partly=True)
-    else:
-        values = committed.row(ATTRIBUTIONS, layout.scores(key), prompt)
+    n_scores = open_array(run.aggregates, layout.partials(key)).shape[1]
+    values = stored_scores(committed, key, n_scores, prompt)
     what, names = _scored(run, cell, values.shape[-1])
     return _named(values, what, names, cell)
 

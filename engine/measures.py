@@ -12,6 +12,7 @@ Everything is summed in float64. Pinned by tests/evaluation/test_measures.py.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -149,6 +150,48 @@ def _finite_means(weights: Array, values: Array) -> Float[np.ndarray, "n scored"
         return total
     share = weights @ finite.astype(np.float64)
     return np.divide(total, share, out=np.full_like(total, np.nan), where=share > 0)
+
+
+class ResampledMeans:
+    """Means over the finite inputs of each resample, inputs a block at a time: what `resamples` are
+    of may be more than fits into memory.
+
+    Args:
+        weights: `[n, inputs]` (`resamples`).
+        n_scores: how many scores an input has.
+    """
+
+    def __init__(self, weights: Array, n_scores: int) -> None:
+        self._weights = weights
+        self._total, self._share = np.zeros((2, len(weights), n_scores))
+
+    def add(self, first: int, scores: Float[np.ndarray, "rows scored"]) -> None:
+        """The inputs from the `first` on."""
+        weights = self._weights[:, first : first + len(scores)]
+        finite = np.isfinite(scores)
+        self._total += weights @ np.where(finite, scores, 0.0)
+        self._share += weights @ finite.astype(np.float64)
+
+    def means(self) -> Float[np.ndarray, "n scored"]:
+        """NaN in a draw that has nothing finite."""
+        empty = np.full_like(self._total, np.nan)
+        return np.divide(self._total, self._share, out=empty, where=self._share > 0)
+
+
+def normal_intervals(
+    means: Float[np.ndarray, "groups scored"],
+    rms: Float[np.ndarray, "groups scored"],
+    n: Float[np.ndarray, "groups scored"],
+    level: float,
+) -> tuple[Float[np.ndarray, " scored"], Float[np.ndarray, " scored"]]:
+    """Interval of the mean over all inputs, were it normal: from the mean, the root mean square and
+    the number of inputs of each group, among which groups keep their shares. NaN where a group has
+    fewer than two."""
+    variance = np.maximum(rms**2 - means**2, 0.0) * n / np.where(n > 1, n - 1, np.nan)
+    shares = n / n.sum(0)
+    middle = (shares * means).sum(0)
+    half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt((shares**2 * variance / n).sum(0))
+    return middle - half, middle + half
 
 
 def ranking_stability(

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from edgesweep.storage.atomic import fsync_files, replace, to_json
 from edgesweep.storage.errors import StorageError, storage_errors
@@ -45,17 +45,20 @@ def create_array(
     dtype: str = "float32",
     *,
     compress: bool = False,
+    codec: str = "none",
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Creates an array with nothing in it: floats NaN, all else 0. Of one that is there the chunks
     stay, and metadata that is not as given (half written, damaged), its groups' too, is written
-    anew. Dense scores barely compress; `compress` (zstd) pays for sparse and bool arrays. Raises
-    StorageError on disk errors."""
+    anew. Dense scores barely compress; `compress` (zstd) pays for sparse and bool arrays, `codec`
+    (Blosc's lz4 or zstd, over shuffled bits) for rounded ones. Raises StorageError on disk
+    errors."""
     told = json.dumps(dict(attributes or {}), sort_keys=True)
     chunks = tuple(max(1, c) for c in chunks)
     for parent in reversed(Path(name).parents):
         _put_metadata(store / parent, _group_metadata())
-    _put_metadata(store / name, _array_metadata(tuple(shape), chunks, dtype, compress, told))
+    codec = "plain zstd" if compress else codec
+    _put_metadata(store / name, _array_metadata(tuple(shape), chunks, dtype, codec, told))
 
 
 def _put_metadata(folder: Path, wanted: bytes) -> None:
@@ -73,9 +76,18 @@ def _group_metadata() -> bytes:
     return made[METADATA].to_bytes()
 
 
+def _packed(codec: str, dtype: np.dtype) -> list[Any]:
+    if codec == "none":
+        return []
+    if codec == "plain zstd":
+        return [ZstdCodec(level=3)]
+    how: Any = {"cname": codec, "clevel": 9 if codec == "zstd" else 5, "shuffle": "bitshuffle"}
+    return [BloscCodec(**how, typesize=dtype.itemsize, blocksize=0)]
+
+
 @lru_cache(maxsize=256)  # a run has few kinds of arrays, and many of each
 def _array_metadata(
-    shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, compress: bool, attributes: str
+    shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, codec: str, attributes: str
 ) -> bytes:
     """What zarr writes for such an array."""
     made: Any = {}
@@ -85,7 +97,7 @@ def _array_metadata(
         chunks=chunks,
         dtype=dtype,
         fill_value=math.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype).item(),
-        compressors=[ZstdCodec(level=3), Crc32cCodec()] if compress else [Crc32cCodec()],
+        compressors=[*_packed(codec, np.dtype(dtype)), Crc32cCodec()],
         attributes=json.loads(attributes),
         zarr_format=3,
     )

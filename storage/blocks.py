@@ -1,8 +1,9 @@
 """What a worker writes, and the receipt that lets anyone check it later.
 
 A receipt's `writes` lists every block: {"store", "array", "start", "rows", "crc"} for rows of an
-array, and {"column", "columns"} beside where it has some columns only; {"file", "bytes", "crc"} for
-a small file of its own (a block model's memberships).
+array, with {"column", "columns"} where it has some columns only, and {"step", "crcs"} where it lies
+in several chunks of so many columns, each with a crc; {"file", "bytes", "crc"} for a small file of
+its own (a block model's memberships).
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from edgesweep.storage.arrays import Array, crc_of, folder_of, open_array, read_rows, write_rows
+from edgesweep.storage.arrays import (
+    Array,
+    Columns,
+    crc_of,
+    folder_of,
+    open_array,
+    read_rows,
+    write_rows,
+)
 from edgesweep.storage.atomic import replace
 from edgesweep.storage.commits import CommitLog
 from edgesweep.storage.errors import StorageError, storage_errors
@@ -32,9 +41,15 @@ def write_block(
     column: int | None = None,
 ) -> Write:
     """Writes rows of `store`/`array` (see arrays.write_rows) and says what was written."""
-    crc = write_rows(open_array(run.path / store, array, "r+"), start, values, column)
+    opened = open_array(run.path / store, array, "r+")
+    crc = write_rows(opened, start, values, column)
     write = {"store": store, "array": array, "start": start, "rows": len(values), "crc": crc}
-    return write if column is None else {**write, "column": column, "columns": values.shape[1]}
+    if column is not None:
+        return {**write, "column": column, "columns": values.shape[1]}
+    if opened.ndim > 1 and (step := opened.chunks[1]) < values.shape[1]:
+        spans = range(0, values.shape[1], step)
+        return {**write, "step": step, "crcs": [crc_of(values[:, i : i + step]) for i in spans]}
+    return write
 
 
 def write_file(run: RunDirectory, name: str, data: bytes) -> Write:
@@ -43,17 +58,43 @@ def write_file(run: RunDirectory, name: str, data: bytes) -> Write:
     return {"file": name, "bytes": len(data), "crc": zlib.crc32(data)}
 
 
-def read_block(run: RunDirectory, write: Mapping[str, Any]) -> np.ndarray:
-    """The rows of a write, checked against its crc. Raises StorageError if they differ."""
+def read_block(
+    run: RunDirectory, write: Mapping[str, Any], columns: Columns | None = None
+) -> np.ndarray:
+    """The rows of a write, or some columns of them, checked against its crc. Raises StorageError if
+    they differ."""
     _check_inside(run, write["store"], write["array"])
-    return checked_rows(open_array(run.path / write["store"], write["array"]), write)
+    array = open_array(run.path / write["store"], write["array"])
+    return checked_rows(array, write, columns)
 
 
-def checked_rows(array: Array, write: Mapping[str, Any]) -> np.ndarray:
-    """The same of an array that is open."""
+def checked_rows(
+    array: Array, write: Mapping[str, Any], columns: Columns | None = None
+) -> np.ndarray:
+    """The same of an array that is open. Of a write in several chunks only those are read that hold
+    the columns."""
+    if columns is None:
+        return _checked(array, write, columns_of(write), write["crc"])
+    if "crcs" not in write:
+        first, _ = columns_of(write) or (0, 0)
+        whole = checked_rows(array, write)
+        return whole[:, columns[0] - first : columns[1] - first]
+    low, step = columns[0] // write["step"], write["step"]
+    high = -(-columns[1] // step)
+    parts = [
+        _checked(array, write, (i * step, min((i + 1) * step, array.shape[1])), write["crcs"][i])
+        for i in range(low, high)
+    ]
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    return whole[:, columns[0] - low * step : columns[1] - low * step]
+
+
+def _checked(
+    array: Array, write: Mapping[str, Any], columns: Columns | None, crc: int
+) -> np.ndarray:
     start, rows = write["start"], write["rows"]
-    values = read_rows(array, start, start + rows, columns_of(write))
-    if crc_of(values) != write["crc"]:
+    values = read_rows(array, start, start + rows, columns)
+    if crc_of(values) != crc:
         raise StorageError(
             f"{folder_of(array)}: rows {start}..{start + rows} are not what was committed; resume "
             "the run to redo them"

@@ -1,12 +1,15 @@
 """Where everything lies in a run directory. The one place that spells these names; it takes keys.
 
-attributions.zarr/<cell>/{scores [input, edge], residual, metric_clean, metric_baseline [input]}
+attributions.zarr/<cell>/scores [input, edge], or with scores.keep a share, of each input its
+    largest: kept/{gap, score} [input, place], kept/dropped [input] (see `packing.scores`)
+attributions.zarr/<cell>/per_input [input, what]: residual, metric_clean, metric_baseline
 attributions.zarr/<cell>/graph/: see `storage.graphs`
     of a cell over features instead of scores: listed/{source, target, weight, raw} [block of
     positions x input, place], listed/{count, dropped, dropped_abs, residual} [block x input]
 aggregates.zarr/<cell>/edges [edge, end]: of such a cell, the edges that its statistics are of
-aggregates.zarr/<cell>/partials [shard, statistic, edge], and folded <cell>/{mean, max, …} for
-    all inputs, <cell>/<member>/{mean, …} for a member task
+aggregates.zarr/<cell>/partials [shard, edge, word] (see `fold.pack`), and folded
+    <cell>/{mean, max, …} [edge] for all inputs, <cell>/<member>/{mean, …} for a member task;
+    partials.<subset> [subtree, edge, word] where shards are many
 aggregates.zarr/<cell>/interval [end, edge] of the mean, and stability [resample]: the rank
     correlation of each resample's |mean scores| with those of all inputs
 means.zarr/<dataset>/<group index> [source, position, d_model]; over features
@@ -22,8 +25,9 @@ evaluations.zarr/interpolation/<cell>/<metric> [input, place, fraction]
 evaluations.zarr/reference/<dataset>/<eval_patch>/values [input, full or empty, metric]
     over features <dataset>.<features> in place of <dataset>, and beside it distance [input, 2]
 commits/<stage>/<epoch>-<number>.jsonl: see `storage.commits.segments`
-blocks/<shard>.json, prompts/<dataset>.json, dictionaries/<shard>.safetensors
 models/<digest>/: if models were staged with the run, see `engine.model.nodecache`
+blocks/<shard>.json, dictionaries/<shard>.safetensors
+prompts/<dataset>/{index, <split>-<block>}.json: see `packing.prompts`
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
 unsound.json: what a verification has found, until a driver has looked at it
 
@@ -64,7 +68,7 @@ COUNTS = ("n", "n_bad")
 NO_MEMBERS = frozenset(
     {"all", "zarr.json", PARTIALS, EDGES, INTERVAL, STABILITY, *AGGREGATIONS, *COUNTS}
 )
-#: per input, beside the scores; float64
+#: beside the scores of an input; float64
 PER_INPUT = ("residual", "metric_clean", "metric_baseline")
 #: of a cell over features: its largest edges (numbers of nodes), and the weight in the target's
 #: units beside that in the metric's
@@ -82,16 +86,21 @@ def scores(cell: str) -> str:
     return f"{cell}/scores"
 
 
-def per_input(cell: str, name: str) -> str:
-    return f"{cell}/{name}"
+def kept(cell: str, name: str) -> str:
+    return f"{cell}/kept/{name}"
+
+
+def per_input(cell: str) -> str:
+    return f"{cell}/per_input"
 
 
 def graph(cell: str, name: str) -> str:
     return f"{cell}/graph/{name}"
 
 
-def partials(cell: str) -> str:
-    return f"{cell}/{PARTIALS}"
+def partials(cell: str, subset: str = "") -> str:
+    """Of shards, or of the subtrees over a subset of them."""
+    return f"{cell}/{PARTIALS}" + (f".{subset}" if subset else "")
 
 
 def group(cell: str, subset: str = "all") -> str:
@@ -172,8 +181,12 @@ def dictionary(shard: str) -> str:
     return f"dictionaries/{shard}.safetensors"
 
 
-def prompts(dataset: str) -> str:
-    return f"prompts/{dataset}.json"
+def prompt_index(dataset: str) -> str:
+    return f"prompts/{dataset}/index.json"
+
+
+def prompt_block(dataset: str, split: str, block: int) -> str:
+    return f"prompts/{dataset}/{split}-{block:05d}.json"
 
 
 def chain(shard: str) -> str:

@@ -14,7 +14,7 @@ from edgesweep.storage.blocks import checked_rows, columns_of
 from edgesweep.storage.commits import CommitLog
 from edgesweep.storage.errors import StorageError
 from edgesweep.storage.layout import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
-from edgesweep.storage.masks import read_masks
+from edgesweep.storage.packing.masks import read_masks
 from edgesweep.storage.rundir import RunDirectory
 
 
@@ -128,9 +128,11 @@ def _joined(
     mine = [span for span in sorted(parts) if span[0] < high and span[1] > low]
     if not mine or mine[0][0] > low or sum(b - a for a, b in mine) < high - low:
         return None
-    rows = [checked_rows(array, parts[span]) for span in mine]
-    whole = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
-    return whole if columns is None else whole[:, low - mine[0][0] : high - mine[0][0]]
+    if columns is None:
+        rows = [checked_rows(array, parts[span]) for span in mine]
+    else:
+        rows = [checked_rows(array, parts[a, b], (max(a, low), min(b, high))) for a, b in mine]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
 
 
 def committed_rows(run: RunDirectory, store: str, array: str) -> Iterator[tuple[int, np.ndarray]]:
@@ -140,8 +142,46 @@ def committed_rows(run: RunDirectory, store: str, array: str) -> Iterator[tuple[
 
 def scores(run: RunDirectory, cell: str) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers int64 [n] and scores float32 [n, E] of a cell's committed inputs. All in memory:
-    for one cell of a small run; else use `committed_rows`."""
+    for one cell of a small run; else use `committed_rows`. StorageError where not all are kept."""
+    if (keep := keep_of(run)) != "all":
+        raise StorageError(
+            f"{run.path}: scores.keep is {keep}, so not all scores are stored; those that are: "
+            "edgesweep.open(…).scores"
+        )
     return _stacked(run, ATTRIBUTIONS, layout.scores(cell))
+
+
+def keep_of(run: RunDirectory) -> str | float:
+    """Which scores a run keeps: `scores.keep` of its config."""
+    keep: str | float = run.config.get("scores", {}).get("keep", "all")
+    return keep
+
+
+def stored_scores(
+    committed: Committed, cell: str, n_scores: int, prompt: int | None = None
+) -> np.ndarray:
+    """Scores `[input, scored]`, or `[scored]` of one input, as they are stored: NaN where an input
+    is not committed, or a score was not kept. Raises StorageError where none are stored, or the one
+    input is not committed."""
+    keep = keep_of(committed.run)
+    if keep == "none":
+        raise StorageError(
+            f"{committed.run.path}: scores.keep is none, so scores of single prompts are not "
+            "stored; means and other aggregates are, and a run with scores.keep all has both"
+        )
+    if keep == "all":
+        return _read(committed, layout.scores(cell), prompt)
+    gaps, scores = (_read(committed, layout.kept(cell, n), prompt) for n in ("gap", "score"))
+    edges = np.cumsum(gaps, axis=-1, dtype=np.int64)
+    found = np.full((*scores.shape[:-1], n_scores), np.nan, np.float32)
+    np.put_along_axis(found, edges, scores, -1)
+    return found
+
+
+def _read(committed: Committed, name: str, prompt: int | None) -> np.ndarray:
+    if prompt is None:
+        return committed.read(ATTRIBUTIONS, name, partly=True)
+    return committed.row(ATTRIBUTIONS, name, prompt)
 
 
 def evaluation(

@@ -21,7 +21,7 @@ from edgesweep.engine.methods import METHODS
 from edgesweep.engine.patches import ONE_RUN
 from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import read_static
-from edgesweep.storage.masks import Masks, read_masks, write_masks
+from edgesweep.storage.packing.masks import Masks, read_masks, write_masks
 from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition
 
 if TYPE_CHECKING:

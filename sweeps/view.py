@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesweep.storage import layout
-from edgesweep.storage.masks import Masks
+from edgesweep.storage.packing.masks import Masks
 from edgesweep.storage.readers import Committed
 from edgesweep.sweeps.circuits import read_ran
 

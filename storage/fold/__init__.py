@@ -4,21 +4,27 @@
 from edgesweep.storage.fold.tree import (
     AGGREGATIONS,
     STATS,
+    WORDS,
     TreeFold,
     empty_partial,
     finish,
     fold,
     merge,
+    pack,
     partial,
+    unpack,
 )
 
 __all__ = [
     "AGGREGATIONS",
     "STATS",
+    "WORDS",
     "TreeFold",
     "empty_partial",
     "finish",
     "fold",
     "merge",
+    "pack",
     "partial",
+    "unpack",
 ]

@@ -4,6 +4,8 @@
 2. Partials are leaves of a fixed binary tree keyed by the shard's index: node (level, i) merges
    (level-1, 2i) with (level-1, 2i+1), left operand first; a node without a sibling moves up as it
    is. Floating-point addition is not associative, so the tree, not the arrival, sets the bits.
+   A block of 2^k leaves that begins at a multiple of 2^k is a node of level k, so it may be folded
+   by itself: the tree over such blocks is the upper part of the tree over their leaves.
 3. `finish` takes the means, once, at the end.
 
 Scores that are not finite are counted in n_bad and enter nothing else. Every step works edge by
@@ -62,6 +64,39 @@ def merge(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     result[_MAX] = _larger(left[_MAX], right[_MAX])
     result[_MAX_ABS] = _larger(left[_MAX_ABS], right[_MAX_ABS])
     return result
+
+
+#: of a packed partial, an edge: n and n_bad, max and max_abs, three sums
+WORDS = 5
+
+
+def pack(partial: np.ndarray) -> np.ndarray:
+    """partial [7, E] of float32 scores -> uint64 [E, 5] without loss, 40 bytes an edge: counts are
+    below 2**32, and what is largest is one of the scores."""
+    words = np.empty((WORDS, partial.shape[1]), np.uint64)
+    words[0] = _halves(partial[_N].astype(np.uint32), partial[_BAD].astype(np.uint32))
+    largest = partial[[_MAX, _MAX_ABS]].astype(np.float32).view(np.uint32)
+    words[1] = _halves(largest[0], largest[1])
+    words[2:] = partial[[_SUM, _SUMSQ, _SUM_ABS]].view(np.uint64)
+    return np.ascontiguousarray(words.T)
+
+
+def unpack(words: np.ndarray) -> np.ndarray:
+    """What `pack` packed."""
+    words = np.ascontiguousarray(words.T)
+    result = np.empty((len(STATS), words.shape[1]))
+    result[[_N, _BAD]] = _both(words[0])
+    result[[_MAX, _MAX_ABS]] = _both(words[1]).view(np.float32)
+    result[[_SUM, _SUMSQ, _SUM_ABS]] = words[2:].view(np.float64)
+    return result
+
+
+def _halves(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return low.astype(np.uint64) | high.astype(np.uint64) << np.uint64(32)
+
+
+def _both(words: np.ndarray) -> np.ndarray:
+    return np.stack([words.astype(np.uint32), (words >> np.uint64(32)).astype(np.uint32)])
 
 
 class TreeFold:

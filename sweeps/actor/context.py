@@ -6,9 +6,9 @@ directory, which every worker must be able to reach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,9 @@ from edgesweep.engine.patches import Patch, make_patch, mean_groups, resample_pa
 from edgesweep.engine.runtime import check_granted, parent_alive
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block, read_file
-from edgesweep.storage.records import read_record
 from edgesweep.sweeps.actor.models import models_address, on_this_node
 from edgesweep.sweeps.actor.place import processor
-from edgesweep.sweeps.plan.prompts import prompts_from_json
+from edgesweep.sweeps.plan.prompts import Prompts
 from edgesweep.sweeps.stages.means import MeanShard
 from edgesweep.tasks import Example
 
@@ -157,9 +156,9 @@ class Context:
         """How a model is taken apart under a name in `sweep.nodes`."""
         return self.settings.nodes[model, name]
 
-    def prompts(self, dataset: str, split: str) -> tuple[Example, ...]:
-        """The prompts of a split, "build" or "eval"."""
-        return _prompts(self.settings.run / layout.prompts(dataset))[split]
+    def prompts(self, dataset: str, split: str) -> Sequence[Example]:
+        """The prompts of a split, "build" or "eval"; read when they are asked for."""
+        return Prompts(self.run, dataset, split)
 
     def patch(self, kind: str, dataset: str, split: str) -> Patch:
         """A patch of that kind for prompts of a split, "build" or "eval"; a mean's tables are read
@@ -220,9 +219,3 @@ class Context:
         if not parent_alive():
             raise ZombieError("this worker's raylet is gone; it writes nothing more")
         check_granted()
-
-
-@cache
-def _prompts(path: Path) -> dict[str, tuple[Example, ...]]:
-    """Raises StorageError for a file that is not as it was written."""
-    return {split: prompts_from_json(rows) for split, rows in read_record(path).items()}

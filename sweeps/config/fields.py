@@ -84,6 +84,37 @@ def _not_negative(value: float) -> float:
     return value
 
 
+def word_or_share(*words: str) -> AfterValidator:
+    """One of some words, or a share of something, neither nothing nor all of it."""
+
+    def check(value: Any) -> Any:
+        if value in words:
+            return value
+        try:
+            share = 0.0 if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            share = 0.0
+        if not 0 < share < 1:
+            allowed = ", ".join(words)
+            raise ValueError(f"is no share; allowed: {allowed}, or more than 0 and less than 1")
+        return share
+
+    return AfterValidator(check)
+
+
+def seconds_or_none(value: Any, words: str) -> float | None:
+    """None for `none`. Raises ValueError for what is no time, with the words that are allowed."""
+    if value in ("none", None):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf or isinstance(value, bool):
+        raise ValueError(f"is no time; allowed: {words}, or seconds, more than 0")
+    return seconds
+
+
 def at_most(high: float) -> AfterValidator:
     """A number that is not above a bound which no machine reaches."""
 

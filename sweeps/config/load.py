@@ -26,6 +26,7 @@ from edgesweep.sweeps.config.schema import (
     Execution,
     Features,
     Measures,
+    Scores,
     Section,
     Seed,
     Sweep,
@@ -48,6 +49,7 @@ class Config(Section):
     data: Data = Data()
     blocks: Blocks = Blocks()
     measures: Measures = Measures()
+    scores: Scores = Scores()
     execution: Execution = Execution()
     versions: dict[str, str] | None = None
 
@@ -61,7 +63,9 @@ class Config(Section):
         """Those of the references: also what a run says of the model's own skill."""
         return tuple(dict.fromkeys((*self.evaluate.metric, "logit_diff", "accuracy")))
 
-    @field_validator("sweep", "evaluate", "data", "blocks", "measures", "execution", mode="before")
+    @field_validator(
+        "sweep", "evaluate", "data", "blocks", "measures", "scores", "execution", mode="before"
+    )
     @classmethod
     def _a_section_is_a_mapping(cls, value: Any) -> Any:
         return {} if value is None else value

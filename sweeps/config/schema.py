@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 from pydantic import (
@@ -26,7 +25,9 @@ from edgesweep.sweeps.config.fields import (
     for_selection,
     grid_values,
     one_of,
+    seconds_or_none,
     within,
+    word_or_share,
 )
 
 #: which method attributes which kind of nodes
@@ -281,17 +282,16 @@ class Measures(Section):
     overlap: Annotated[int, within(0, 1000)] = 50
 
 
-def _seconds(value: Any, words: str) -> float | None:
-    """None for `none`. Raises ValueError for what is no time, with the words that are allowed."""
-    if value in ("none", None):
-        return None
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < math.inf or isinstance(value, bool):
-        raise ValueError(f"is no time; allowed: {words}, or seconds, more than 0")
-    return seconds
+class Scores(Section):
+    """What is stored of the scores of each input; aggregates, circuits and results do not depend on
+    it. `keep`: `all`, `none`, or of each input the share with the largest magnitude. `bits` of the
+    mantissa: 23 is exact, 7 as good as bfloat16. `codec` packs them. `block`: inputs of a partial
+    and a shard, at most."""
+
+    keep: Annotated[Any, word_or_share("all", "none")] = "all"
+    bits: Annotated[int, within(1, 23)] = 23
+    codec: Annotated[str, one_of("none", "lz4", "zstd")] = "none"
+    block: Annotated[int, within(1, 10**6)] = 256
 
 
 class Execution(Section):
@@ -333,12 +333,12 @@ class Execution(Section):
     @field_validator("work_timeout_s")
     @classmethod
     def _is_seconds_or_a_word(cls, value: Any) -> Any:
-        return value if value == "auto" else _seconds(value, "auto, none")
+        return value if value == "auto" else seconds_or_none(value, "auto, none")
 
     @field_validator("start_timeout_s")
     @classmethod
     def _is_seconds_or_none(cls, value: Any) -> Any:
-        return _seconds(value, "none")
+        return seconds_or_none(value, "none")
 
     @model_validator(mode="after")
     def _a_slot_outlives_a_poison_shard(self) -> Execution:

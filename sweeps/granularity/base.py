@@ -126,9 +126,9 @@ class Nodes(Protocol):
 
     def scores(
         self, context: Context, cell: Cell, prompts: Sequence[Example], micro_batch: int
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Scores `[input, scored]` float32 and what lies beside them `[input]` float64, batch by
-        batch."""
+    ) -> Iterator[dict[str, Any]]:
+        """`scores` `[input, scored]`, a float32 tensor where the model is, and arrays of what lies
+        beside them, `[input]` float64, batch by batch."""
 
     def lists(
         self, context: Context, shard: AttributeShard, prompts: Sequence[Example], micro_batch: int

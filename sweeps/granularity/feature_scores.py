@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def of_nodes(
     context: Context, cell: Cell, chosen: FeatureSet, prompts: Sequence[Example], micro_batch: int
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[dict[str, Any]]:
     """Scores of all features and error nodes, batch by batch, in the arrays of a cell over
     heads."""
     for ends in _ends(context, cell, chosen, prompts, micro_batch):
@@ -39,7 +40,7 @@ def of_nodes(
         unknown = np.full(len(scores), np.nan)
         clean = found.metric_clean.double().cpu().numpy()
         yield {
-            "scores": scores,
+            "scores": torch.from_numpy(scores),
             "residual": unknown,
             "metric_clean": clean,
             "metric_baseline": unknown,

@@ -158,7 +158,7 @@ class Features:
 
     def scores(
         self, context: Context, cell: Cell, prompts: Sequence[Example], micro_batch: int
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> Iterator[dict[str, Any]]:
         return feature_scores.of_nodes(context, cell, self.chosen, prompts, micro_batch)
 
     def lists(

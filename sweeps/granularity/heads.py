@@ -125,7 +125,8 @@ class Heads:
             for split in ("build", "eval")
         )
         n_edges, inputs = self.edge_graph.n_edges, plan.shard_rows(dataset, "build", self)
-        shard = 8 * inputs * n_edges + 3 * 8 * len(STATS) * n_edges
+        levels = plan.leaves_a_shard(cell).bit_length()
+        shard = 8 * inputs * n_edges + (2 + levels) * 8 * len(STATS) * n_edges
         rows = execution.micro_batch * execution.circuits_per_batch
         batch = self._circuit_sizes(plan, cell)[-execution.circuits_per_batch :]
         attribution = build.attribution_bytes(cell.method, rows) + shard
@@ -164,7 +165,7 @@ class Heads:
 
     def scores(
         self, context: Context, cell: Cell, prompts: Sequence[Example], micro_batch: int
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> Iterator[dict[str, Any]]:
         model, method = context.model(self.label), METHODS[cell.method]
         patch = context.patch(cell.build_patch, cell.dataset, "build")
         candidates = read_candidates(context.run, cell) if cell.has_candidates else None
@@ -232,9 +233,9 @@ def _sizes(source: ModelSource) -> ModelSizes:
     return source.sizes
 
 
-def _as_arrays(found: Attribution) -> dict[str, np.ndarray]:
-    """On the CPU; scores float32, the rest float64."""
-    arrays = {"scores": found.scores.float().cpu().numpy()}
+def _as_arrays(found: Attribution) -> dict[str, Any]:
+    """Scores float32, where they are; the rest on the CPU, float64."""
+    arrays: dict[str, Any] = {"scores": found.scores.float()}
     for name in layout.PER_INPUT:
         arrays[name] = getattr(found, name).to(torch.float64).cpu().numpy()
     return arrays

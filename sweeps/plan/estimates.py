@@ -13,9 +13,12 @@ import torch
 
 from edgesweep.engine.memory import PROCESS_BYTES
 from edgesweep.storage import layout
-from edgesweep.storage.fold import AGGREGATIONS, STATS
+from edgesweep.storage.fold import AGGREGATIONS, WORDS
+from edgesweep.storage.packing.scores import bytes_of
+from edgesweep.sweeps.config.schema import Scores
 from edgesweep.sweeps.granularity.kinds import kind_of
 from edgesweep.sweeps.plan.cells import GivenCell
+from edgesweep.sweeps.stages.bootstrap import resampled_bytes
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.granularity.base import Nodes
@@ -129,8 +132,8 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
         if cell.is_sparse:
             yield LISTED_BYTES * n_build * plan.position_shards(cell) * (cell.keep or 0)
         else:
-            yield 4 * n_build * n_scores
-            yield 8 * len(STATS) * n_scores * len(plan.build_rows(cell))
+            yield math.ceil(n_build * bytes_of(plan.config.scores, n_scores))
+            yield 8 * WORDS * n_scores * len(plan.build_rows(cell))
         yield n_edges * cell.is_refined
         masks = 1 + len(plan.ran_conditions())
         yield n_circuits * masks * -(-n_edges // 8)
@@ -147,7 +150,8 @@ def _mean_bytes(plan: Plan, dataset: Dataset, nodes: Nodes) -> int:
 
 def actor_bytes(plan: Plan) -> int:
     """An actor's memory at the peak of its largest shard."""
-    return PROCESS_BYTES + max(_cell_bytes(plan, cell) for cell in plan.cells)
+    resampled = [resampled_bytes(plan, shard) for shard in plan.stages.get("bootstrap", ())]
+    return PROCESS_BYTES + max(*(_cell_bytes(plan, cell) for cell in plan.cells), *resampled, 0)
 
 
 def _cell_bytes(plan: Plan, cell: Cell) -> int:
@@ -163,6 +167,57 @@ def _duration(seconds: float) -> str:
 
 def _drawn(plan: Plan, dataset: Dataset) -> str:
     return f", seed {dataset.seed}" if len(plan.config.seeds) > 1 else ""
+
+
+#: ways to store scores that a person may choose from
+CHOICES = (
+    Scores(),
+    Scores(bits=7, codec="lz4"),
+    Scores(keep=0.1, bits=7, codec="lz4"),
+    Scores(keep=0.01, bits=7, codec="lz4"),
+    Scores(keep="none"),
+)
+#: of scores, from which on another way to store them is suggested
+MUCH_BYTES = 100e9
+
+
+def _scores_told(plan: Plan) -> Iterator[str]:
+    """What the scores of single inputs take, this way and others."""
+    sizes = [
+        (plan.n_scores(cell), len(plan.dataset(cell).data.build))
+        for cell in plan.cells
+        if not cell.is_sparse
+    ]
+
+    def size(how: Scores) -> float:
+        return sum(n_inputs * bytes_of(how, n) for n, n_inputs in sizes)
+
+    mine = plan.config.scores
+    others = [how for how in CHOICES if _named_scores(how) != _named_scores(mine)]
+    told = [f"{_named_scores(how)} {in_bytes(size(how))}" for how in (mine, *others)]
+    if sizes:
+        yield f"scores: {told[0]} (as it would be: {'; '.join(told[1:])})"
+    if size(mine) > MUCH_BYTES:
+        yield (
+            f"scores take {in_bytes(size(mine))}: suggested is --set scores.bits=7 --set "
+            "scores.codec=lz4, or --set scores.keep=0.1; aggregates and circuits stay the same"
+        )
+
+
+def _named_scores(how: Scores) -> str:
+    if how.keep == "none":
+        return "keep none"
+    packed = "" if how.codec == "none" else f", {how.codec}"
+    return f"keep {how.keep}, {how.bits} bits{packed}"
+
+
+def in_bytes(n: float) -> str:
+    """1.5 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
 
 
 def describe(plan: Plan) -> str:
@@ -206,6 +261,7 @@ def describe(plan: Plan) -> str:
         f"time: about {_duration(cost.seconds)} with {plan.config.execution.actors} actors of "
         f"{plan.config.execution.threads} thread(s) as fast as this machine's",
         f"disk: {cost.disk_bytes / 1e6:.1f} MB",
+        *_scores_told(plan),
         f"memory: {cost.actor_bytes / 1e9:.2f} GB an actor at its peak, "
         f"{plan.config.execution.actors} actors",
     ]

@@ -23,6 +23,11 @@ def scores(cell: str, member: str = "all") -> str:
     return f"scores {cell} {member}"
 
 
+def subtrees(cell: str, subset: str) -> str:
+    """All subtrees over the partials of a subset of a cell's inputs."""
+    return f"subtrees {cell} {subset}"
+
+
 def reduced(cell: str) -> str:
     """A cell's aggregates, of all inputs and of every member."""
     return f"reduced {cell}"

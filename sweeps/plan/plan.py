@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from edgesweep.engine.methods import METHODS
@@ -20,15 +20,13 @@ from edgesweep.sweeps.granularity.words import told
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition, Part, Rows
+from edgesweep.sweeps.plan.rows import EVAL_INPUTS, NAMED, blocks_of, leaves_a_shard, rows_a_shard
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.granularity.base import Nodes
     from edgesweep.sweeps.plan.resolve import Dataset, Resolved, ResolvedModel
     from edgesweep.sweeps.stages.base import Stage
-
-#: inputs of a shard that runs circuits, if nothing else is asked for
-EVAL_INPUTS = 256
 
 
 @dataclass(frozen=True)
@@ -205,14 +203,29 @@ class Plan:
 
     def build_rows(self, cell: Cell) -> list[Rows]:
         """The blocks of build inputs of its shards: a whole member where the method needs it."""
-        dataset = self.dataset(cell)
+        return blocks_of(self.dataset(cell), self.n_inputs("build"), self._build_shard_rows(cell))
+
+    def leaf_rows(self, cell: Cell) -> int:
+        """Inputs that are attributed and written at once, and whose sums are a leaf of the tree."""
         if METHODS[cell.method].whole:
-            return _blocks(dataset, self.config.data.n_build, self.config.data.n_build)
-        return self.rows(dataset, "build", self.nodes(cell))
+            return self.config.data.n_build
+        return self.shard_rows(self.dataset(cell), "build", self.nodes(cell))
+
+    def leaves_a_shard(self, cell: Cell) -> int:
+        """One, or where there are many, so many that their sums are one node of the tree, of all
+        inputs and of each member's."""
+        leaf, n = self.leaf_rows(cell), self.config.data.n_build
+        if cell.is_sparse or self.config.execution.shard_inputs:
+            return 1
+        members, block = len(self.dataset(cell).members), self.config.scores.block
+        return leaves_a_shard(-(-n // leaf), members, block // leaf)
+
+    def _build_shard_rows(self, cell: Cell) -> int:
+        return self.leaf_rows(cell) * self.leaves_a_shard(cell)
 
     def eval_rows(self, dataset: Dataset) -> list[Rows]:
         """The blocks of evaluation inputs of shards that run circuits or references."""
-        return _blocks(dataset, self.n_inputs("eval"), self.eval_shard_rows)
+        return blocks_of(dataset, self.n_inputs("eval"), self.eval_shard_rows)
 
     def eval_chunk(self, dataset: Dataset) -> int:
         """Inputs a chunk of what these write."""
@@ -225,15 +238,17 @@ class Plan:
         return rows_a_shard(self.n_inputs("eval"), target)
 
     def build_chunk(self, cell: Cell) -> int:
-        """Inputs a chunk of what its shards write."""
-        if METHODS[cell.method].whole:
-            return self.config.data.n_build
-        repeats = self.position_shards(cell)
-        return self.chunk_rows(self.dataset(cell), "build", self.nodes(cell), repeats)
+        """Inputs a chunk of the scores that its shards write."""
+        leaf, repeats = self.leaf_rows(cell), self.position_shards(cell)
+        return self._chunk(self.dataset(cell), "build", leaf, repeats)
+
+    def build_shard_chunk(self, cell: Cell) -> int:
+        """Inputs a chunk of what they write once a shard."""
+        return self._chunk(self.dataset(cell), "build", self._build_shard_rows(cell))
 
     def rows(self, dataset: Dataset, split: str, nodes: Nodes) -> list[Rows]:
         """The blocks of inputs of a split; none holds two members."""
-        return _blocks(dataset, self.n_inputs(split), self.shard_rows(dataset, split, nodes))
+        return blocks_of(dataset, self.n_inputs(split), self.shard_rows(dataset, split, nodes))
 
     def shard_rows(self, dataset: Dataset, split: str, nodes: Nodes) -> int:
         """Inputs a shard, as asked for or as the nodes want; the last of each member may have
@@ -275,19 +290,14 @@ class Plan:
                 }
                 for d in self.resolved.datasets.values()
             ],
-            "stages": {stage: [s.key for s in shards] for stage, shards in self.stages.items()},
+            "stages": {
+                stage: [s.key for s in shards] if len(shards) <= NAMED else len(shards)
+                for stage, shards in self.stages.items()
+            },
         }
 
     def _scored(self, cell: Cell) -> str:
         return "nodes" if self.is_nodes(cell) else "edges"
-
-
-def _blocks(dataset: Dataset, n: int, step: int) -> list[Rows]:
-    return [
-        Rows(member, m * n + start, m * n + min(start + step, n))
-        for m, member in enumerate(dataset.members)
-        for start in range(0, n, step)
-    ]
 
 
 def identity_of(resolved: Resolved) -> dict[str, Any]:
@@ -313,6 +323,7 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
         "data": config.data.model_dump(mode="json"),
         "blocks": config.blocks.model_dump(mode="json"),
         "measures": config.measures.model_dump(mode="json"),
+        "scores": config.scores.model_dump(mode="json"),
         "numerics": {
             "dtype": execution.dtype,
             "threads": execution.threads,
@@ -337,13 +348,3 @@ def _feature_identity(resolved: Resolved) -> dict[str, Any]:
         }
         for name, settings in resolved.config.features.items()
     }
-
-
-@cache
-def rows_a_shard(n: int, target: int) -> int:
-    """The divisor of `n` nearest to `target` by ratio, so that all shards are alike; where that
-    would be less than a quarter of what is wanted (of a large prime it is 1), `target` itself."""
-    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
-    divisors = [*small, *(n // d for d in small)]
-    nearest = min(divisors, key=lambda d: (max(d / target, target / d), d))
-    return nearest if 4 * nearest >= min(n, target) else target

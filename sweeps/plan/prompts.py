@@ -1,17 +1,32 @@
-"""Prompts as plain values, and back."""
+"""The prompts of a split as a worker asks for them: some rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import overload
 
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.packing.prompts import PromptRows
 from edgesweep.tasks import Example, example_of
 
 
-def prompts_to_json(prompts: Sequence[Example]) -> list[dict[str, object]]:
-    """Prompts as plain values; `prompts_from_json` gives them back."""
-    return [p.value() for p in prompts]
+class Prompts(Sequence[Example]):
+    """What `storage.packing.prompts` wrote of a split, made into prompts again row by row."""
 
+    def __init__(self, run: RunDirectory, dataset: str, split: str) -> None:
+        self._rows = PromptRows(run, dataset, split)
 
-def prompts_from_json(values: Sequence[dict]) -> tuple[Example, ...]:
-    """The prompts that `prompts_to_json` wrote."""
-    return tuple(example_of(v) for v in values)
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Example: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Example, ...]: ...
+    def __getitem__(self, at: int | slice) -> Example | tuple[Example, ...]:
+        if isinstance(at, slice):
+            return tuple(example_of(value) for value in self._rows[at])
+        return example_of(self._rows[at])
+
+    def __iter__(self) -> Iterator[Example]:
+        return map(example_of, self._rows)

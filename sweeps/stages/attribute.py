@@ -1,8 +1,9 @@
 """Attribution: scores of every edge or node, input by input.
 
-A number's way: prompts -> scores [input, edge] -> one chunk of the cell's `scores` and one row of
-its `partials`; the driver commits both; the reducer folds the committed rows in a fixed tree. Cells
-that look at some edges only are attributed once another cell's scores have said which.
+A number's way: prompts -> scores [input, edge], a leaf at a time -> chunks of the cell's `scores`,
+as far as they are kept, and of each shard one row of its `partials`, a node of the fixed tree over
+all leaves; the driver commits both; the reducer folds the committed rows in the tree's upper part.
+Cells that look at some edges only are attributed once another cell's scores have said which.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from edgesweep.storage import fold, layout
 from edgesweep.storage.arrays import create_array
 from edgesweep.storage.blocks import write_block
-from edgesweep.storage.fold import STATS
+from edgesweep.storage.fold import WORDS
+from edgesweep.storage.packing.scores import chunk_columns, create_scores, write_scores
 from edgesweep.sweeps.actor.halving import with_halving
+from edgesweep.sweeps.actor.sums import partial_of
 from edgesweep.sweeps.candidates import ranking_of, read_candidates, write_candidates, write_given
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell, GivenCell, Rows
@@ -32,14 +36,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttributeShard:
-    """Scores of a block of inputs; `index` counts the cell's shards. Of `blocks` ranges of target
-    positions it has the `block`-th."""
+    """Scores of a block of inputs, `leaf` of them at a time; `index` counts the cell's shards. Of
+    `blocks` ranges of target positions it has the `block`-th."""
 
     cell: Cell
     rows: Rows
     index: int
+    leaf: int
     block: int = 0
     blocks: int = 1
+
+    @property
+    def leaves(self) -> list[range]:
+        """The inputs of each leaf."""
+        ends = self.rows.stop
+        starts = range(self.rows.start, ends, self.leaf)
+        return [range(start, min(start + self.leaf, ends)) for start in starts]
 
     @property
     def key(self) -> str:
@@ -49,10 +61,10 @@ class AttributeShard:
 
 def shards_of(plan: Plan, cell: Cell) -> Iterator[AttributeShard]:
     """A cell's shards. Of scores that are lists, one may have some of the target positions only."""
-    rows, blocks = plan.build_rows(cell), plan.position_shards(cell)
+    rows, blocks, leaf = plan.build_rows(cell), plan.position_shards(cell), plan.leaf_rows(cell)
     for block in range(blocks):
         for index, mine in enumerate(rows):
-            yield AttributeShard(cell, mine, block * len(rows) + index, block, blocks)
+            yield AttributeShard(cell, mine, block * len(rows) + index, leaf, block, blocks)
 
 
 class Attribute(Stage[AttributeShard]):
@@ -115,34 +127,50 @@ class Refine(Attribute):
 
 def _make_tables(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     n_scores, n = plan.n_scores(cell), len(plan.dataset(cell).data.build)
-    n_shards, step = len(plan.build_rows(cell)), plan.build_chunk(cell)
-    create_array(run.attributions, layout.scores(cell.key), (n, n_scores), (step, n_scores))
-    for name in layout.PER_INPUT:
-        path = layout.per_input(cell.key, name)
-        create_array(run.attributions, path, (n,), (step,), "float64")
-    shape = (n_shards, len(STATS), n_scores)
-    create_array(run.aggregates, layout.partials(cell.key), shape, (1, *shape[1:]), "float64")
+    create_scores(run, cell.key, (n, n_scores), plan.build_chunk(cell), plan.config.scores)
+    beside = (len(layout.PER_INPUT),)
+    path, chunks = layout.per_input(cell.key), (plan.build_shard_chunk(cell), *beside)
+    create_array(run.attributions, path, (n, *beside), chunks, "float64")
+    make_partials(run, layout.partials(cell.key), len(plan.build_rows(cell)), n_scores)
+
+
+def make_partials(run: RunDirectory, name: str, n: int, n_scores: int) -> None:
+    """Where `n` packed partials are written."""
+    shape = (n, n_scores, WORDS)
+    chunks = (1, chunk_columns(1, n_scores, 8 * WORDS), WORDS)
+    create_array(run.aggregates, name, shape, chunks, "uint64")
 
 
 def _run_tables(context: Context, shard: AttributeShard) -> Done:
-    rows, cell = shard.rows, shard.cell
-    prompts = context.prompts(cell.dataset, "build")[rows.start : rows.stop]
-
-    def compute(micro_batch: int) -> dict[str, np.ndarray]:
-        return _joined(context.nodes(cell).scores(context, cell, prompts, micro_batch))
-
-    found, micro_batch = with_halving(context.micro_batch, compute)
-    sums = fold.partial(found["scores"])
+    cell, rows = shard.cell, shard.rows
+    tree, beside, writes = fold.TreeFold(len(shard.leaves)), [], []
+    micro_batch, n_bad = context.micro_batch, 0
+    for index, leaf in enumerate(shard.leaves):
+        found, used = with_halving(context.micro_batch, partial(_scored, context, cell, leaf))
+        tree.add(index, found["sums"])
+        beside.append(np.stack([found[name] for name in layout.PER_INPUT], axis=1))
+        micro_batch, n_bad = min(micro_batch, used), n_bad + _n_bad(context, cell, found["scores"])
+        context.check_alive()
+        how = context.config.scores
+        writes += write_scores(context.run, cell.key, leaf.start, found["scores"], how)
+    sums = tree.result()
+    assert sums is not None
     context.check_alive()
-    names = {name: layout.per_input(cell.key, name) for name in ("scores", *layout.PER_INPUT)}
-    writes = [
-        write_block(context.run, layout.ATTRIBUTIONS, path, rows.start, found[name])
-        for name, path in names.items()
-    ]
-    partials = layout.partials(cell.key)
-    writes.append(write_block(context.run, layout.AGGREGATES, partials, shard.index, sums[None]))
-    n_bad = _n_bad(context, cell, found["scores"])
+    for store, name, start, values in (
+        (layout.ATTRIBUTIONS, layout.per_input(cell.key), rows.start, np.concatenate(beside)),
+        (layout.AGGREGATES, layout.partials(cell.key), shard.index, fold.pack(sums)[None]),
+    ):
+        writes.append(write_block(context.run, store, name, start, values))
     return writes, {"micro_batch": micro_batch, "n_bad": n_bad}
+
+
+def _scored(context: Context, cell: Cell, leaf: range, micro_batch: int) -> dict[str, np.ndarray]:
+    """Scores of a leaf and what lies beside them, and the partial `sums`."""
+    prompts = context.prompts(cell.dataset, "build")[leaf.start : leaf.stop]
+    batches = list(context.nodes(cell).scores(context, cell, prompts, micro_batch))
+    scores = torch.cat([batch.pop("scores") for batch in batches])
+    sums = partial_of(scores)
+    return {**_joined(batches), "scores": scores.cpu().numpy(), "sums": sums}
 
 
 def _n_bad(context: Context, cell: Cell, scores: np.ndarray) -> int:
@@ -168,7 +196,8 @@ def _make_lists(run: RunDirectory, plan: Plan, cell: Cell) -> None:
     n, step = len(plan.dataset(cell).data.build), plan.build_chunk(cell)
     n_rows, keep = n * plan.position_shards(cell), cell.keep or 0
     for name, dtype in layout.LISTS.items():
-        shape, chunk = (n_rows, keep), (step, keep)
+        width = np.dtype(dtype).itemsize
+        shape, chunk = (n_rows, keep), (step, chunk_columns(step, keep, width))
         path = layout.listed(cell.key, name)
         create_array(run.attributions, path, shape, chunk, dtype, compress=True)
     for name in layout.PER_LIST:

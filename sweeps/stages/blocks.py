@@ -26,7 +26,7 @@ from edgesweep.storage import layout
 from edgesweep.storage.arrays import write_static
 from edgesweep.storage.atomic import to_json
 from edgesweep.storage.blocks import read_file, write_file
-from edgesweep.storage.masks import write_masks
+from edgesweep.storage.packing.masks import write_masks
 from edgesweep.storage.tables import BLOCKS, Table
 from edgesweep.sweeps.circuits import nearest, ran_mask, read_fitted_key, read_ran
 from edgesweep.sweeps.config.fields import ConfigError

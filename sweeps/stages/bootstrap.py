@@ -1,4 +1,9 @@
-"""How far a cell's mean scores and their ranking would move with other inputs."""
+"""How far a cell's mean scores and their ranking would move with other inputs.
+
+Scores that fit into memory are resampled at once. Of more, each shard has a range of edges and adds
+up its resamples input by input, and one has the ranking, of some edges drawn with a seed. Where not
+all scores are stored, there is nothing to resample: intervals are normal ones, from the sums.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgesweep.engine.measures import ranking_stability, score_intervals
+from edgesweep.engine.measures import (
+    ResampledMeans,
+    interval,
+    normal_intervals,
+    rank_correlation,
+    ranking_stability,
+    resamples,
+    score_intervals,
+)
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import create_array
 from edgesweep.storage.blocks import read_block, write_block
+from edgesweep.storage.readers import Committed
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell
 from edgesweep.sweeps.stages.attribute import shards_of
@@ -22,19 +36,34 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
 
+#: scores that are resampled at once: 20 bytes each make 1 GB
+AT_ONCE = 50_000_000
+#: edges of a range, where there are more; 200 resamples of their means take 840 MB
+RANGE = 2**18
+#: edges whose ranking is resampled then, at most
+RANKED = 200_000
+#: what a shard finds
+BOTH, INTERVALS, RANKING, NORMAL = "both", "intervals", "ranking", "normal"
+Found = dict[str, np.ndarray]
+
 
 @dataclass(frozen=True)
 class BootstrapShard:
-    """Of one cell. `leaves` are the keys of its attribution shards, `members` the inputs of each
-    member task."""
+    """Of one cell, a range of its edges. `leaves` are the keys of its attribution shards, `members`
+    the inputs of each member task, by name; `finds` one of BOTH, INTERVALS, RANKING, NORMAL."""
 
     cell: Cell
     leaves: tuple[str, ...]
-    members: tuple[tuple[int, int], ...]
+    members: tuple[tuple[str, int, int], ...]
+    finds: str
+    edges: tuple[int, int]
+    part: int = 0
 
     @property
     def key(self) -> str:
-        return self.cell.key
+        if self.finds in (BOTH, NORMAL):
+            return self.cell.key
+        return f"{self.cell.key}.{self.finds}.{self.part:05d}"
 
 
 class Bootstrap(Stage[BootstrapShard]):
@@ -48,43 +77,130 @@ class Bootstrap(Stage[BootstrapShard]):
         for cell in plan.cells if plan.config.measures.bootstrap else ():
             inputs_matter = cell.tau is None and cell.seed is None
             if inputs_matter and plan.nodes(cell).same_in_all_cells:
-                rows = plan.dataset(cell).member_rows("build")
-                members = tuple((mine.start, mine.stop) for mine in rows.values())
-                yield BootstrapShard(cell, tuple(s.key for s in shards_of(plan, cell)), members)
+                yield from _shards_of(plan, cell)
 
     def needs(self, plan: Plan, shard: BootstrapShard) -> tuple[str, ...]:
-        return (groups.scores(shard.cell.key),)
+        of = groups.reduced if shard.finds == NORMAL else groups.scores
+        return (of(shard.cell.key),)
 
     def arrays(self, run: RunDirectory, plan: Plan) -> None:
         n = plan.config.measures.bootstrap
         for shard in plan.stages[self.name]:
-            shape, key = (2, plan.n_scores(shard.cell)), shard.cell.key
-            create_array(run.aggregates, layout.interval(key), shape, shape, "float64")
-            create_array(run.aggregates, layout.stability(key), (n,), (n,), "float64")
+            size, key = plan.n_scores(shard.cell), shard.cell.key
+            if shard.finds in (BOTH, RANKING):
+                create_array(run.aggregates, layout.stability(key), (n,), (n,), "float64")
+            if not shard.part:
+                width = RANGE if shard.finds in (INTERVALS, RANKING) else size
+                chunks = (2, min(width, size))
+                create_array(run.aggregates, layout.interval(key), (2, size), chunks, "float64")
 
     def run(self, context: Context, shard: BootstrapShard) -> Done:
         """Intervals of the mean scores and of their ranking, over resampled inputs of each
         member."""
-        scores = np.concatenate(list(_scores(context, shard)))
-        sizes = [stop - start for start, stop in shard.members]
-        among = np.repeat(np.arange(len(sizes)), sizes)
-        measures, seed = context.config.measures, context.config.seed
-        n, level = measures.bootstrap, measures.level
-        low, high = score_intervals(scores, n=n, level=level, seed=seed, groups=among)
-        stability = ranking_stability(scores, n=n, seed=seed, groups=among)
+        find = {BOTH: _both, INTERVALS: _intervals, RANKING: _ranking, NORMAL: _normal}
+        found = find[shard.finds](context, shard)
         context.check_alive()
-        found = {
-            layout.interval(shard.cell.key): np.stack([low, high]),
-            layout.stability(shard.cell.key): stability,
-        }
+        column = shard.edges[0] if shard.finds == INTERVALS else None
         return [
-            write_block(context.run, layout.AGGREGATES, name, 0, values)
+            write_block(context.run, layout.AGGREGATES, name, 0, values, column)
             for name, values in found.items()
         ], {}
 
 
-def _scores(context: Context, shard: BootstrapShard) -> Iterator[np.ndarray]:
+def _shards_of(plan: Plan, cell: Cell) -> Iterator[BootstrapShard]:
+    rows = plan.dataset(cell).member_rows("build")
+    members = tuple((name, mine.start, mine.stop) for name, mine in rows.items())
+    leaves, n = tuple(s.key for s in shards_of(plan, cell)), plan.n_scores(cell)
+    if plan.config.scores.keep != "all":
+        yield BootstrapShard(cell, (), members, NORMAL, (0, n))
+    elif n * len(plan.dataset(cell).data.build) <= AT_ONCE:
+        yield BootstrapShard(cell, leaves, members, BOTH, (0, n))
+    else:
+        yield BootstrapShard(cell, leaves, members, RANKING, (0, n))
+        for part, low in enumerate(range(0, n, RANGE)):
+            edges = (low, min(low + RANGE, n))
+            yield BootstrapShard(cell, leaves, members, INTERVALS, edges, part)
+
+
+def resampled_bytes(plan: Plan, shard: BootstrapShard) -> int:
+    """Of scores at once, or of the means of all resamples and one block of inputs."""
+    n_inputs, n = len(plan.dataset(shard.cell).data.build), plan.n_scores(shard.cell)
+    if shard.finds == BOTH:
+        return 20 * n_inputs * n
+    if shard.finds == NORMAL:
+        return 64 * n * len(shard.members)
+    width = min(n, RANKED) if shard.finds == RANKING else shard.edges[1] - shard.edges[0]
+    block = 4 * n * plan.leaf_rows(shard.cell)
+    return 8 * plan.config.measures.bootstrap * (3 * width + n_inputs) + block
+
+
+# --- what a shard finds -----------------------------------------------------------------------
+
+
+def _both(context: Context, shard: BootstrapShard) -> Found:
+    scores = np.concatenate([rows for _, rows in _scores(context, shard)])
+    measures, seed, among = context.config.measures, context.config.seed, _groups(shard)
+    n, level = measures.bootstrap, measures.level
+    low, high = score_intervals(scores, n=n, level=level, seed=seed, groups=among)
+    stability = ranking_stability(scores, n=n, seed=seed, groups=among)
+    key = shard.cell.key
+    return {layout.interval(key): np.stack([low, high]), layout.stability(key): stability}
+
+
+def _intervals(context: Context, shard: BootstrapShard) -> Found:
+    means = ResampledMeans(_weights(context, shard), shard.edges[1] - shard.edges[0])
+    for first, rows in _scores(context, shard):
+        means.add(first, rows.astype(np.float64))
+    ends = interval(means.means(), context.config.measures.level)
+    return {layout.interval(shard.cell.key): np.stack(ends)}
+
+
+def _ranking(context: Context, shard: BootstrapShard) -> Found:
+    """Of all inputs together the last row of weights is the mean."""
+    n, draw = shard.edges[1], np.random.default_rng(context.config.seed)
+    some = np.sort(draw.choice(n, min(n, RANKED), replace=False))
+    weights = _weights(context, shard)
+    everything = np.full((1, weights.shape[1]), 1 / weights.shape[1])
+    means = ResampledMeans(np.concatenate([weights, everything]), len(some))
+    finite = np.ones(len(some), dtype=bool)
+    for first, rows in _scores(context, shard):
+        mine = rows[:, some].astype(np.float64)
+        finite &= np.isfinite(mine).all(0)
+        means.add(first, mine)
+    *resampled, whole = np.abs(means.means()[:, finite])
+    return {
+        layout.stability(shard.cell.key): np.array([rank_correlation(r, whole) for r in resampled])
+    }
+
+
+def _normal(context: Context, shard: BootstrapShard) -> Found:
+    committed, key = Committed(context.run, context.log), shard.cell.key
+    names = [name for name, _, _ in shard.members]
+    of = [layout.group(key, name) for name in names] if len(names) > 1 else [key]
+    means, rms, n = (
+        np.stack([committed.read(layout.AGGREGATES, layout.folded(g, what)) for g in of])
+        for what in ("mean", "rms", "n")
+    )
+    low, high = normal_intervals(means, rms, n.astype(np.float64), context.config.measures.level)
+    return {layout.interval(key): np.stack([low, high])}
+
+
+def _weights(context: Context, shard: BootstrapShard) -> np.ndarray:
+    among = _groups(shard)
+    return resamples(len(among), context.config.measures.bootstrap, context.config.seed, among)
+
+
+def _groups(shard: BootstrapShard) -> np.ndarray:
+    """The member task of each input."""
+    sizes = [stop - start for _, start, stop in shard.members]
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _scores(context: Context, shard: BootstrapShard) -> Iterator[tuple[int, np.ndarray]]:
+    """(first input, scores `[input, edge]`) of the cell's leaves, in order, over the shard's range
+    of edges."""
     stage, name = "refine" if shard.cell.is_refined else "attribute", layout.scores(shard.cell.key)
     for key in shard.leaves:
-        writes = context.log.record(stage, key)["writes"]
-        yield read_block(context.run, next(w for w in writes if w["array"] == name))
+        for write in context.log.record(stage, key)["writes"]:
+            if write["array"] == name:
+                yield write["start"], read_block(context.run, write, shard.edges)

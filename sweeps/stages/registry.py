@@ -12,7 +12,7 @@ from edgesweep.sweeps.stages.dictionaries import Dictionaries
 from edgesweep.sweeps.stages.evaluate import Evaluate, EvaluateBlocks
 from edgesweep.sweeps.stages.means import Means
 from edgesweep.sweeps.stages.probes import Probes
-from edgesweep.sweeps.stages.reduce import Reduce, ReduceRefined
+from edgesweep.sweeps.stages.reduce import Reduce, ReduceRefined, Subtrees
 from edgesweep.sweeps.stages.references import References
 
 #: by name, in the order in which a person hears of them
@@ -23,6 +23,7 @@ STAGES: dict[str, Stage[Any]] = {
         Means(),
         References(),
         Attribute(),
+        Subtrees(),
         Reduce(),
         Refine(),
         ReduceRefined(),

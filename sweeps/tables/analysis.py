@@ -74,6 +74,7 @@ class Analysis:
             inputs_matter = cell.tau is None and cell.seed is None
             if inputs_matter and self._plan.config.measures.bootstrap:
                 yield from self._stability(cell)
+                yield from self._normal(cell)
 
     def _of_curve(self, cell: Cell, fixed: Row, rows: pd.DataFrame) -> Iterator[Row]:
         """Areas under one curve, and the smallest circuits of some faithfulness."""
@@ -161,6 +162,13 @@ class Analysis:
             row = {**self._base(cell, aggregation="mean"), "measure": "stability"}
             ends = {"low": float(low), "high": float(high)}
             yield {**row, "value": float(np.nanmean(samples)), **ends}
+
+    def _normal(self, cell: Cell) -> Iterator[Row]:
+        """Says that the intervals of a cell's mean scores are normal ones, and what they cover."""
+        config, name = self._plan.config, layout.interval(cell.key)
+        if config.scores.keep != "all" and self._view.committed.has(layout.AGGREGATES, name):
+            row = {**self._base(cell, aggregation="mean"), "measure": "normal_intervals"}
+            yield {**row, "value": config.measures.level} | _NO_INTERVAL
 
     # --- against a known circuit ---------------------------------------------------------------
     def _find_known(self, model: str, task: str) -> KnownCircuit | None:

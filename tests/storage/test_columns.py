@@ -10,7 +10,7 @@ import pytest
 from edgesweep.storage import RunDirectory, StorageError, layout
 from edgesweep.storage.arrays import create_array, open_array, write_rows
 from edgesweep.storage.blocks import is_sound, read_block, write_block
-from edgesweep.storage.masks import read_masks, write_masks
+from edgesweep.storage.packing.masks import read_masks, write_masks
 from edgesweep.storage.readers import Committed
 
 STORE, NAME = layout.EVALUATIONS, "c/values"

@@ -8,6 +8,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
 from edgesweep.storage.fold import (
     AGGREGATIONS,
@@ -19,6 +20,7 @@ from edgesweep.storage.fold import (
     merge,
     partial,
 )
+from edgesweep.sweeps.actor.sums import folded_by_torch, partial_of
 
 
 def awkward_scores(rows: int, edges: int, seed: int) -> np.ndarray:
@@ -159,3 +161,17 @@ def test_a_leaf_comes_once() -> None:
 def test_a_zero_has_one_sign_whatever_the_order(rows: list[float]) -> None:
     largest = partial(np.array([[v] for v in rows], np.float32))[STATS.index("max")]
     assert not np.signbit(largest).any()
+
+
+def test_torch_folds_to_the_same_bits() -> None:
+    """What a GPU does, here on the CPU: row by row, one rounded operation at a time."""
+    scores = awkward_scores(50, 40, 3)
+    found = folded_by_torch(torch.from_numpy(scores)).numpy()
+    assert found.tobytes() == partial(scores).tobytes()
+    assert partial_of(torch.from_numpy(scores)).tobytes() == found.tobytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_folds_to_the_same_bits() -> None:
+    scores = awkward_scores(50, 40, 3)
+    assert partial_of(torch.from_numpy(scores).cuda()).tobytes() == partial(scores).tobytes()

@@ -129,7 +129,7 @@ def test_prompts_that_are_not_as_written_are_not_read(calm, tmp_path, capsys):
 
     def damage(shard):
         if len(worker.asked) == 1:
-            path = sorted(out.glob("prompts/*.json"))[0]
+            path = sorted(out.glob("prompts/*/*.json"))[0]
             path.write_bytes(path.read_bytes().replace(b'"clean":[', b'"clean":[1,', 1))
 
     worker = Faulty(before=damage)

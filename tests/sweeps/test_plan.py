@@ -111,7 +111,7 @@ def test_keys_are_unique_and_can_be_file_names():
     made = plan(
         blocks=BLOCKS,
         evaluate={"eval_patch": ["counterfactual", "mean"], "selection": ["topk_abs", "abs"]},
-        data={"mean_positions": "pooled"},
+        data={"mean_positions": "pooled", "n_build": 140},
         sweep={"task": "ioi", "method": ["eap", "exact"], "candidates": {"top": 3}},
         measures={"minimality": 5, "interpolate": 2},
     )

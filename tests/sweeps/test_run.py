@@ -15,7 +15,7 @@ from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.model import load_model
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch, mean_partials
-from edgesweep.storage import RunDirectory
+from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.readers import evaluation, scores
 from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
@@ -127,13 +127,9 @@ def test_completeness_is_stored_for_every_input(tmp_path):
     run_tiny(out, tiny(sweep={"method": ["eap", "ig_inputs"], "steps": 200}))
     run = RunDirectory.open(out)
     eap, ig = (c["key"] for c in run.plan["cells"])
-    for name in ("residual", "metric_clean", "metric_baseline"):
-        stored = np.asarray(open_array(run.attributions, f"{eap}/{name}")[...])
-        assert np.isnan(stored).all() == (name != "metric_clean")
-    residual, clean, base = (
-        np.asarray(open_array(run.attributions, f"{ig}/{name}")[...])
-        for name in ("residual", "metric_clean", "metric_baseline")
-    )
+    stored = {key: open_array(run.attributions, layout.per_input(key))[...].T for key in (eap, ig)}
+    assert np.isnan(stored[eap]).all(1).tolist() == [True, False, True]
+    residual, clean, base = stored[ig]
     assert (np.abs(residual) <= 0.01 * np.abs(clean - base) + 1e-4).all()
 
 

@@ -10,8 +10,9 @@ from edgesweep.storage.readers import aggregate
 from edgesweep.storage.tables import RESULTS, read_table
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
-from edgesweep.sweeps.plan.plan import Plan, rows_a_shard
+from edgesweep.sweeps.plan.plan import Plan
 from edgesweep.sweeps.plan.resolve import resolve
+from edgesweep.sweeps.plan.rows import rows_a_shard
 from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.progress import Silence
 from edgesweep.sweeps.stages.attribute import AttributeShard

@@ -1,0 +1,75 @@
+"""Prompts in blocks, so that whoever wants some rows holds no others.
+
+`prompts/<dataset>/index.json` says how many each split has; `<split>-<block>.json` are `BLOCK` of
+them, as plain values, for tasks differ in what a prompt has. Each file is sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+from edgesweep.storage import layout
+from edgesweep.storage.atomic import replace
+from edgesweep.storage.records import read_record, seal
+from edgesweep.storage.rundir import RunDirectory
+
+#: prompts of a block; some 1 MB of JSON
+BLOCK = 1024
+#: blocks that a process holds, of all datasets and splits: 2 MB each
+HELD = 4
+Value = dict[str, Any]
+
+
+def write_prompts(run: RunDirectory, dataset: str, splits: Mapping[str, Sequence[Any]]) -> None:
+    """Writes what is not there as it is to be; `splits` are prompts with a `value()`, by name."""
+    _put(
+        run.path / layout.prompt_index(dataset), {name: len(rows) for name, rows in splits.items()}
+    )
+    for name, rows in splits.items():
+        for block, start in enumerate(range(0, len(rows), BLOCK)):
+            values = [prompt.value() for prompt in rows[start : start + BLOCK]]
+            _put(run.path / layout.prompt_block(dataset, name, block), {"prompts": values})
+
+
+def _put(path: Path, record: Mapping[str, Any]) -> None:
+    data = seal(record)
+    if not path.exists() or path.read_bytes() != data:
+        replace(path, data)
+
+
+class PromptRows(Sequence[Value]):
+    """The prompts of a split as plain values, read a block at a time when they are asked for.
+    Raises StorageError for a file that is not as it was written."""
+
+    def __init__(self, run: RunDirectory, dataset: str, split: str) -> None:
+        self._run, self._dataset, self._split = run.path, dataset, split
+        self._n = int(read_record(run.path / layout.prompt_index(dataset))[split])
+
+    def __len__(self) -> int:
+        return self._n
+
+    @overload
+    def __getitem__(self, at: int) -> Value: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Value]: ...
+    def __getitem__(self, at: int | slice) -> Value | list[Value]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(self._n))]
+        row = range(self._n)[at]  # raises IndexError, and counts from the end
+        return self._block(row // BLOCK)[row % BLOCK]
+
+    def __iter__(self) -> Iterator[Value]:
+        for block in range(-(-self._n // BLOCK)):
+            yield from self._block(block)
+
+    def _block(self, block: int) -> list[Value]:
+        return _read_block(self._run / layout.prompt_block(self._dataset, self._split, block))
+
+
+@lru_cache(maxsize=HELD)
+def _read_block(path: Path) -> list[Value]:
+    values: list[Value] = read_record(path)["prompts"]
+    return values
