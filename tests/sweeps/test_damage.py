@@ -71,7 +71,7 @@ UNSEEN_BY_STATUS = r".*\.zarr/.*|(prompts|dictionaries|blocks)/.*|epochs/.* dele
 UNSEEN_BY_REPORT = "|".join(
     (
         r"aggregates\.zarr/(CELL/(?!mean/).*|zarr\.json .*)",
-        r"attributions\.zarr/CELL/(scores|residual|metric_\w+)/.*",
+        r"attributions\.zarr/CELL/(scores|per_input)/.*",
         r"attributions\.zarr/CELL/listed/(count|dropped|raw|source|target)/.*",
         r"attributions\.zarr/(CELL/((graph|listed)/)?)?zarr\.json .*",
         r"evaluations\.zarr/(?!.*/distance/).*",
