@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from edgesweep.engine.runtime import Failure, Work
 from edgesweep.storage.layout import ATTRIBUTIONS, PER_INPUT, scores
@@ -36,7 +37,7 @@ class MadeNodes:
     def scores(self, context, cell, prompts, micro_batch) -> Iterator[dict[str, np.ndarray]]:
         draw, n = np.random.default_rng(int(cell.key[-8:], 16)), len(prompts)
         drawn = draw.standard_normal((n, self._nodes.n_scores(cell)), np.float32)
-        yield {"scores": drawn, **{name: np.ones(n) for name in PER_INPUT}}
+        yield {"scores": torch.from_numpy(drawn), **{name: np.ones(n) for name in PER_INPUT}}
 
     def reference(self, context, dataset, eval_patch) -> Callable[..., dict[Any, np.ndarray]]:
         names = self._config.reference_metrics
