@@ -188,7 +188,8 @@ def normal_intervals(
     the number of inputs of each group, among which groups keep their shares. NaN where a group has
     fewer than two."""
     variance = np.maximum(rms**2 - means**2, 0.0) * n / np.where(n > 1, n - 1, np.nan)
-    shares = n / n.sum(0)
+    whole = n.sum(0)
+    shares = n / np.where(whole > 0, whole, np.nan)
     middle = (shares * means).sum(0)
     half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt((shares**2 * variance / n).sum(0))
     return middle - half, middle + half

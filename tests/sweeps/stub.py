@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from edgesweep.engine.runtime import Failure, Work
-from edgesweep.storage.layout import ATTRIBUTIONS, PER_INPUT, scores
+from edgesweep.storage.layout import ATTRIBUTIONS, PER_INPUT, per_input, scores
 from edgesweep.sweeps.actor.context import Context, WorkerSettings
 from edgesweep.sweeps.actor.worker import SweepWorker, Task
 from edgesweep.sweeps.config.load import parse_config
@@ -22,7 +22,7 @@ from edgesweep.sweeps.launch import start, worker_settings
 from edgesweep.sweeps.progress import Silence
 from tests.sweeps.helpers import tiny
 
-GIVEN_UP = ("reduce",)
+GIVEN_UP = ("subtrees", "reduce")
 
 
 class MadeNodes:
@@ -94,7 +94,7 @@ class Answers:
             return self._worker(task, 1)
         rows, cell = task.shard.rows, task.shard.cell.key
         block = {"start": rows.start, "rows": rows.stop - rows.start, "crc": 2**31}
-        arrays = [scores(cell), *(f"{cell}/{name}" for name in PER_INPUT)]
+        arrays = (scores(cell), per_input(cell))
         writes = [{"store": ATTRIBUTIONS, "array": array, **block} for array in arrays]
         done = {"attempt": 1, "crc": 2**31, "rows": block["rows"], "micro_batch": 1}
         return {**done, "device": "cpu", "seconds": 0.1, "writes": writes, "n_bad": 0}
