@@ -6,7 +6,7 @@
                 their member task, the same draw for everything that is compared
     ranking     ROC and precision–recall of a full ranking, ties as ties; overlap of rankings
 
-Everything is summed in float64. Pinned by tests/evaluation/test_measures.py.
+Everything is summed in float64. Pinned by tests/evaluation/test_measures.py and test_intervals.py.
 """
 
 from collections.abc import Iterator, Sequence

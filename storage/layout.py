@@ -9,7 +9,7 @@ attributions.zarr/<cell>/graph/: see `storage.graphs`
 aggregates.zarr/<cell>/edges [edge, end]: of such a cell, the edges that its statistics are of
 aggregates.zarr/<cell>/partials [shard, edge, word] (see `fold.pack`), and folded
     <cell>/{mean, max, …} [edge] for all inputs, <cell>/<member>/{mean, …} for a member task;
-    partials.<subset> [subtree, edge, word] where shards are many
+    subtrees/<subset> [subtree, edge, word] where shards are many
 aggregates.zarr/<cell>/interval [end, edge] of the mean, and stability [resample]: the rank
     correlation of each resample's |mean scores| with those of all inputs
 means.zarr/<dataset>/<group index> [source, position, d_model]; over features
@@ -60,13 +60,19 @@ MEANS = "means.zarr"
 #: tables of cells that are done, before those of the run are written
 PARTS = "tables/parts"
 #: of a cell, in aggregates.zarr
-PARTIALS, EDGES, INTERVAL, STABILITY = "partials", "edges", "interval", "stability"
+PARTIALS, SUBTREES, EDGES, INTERVAL, STABILITY = (
+    "partials",
+    "subtrees",
+    "edges",
+    "interval",
+    "stability",
+)
 #: folded beside the aggregations
 COUNTS = ("n", "n_bad")
 #: what lies beside the members' groups in the group of a cell, and the subset of all of them: no
 #: member can be called so
 NO_MEMBERS = frozenset(
-    {"all", "zarr.json", PARTIALS, EDGES, INTERVAL, STABILITY, *AGGREGATIONS, *COUNTS}
+    {"all", "zarr.json", PARTIALS, SUBTREES, EDGES, INTERVAL, STABILITY, *AGGREGATIONS, *COUNTS}
 )
 #: beside the scores of an input; float64
 PER_INPUT = ("residual", "metric_clean", "metric_baseline")
@@ -98,9 +104,13 @@ def graph(cell: str, name: str) -> str:
     return f"{cell}/graph/{name}"
 
 
-def partials(cell: str, subset: str = "") -> str:
-    """Of shards, or of the subtrees over a subset of them."""
-    return f"{cell}/{PARTIALS}" + (f".{subset}" if subset else "")
+def partials(cell: str) -> str:
+    return f"{cell}/{PARTIALS}"
+
+
+def subtrees(cell: str, subset: str) -> str:
+    """Partials of the subtrees over a subset's shards."""
+    return f"{cell}/{SUBTREES}/{subset}"
 
 
 def group(cell: str, subset: str = "all") -> str:

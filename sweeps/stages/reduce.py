@@ -3,7 +3,8 @@ and of each member's. Of scores that are lists, the strongest edges of all input
 
 Every step works edge by edge, so a shard has a range of edges; and where a cell has many partials,
 they are folded in two levels, subtrees of `SUBTREE` of them and then the tree over these. The tree
-is one and the same, and so are the bits.
+is one and the same, and so are the bits. Partials stay once they are folded: a sum that turns out
+damaged is folded again from them, not attributed again.
 """
 
 from __future__ import annotations
@@ -52,6 +53,13 @@ class ReduceShard:
         part = f".{self.part:03d}" if self.part else ""
         return f"{self.cell.key}.{self.subset}{part}"
 
+    @property
+    def partials(self) -> str:
+        """The array where they lie."""
+        if self.of == Subtrees.name:
+            return layout.subtrees(self.cell.key, self.subset)
+        return layout.partials(self.cell.key)
+
 
 @dataclass(frozen=True)
 class SubtreeShard(ReduceShard):
@@ -88,13 +96,13 @@ class Subtrees(Stage[SubtreeShard]):
         for cell in plan.cells:
             for subset, leaves in _subsets(plan, cell):
                 if _is_deep(cell, leaves):
-                    n, name = -(-len(leaves) // SUBTREE), layout.partials(cell.key, subset)
-                    make_partials(run, name, n, plan.n_scores(cell))
+                    name = layout.subtrees(cell.key, subset)
+                    make_partials(run, name, _n_subtrees(leaves), plan.n_scores(cell))
 
     def run(self, context: Context, shard: SubtreeShard) -> Done:
-        packed = fold.pack(_folded(context, shard, layout.partials(shard.cell.key)))[None]
+        packed = fold.pack(_folded(context, shard))[None]
         context.check_alive()
-        name, first = layout.partials(shard.cell.key, shard.subset), shard.edges[0]
+        name, first = layout.subtrees(shard.cell.key, shard.subset), shard.edges[0]
         aggregates = layout.AGGREGATES
         return [write_block(context.run, aggregates, name, shard.index, packed, first)], {}
 
@@ -133,9 +141,7 @@ class Reduce(Stage[ReduceShard]):
         if shard.cell.is_sparse:
             records = [context.log.record(shard.of, key)["writes"] for key in shard.leaves]
             return reduce_lists(context, shard.cell, records)
-        deep = shard.subset if shard.of == Subtrees.name else ""
-        name = layout.partials(shard.cell.key, deep)
-        folded = fold.finish(_folded(context, shard, name))
+        folded = fold.finish(_folded(context, shard))
         context.check_alive()
         group, first = layout.group(shard.cell.key, shard.subset), shard.edges[0]
         return [
@@ -152,13 +158,13 @@ class ReduceRefined(Reduce):
     refined = True
 
 
-def _folded(context: Context, shard: ReduceShard, name: str) -> np.ndarray:
-    """The fold `[statistic, edge]` of a shard's partials, which lie in array `name`."""
+def _folded(context: Context, shard: ReduceShard) -> np.ndarray:
+    """The fold `[statistic, edge]` of a shard's partials."""
 
     def leaves() -> Iterator[tuple[int, np.ndarray]]:
         for index, key in enumerate(shard.leaves):
             writes = context.log.record(shard.of, key)["writes"]
-            mine = next(w for w in writes if w["array"] == name)
+            mine = next(w for w in writes if w["array"] == shard.partials)
             yield index, fold.unpack(read_block(context.run, mine, shard.edges)[0])
 
     low, high = shard.edges
@@ -174,10 +180,14 @@ def _is_deep(cell: Cell, leaves: tuple[str, ...]) -> bool:
     return len(leaves) > SUBTREE and not cell.is_sparse
 
 
+def _n_subtrees(leaves: tuple[str, ...]) -> int:
+    return -(-len(leaves) // SUBTREE)
+
+
 def _roots(cell: Cell, subset: str, leaves: tuple[str, ...], part: int) -> tuple[str, ...]:
     """Keys of the shards of all subtrees over a range of edges."""
-    n = -(-len(leaves) // SUBTREE)
-    shards = (SubtreeShard(cell, subset, "", (), (0, 0), part, index) for index in range(n))
+    indices = range(_n_subtrees(leaves))
+    shards = (SubtreeShard(cell, subset, "", (), (0, 0), part, index) for index in indices)
     return tuple(shard.key for shard in shards)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 import edgesweep
-from edgesweep.storage import StorageError
+from edgesweep.storage import StorageError, layout
 from edgesweep.storage.packing import scores as packing
 from edgesweep.storage.readers import aggregate
-from edgesweep.storage.tables import MEASURES, RESULTS, read_table
+from edgesweep.storage.tables import MEASURES, read_table
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.granularity import heads
@@ -96,7 +97,9 @@ def test_however_inputs_are_cut_the_bits_are_the_same(tmp_path, monkeypatch):
             values = [_folded(run, subset, name) for run in (one, four)]
             assert values[0].tobytes() == values[1].tobytes()
     assert contents(runs["one"], "results.parquet") == contents(runs["four"], "results.parquet")
-    assert len(one.results) == len(read_table(one.directory, RESULTS))
+    for name in (layout.INTERVAL, layout.STABILITY):
+        at_once, in_parts = (_folded(run, "", name) for run in (one, four))
+        np.testing.assert_allclose(in_parts, at_once, rtol=1e-9)
 
 
 def _folded(run, subset, name):
