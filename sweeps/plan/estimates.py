@@ -182,36 +182,33 @@ MUCH_BYTES = 100e9
 
 
 def _scores_told(plan: Plan) -> Iterator[str]:
-    """What the scores of single inputs take, this way and others."""
+    """What the scores of single inputs take, stored this way and others."""
     sizes = [
-        (plan.n_scores(cell), len(plan.dataset(cell).data.build))
+        (len(plan.dataset(cell).data.build), plan.n_scores(cell))
         for cell in plan.cells
         if not cell.is_sparse
     ]
-
-    def size(how: Scores) -> float:
-        return sum(n_inputs * bytes_of(how, n) for n, n_inputs in sizes)
-
+    if not sizes:
+        return
     mine = plan.config.scores
-    others = [how for how in CHOICES if _named_scores(how) != _named_scores(mine)]
-    told = [f"{_named_scores(how)} {in_bytes(size(how))}" for how in (mine, *others)]
-    if sizes:
-        yield f"scores: {told[0]} (as it would be: {'; '.join(told[1:])})"
-    if size(mine) > MUCH_BYTES:
+    ways = {_named(how): how for how in (mine, *CHOICES)}
+    taken = {name: sum(n * bytes_of(how, e) for n, e in sizes) for name, how in ways.items()}
+    told, *others = (f"{_in_bytes(n)} with {name}" for name, n in taken.items())
+    yield f"scores: {told} (and {'; '.join(others)})"
+    if taken[_named(mine)] > MUCH_BYTES:
         yield (
-            f"scores take {in_bytes(size(mine))}: suggested is --set scores.bits=7 --set "
-            "scores.codec=lz4, or --set scores.keep=0.1; aggregates and circuits stay the same"
+            "  that is much; --set scores.bits=7 --set scores.codec=lz4 is suggested, or these and "
+            "--set scores.keep=0.1: means, circuits and results stay the same"
         )
 
 
-def _named_scores(how: Scores) -> str:
+def _named(how: Scores) -> str:
     if how.keep == "none":
         return "keep none"
-    packed = "" if how.codec == "none" else f", {how.codec}"
-    return f"keep {how.keep}, {how.bits} bits{packed}"
+    return f"keep {how.keep}, bits {how.bits}, codec {how.codec}"
 
 
-def in_bytes(n: float) -> str:
+def _in_bytes(n: float) -> str:
     """1.5 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if n < 1000:
@@ -243,9 +240,8 @@ def describe(plan: Plan) -> str:
     several = len(plan.config.sweep.nodes) > 1
     lines += [
         f"  {dataset.task} for {dataset.model}{_drawn(plan, dataset)}{f', {name}' * several}: "
-        f"{plan.shard_rows(dataset, 'build', nodes)} of {plan.config.data.n_build} build prompts a "
-        f"shard, {plan.eval_shard_rows} of {plan.config.data.n_eval} evaluation "
-        "prompts"
+        f"{plan.shard_rows(dataset, 'build', nodes)} of {plan.config.data.n_build} build prompts "
+        f"at once, {plan.eval_shard_rows} of {plan.config.data.n_eval} evaluation prompts"
         for dataset in plan.resolved.datasets.values()
         for name, nodes in plan.ways(dataset.model)
     ]

@@ -4,6 +4,7 @@ import pytest
 
 from edgesweep.engine.graph import EdgeGraph
 from edgesweep.sweeps.config.load import load_config, parse_config
+from edgesweep.sweeps.plan import estimates
 from edgesweep.sweeps.plan.canonical import canonical, digest, slug
 from edgesweep.sweeps.plan.estimates import describe, estimate
 from edgesweep.sweeps.plan.plan import Plan
@@ -158,6 +159,18 @@ def test_a_dry_run_counts_passes_and_bytes():
     assert (cost.forwards, cost.backwards) == (attribution + references + 2 * 2 * 4 * 3, backwards)
     assert "cells: 2" in describe(made)
     assert f"shards: {sum(map(len, made.stages.values()))}" in describe(made)
+
+
+def test_a_dry_run_says_what_scores_take_stored_in_other_ways(monkeypatch):
+    made = plan()
+    whole = sum(4 * 8 * made.n_scores(cell) for cell in made.cells)
+    line = next(line for line in describe(made).splitlines() if line.startswith("scores: "))
+    assert line.startswith(f"scores: {whole / 1e3:.3g} kB with keep all, bits 23, codec none (and ")
+    assert line.endswith("0 bytes with keep none)")
+    assert "suggested" not in describe(made)
+    monkeypatch.setattr(estimates, "MUCH_BYTES", whole - 1)
+    assert "--set scores.bits=7 --set scores.codec=lz4 is suggested" in describe(made)
+    assert "suggested" not in describe(plan(scores={"keep": 0.1}))
 
 
 def test_the_demo_is_what_the_readme_says():
