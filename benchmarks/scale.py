@@ -77,7 +77,7 @@ def measure(n_cells: int) -> dict[str, Any]:
         began, wall = time.process_time(), time.monotonic()
         outcome = drive(launch, Silence(), clock.worker, page=clock.page)
         all_s, wall_s = time.process_time() - began, time.monotonic() - wall
-        pages = [*launch.run.path.glob("report*/*.html"), launch.run.report]
+        pages = launch.run.path.rglob("*.html")
         page_mb = sum(page.stat().st_size for page in pages) / 1e6
     rest_s = all_s - sum(clock.cpu_s.values()) + clock.cpu_s["plan"]
     return {

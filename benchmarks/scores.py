@@ -69,7 +69,7 @@ def written(scores: np.ndarray, how: Scores, folder: Path) -> dict[str, Any]:
     wrote = time.perf_counter()
     values = stored_scores(committed, "c", scores.shape[1])
     read = time.perf_counter()
-    chunks = [f for f in run.attributions.rglob("*") if f.is_file() and f.name != "zarr.json"]
+    chunks = [f for f in folder.rglob("c/**/*") if f.is_file() and f.name != "zarr.json"]
     return {
         "bytes": sum(f.stat().st_size for f in chunks),
         "write_GB_s": round(scores.nbytes / 1e9 / (wrote - began), 3),

@@ -56,12 +56,12 @@ class RunData:
         histograms: cell -> aggregated scores of all inputs, of edges or of nodes.
         aggregation: the aggregation that the histograms show.
         graphs: cell -> names.
-        log: events of log.jsonl.
+        log: events of the log.
         quarantined: stage/shard -> the error for which it was given up.
         facts: what a run with dictionaries noted beside its scores.
     """
 
-    path: Path
+    path: Path | str
     plan: Mapping[str, Any]
     config: Mapping[str, Any]
     status: Mapping[str, Any]
@@ -154,7 +154,7 @@ class RunData:
         return np.isin(np.arange(len(scores)), known["edge"])
 
 
-def load_run(path: Path, state: str | None = None) -> RunData:
+def load_run(path: Path | str, state: str | None = None) -> RunData:
     """Read a run, finished or not.
 
     Args:
@@ -178,7 +178,7 @@ def load_run(path: Path, state: str | None = None) -> RunData:
     listed = {str(cell["key"]) for cell in run.plan["cells"] if cell.get("keep")}
     scored = [cell for cell in scored if cell in graphs or cell not in listed]
     return RunData(
-        path=Path(path),
+        path=path,
         plan=run.plan,
         config=run.config,
         status=status(run, but=own) | ({"state": state} if state else {}),

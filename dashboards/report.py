@@ -22,11 +22,11 @@ from edgesweep.storage.manifest import vouch_for
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def write_report(run_dir: Path, out: Path | None = None) -> Path:
+def write_report(run_dir: Path | str, out: Path | None = None) -> Path | str:
     """Write the page of a run, and beside it those of its models and tasks where it has many cells.
 
     Args:
-        run_dir: the run's directory.
+        run_dir: the run's directory, or its address.
         out: where to; if None `report.html` in the run's directory, for which the manifest of a
             finished run then vouches.
 
@@ -38,18 +38,19 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
             be written.
     """
     directory = RunDirectory.open(run_dir)
-    if out is not None and out.resolve() != directory.report.resolve():
+    if out is not None and str(out.resolve()) != f"{directory.address}/{REPORT}":
         for name, data in pages(run_dir, index=out.name):
             replace(out.parent / name, data)
         return out
     for name, data in pages(run_dir):
-        replace(run_dir / name, data)
+        (directory.root / name).write(data)
         vouch_for(directory, name, data)
-    return out or run_dir / REPORT
+    where = str(directory.report)
+    return out or (Path(where) if isinstance(directory.address, Path) else where)
 
 
 def pages(
-    run_dir: Path, state: str | None = None, index: str = REPORT
+    run_dir: Path | str, state: str | None = None, index: str = REPORT
 ) -> Iterator[tuple[str, bytes]]:
     """The pages of a run, that is about to be in `state`, or is in the one that it is in.
 

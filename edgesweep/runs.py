@@ -79,7 +79,7 @@ class Run:
         self.directory = directory
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.directory.run_id}, {len(self.cells)} cells)"
+        return f"Run({self.directory.url!r}, {self.directory.run_id}, {len(self.cells)} cells)"
 
     @property
     def path(self) -> Path:

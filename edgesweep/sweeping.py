@@ -38,7 +38,7 @@ def sweep(
     launch = start(loaded, Path(out or Path("runs") / loaded.name))
     outcome = drive(launch, _progress(), page=make_page)
     say_how_it_ended(launch, outcome)
-    return open_run(launch.run.path)
+    return open_run(launch.run.url)
 
 
 def _leaves(overrides: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -4,10 +4,12 @@
    from the plan, and is mended where it is not as planned.
 2. A block of rows is written whole, by one writer, on chunk borders: two writers in one chunk lose
    half of their rows without a word.
-3. Chunks carry crc32c; unwritten floats read as NaN; empty chunks are written. A chunk that is
-   there still proves nothing: only a commit record does.
-4. `write_rows` returns the crc32 of the raw bytes after the chunk files and their folders are
-   durable; the record keeps it, and `verify` reads back against it.
+3. Chunks carry crc32c; empty ones are written, and one that is not there is an error: fill never
+   passes for data. A chunk that is there still proves nothing: only a commit record does.
+4. `write_rows` returns the crc32 of the raw bytes after the chunks are durable; the record keeps
+   it, and `verify` reads back against it.
+5. An array is made and opened by its metadata alone: to make one is one request of its store, to
+   write or read a chunk another.
 
 Names are paths inside a store, "cell/scores". Metadata is never consolidated.
 """
@@ -15,21 +17,25 @@ Names are paths inside a store, "cell/scores". Metadata is never consolidated.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.core.array import AsyncArray
+from zarr.core.array_spec import ArrayConfig
+from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import StorePath
 
-from edgesweep.storage.atomic import fsync_files, replace, to_json
+from edgesweep.storage.atomic import to_json
 from edgesweep.storage.errors import StorageError, storage_errors
+from edgesweep.storage.stores import Missing, Place, Store
 
 Array = zarr.Array
 METADATA = "zarr.json"
@@ -38,7 +44,7 @@ _WRITE_EMPTY: Any = {"write_empty_chunks": True}  # not stored by zarr: to be gi
 
 
 def create_array(
-    store: Path,
+    store: Place,
     name: str,
     shape: Sequence[int],
     chunks: Sequence[int],
@@ -47,26 +53,30 @@ def create_array(
     compress: bool = False,
     codec: str = "none",
     attributes: Mapping[str, Any] | None = None,
-) -> None:
-    """Creates an array with nothing in it: floats NaN, all else 0. Of one that is there the chunks
+) -> tuple[Array, bool]:
+    """Creates an array with nothing in it. Of one that is there the chunks
     stay, and metadata that is not as given (half written, damaged), its groups' too, is written
     anew. Dense scores barely compress; `compress` (zstd) pays for sparse and bool arrays, `codec`
-    (Blosc's lz4 or zstd, over shuffled bits) for rounded ones. Raises StorageError on disk
-    errors."""
-    told = json.dumps(dict(attributes or {}), sort_keys=True)
-    chunks = tuple(max(1, c) for c in chunks)
-    for parent in reversed(Path(name).parents):
-        _put_metadata(store / parent, _group_metadata())
-    codec = "plain zstd" if compress else codec
-    _put_metadata(store / name, _array_metadata(tuple(shape), chunks, dtype, codec, told))
+    (Blosc's lz4 or zstd, over shuffled bits) for rounded ones.
 
+    Returns:
+        The array, and whether nothing was there: one request of its store then.
 
-def _put_metadata(folder: Path, wanted: bytes) -> None:
-    path = folder / METADATA
-    with storage_errors(path, "read"):
-        if path.is_file() and path.read_bytes() == wanted:
-            return
-    replace(path, wanted)
+    Raises:
+        StorageError.
+    """
+    parents = name.split("/")[:-1]
+    for n in range(len(parents) + 1):
+        make_store(store / "/".join(parents[:n]))
+    metadata = _array_metadata(
+        tuple(shape),
+        tuple(max(1, c) for c in chunks),
+        dtype,
+        "plain zstd" if compress else codec,
+        json.dumps(dict(attributes or {}), sort_keys=True),
+    )
+    is_new = (store / name / METADATA).ensure(metadata)
+    return _array(store / name, metadata, "r+"), is_new
 
 
 @cache
@@ -104,28 +114,35 @@ def _array_metadata(
     return made[METADATA].to_bytes()
 
 
-def open_array(store: Path, name: str, mode: str = "r") -> Array:
+def open_array(store: Place, name: str, mode: str = "r") -> Array:
     """mode "r", or "r+" for a worker that will write. Raises StorageError if it is not there or its
     metadata is damaged."""
     if mode not in ("r", "r+"):
         raise ValueError(f"mode is {mode!r}; it is r or r+ (create_array creates)")
-    path = store / name
-    if not (path / METADATA).is_file():
-        raise StorageError(f"{path}: no such array; resume the run to make it")
-    with storage_errors(path, "read"):
-        try:
-            array: Any = zarr.open_array(path, mode=mode)
-            return array.with_config(_WRITE_EMPTY)
-        except Exception as error:  # zarr has many kinds for metadata that is none
-            if isinstance(error, OSError) and error.errno:
-                raise
-            raise StorageError(
-                f"{path / METADATA} is damaged; resume the run to mend it"
-            ) from error
+    place = store / name
+    try:
+        metadata = (place / METADATA).read()
+    except Missing:
+        raise StorageError(f"{place}: no such array; resume the run to make it") from None
+    try:
+        return _array(place, metadata, mode)
+    except Exception as error:  # zarr has many kinds for metadata that is none
+        raise StorageError(f"{place / METADATA} is damaged; resume the run to mend it") from error
 
 
-def has_array(store: Path, name: str) -> bool:
-    return (store / name / METADATA).is_file()
+def _array(place: Place, metadata: bytes, mode: str) -> Array:
+    """An array by its metadata, without a question to its store."""
+    store = place.store.zarr().with_read_only(mode == "r")
+    inner = AsyncArray(
+        metadata=ArrayV3Metadata.from_dict(json.loads(metadata)),
+        store_path=StorePath(store, place.key),
+        config=ArrayConfig.from_dict(_WRITE_EMPTY),
+    )
+    return Array(inner)
+
+
+def has_array(store: Place, name: str) -> bool:
+    return (store / name / METADATA).exists()
 
 
 def crc_of(values: np.ndarray) -> int:
@@ -144,10 +161,7 @@ def write_rows(array: Array, start: int, values: np.ndarray, column: int | None 
     stop = start + len(values)
     _check_block(array, start, stop, values, column)
     columns = None if column is None else (column, column + values.shape[1])
-    folder = folder_of(array)
-    with storage_errors(folder):
-        array[_box(start, stop, columns)] = values
-        fsync_files((folder / key for key in chunk_keys(array, start, stop, columns)), folder)
+    array[_box(start, stop, columns)] = values
     return crc_of(values)
 
 
@@ -162,7 +176,7 @@ def _box(start: int, stop: int, columns: Columns | None) -> Any:
 def _check_block(
     array: Array, start: int, stop: int, values: np.ndarray, column: int | None
 ) -> None:
-    name, n_rows, per_chunk = folder_of(array), array.shape[0], array.chunks[0]
+    name, n_rows, per_chunk = address_of(array), array.shape[0], array.chunks[0]
     fixed = 1 if column is None else 2
     if values.dtype != array.dtype or values.shape[fixed:] != array.shape[fixed:]:
         raise ValueError(
@@ -187,44 +201,26 @@ def _is_aligned(start: int, stop: int, n: int, per_chunk: int) -> bool:
     return 0 <= start < stop <= n and start % per_chunk == 0 and ends_well
 
 
-def folder_of(array: Array) -> Path:
-    """Where an array lies."""
+def address_of(array: Array) -> str:
+    """Where an array lies, for people."""
     store: Any = array.store
-    return Path(store.root) / array.path
-
-
-def chunk_keys(array: Array, start: int, stop: int, columns: Columns | None = None) -> list[str]:
-    """Files, relative to the array's folder, that rows [start, stop) lie in."""
-    metadata: Any = array.metadata
-    ends = [(start, stop), *((0, size) for size in array.shape[1:])]
-    if columns is not None:
-        ends[1] = columns
-    grid = [
-        range(low // chunk, -(-high // chunk))
-        for (low, high), chunk in zip(ends, array.chunks, strict=True)
-    ]
-    return [metadata.encode_chunk_key(index) for index in itertools.product(*grid)]
+    return f"{store.url}/{array.path}"
 
 
 def read_rows(array: Array, start: int, stop: int, columns: Columns | None = None) -> np.ndarray:
     """Rows [start, stop) as stored, of all columns or of some. Raises StorageError where a chunk is
     missing or its checksum is wrong; NaN fill never passes for data here."""
-    folder = folder_of(array)
-    keys = chunk_keys(array, start, stop, columns)
-    missing = [key for key in keys if not (folder / key).is_file()]
-    if missing:
-        raise StorageError(
-            f"{folder / missing[0]}: the chunk is missing; resume the run to redo it"
-        )
-    with storage_errors(folder, "read"):
+    address = address_of(array)
+    with storage_errors(address, "read"):
         try:
             return np.asarray(array[_box(start, stop, columns)])
         except Exception as error:  # of a chunk, or of metadata that was changed
-            if isinstance(error, OSError) and error.errno:
+            if isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno):
                 raise
             cause = " ".join(str(error).split())
             raise StorageError(
-                f"{folder}: rows {start}..{stop} are damaged ({cause}); resume the run to redo them"
+                f"{address}: rows {start}..{stop} are damaged ({cause}); resume the run to redo "
+                "them"
             ) from error
 
 
@@ -237,7 +233,7 @@ def verify(array: Array, start: int, rows: int, crc: int) -> bool:
 
 
 def write_static(
-    store: Path,
+    store: Place,
     name: str,
     values: np.ndarray,
     attributes: Mapping[str, Any] | None = None,
@@ -249,13 +245,14 @@ def write_static(
     told = dict(attributes or {})
     told[DIGEST] = _digest(values, told)
     dtype, shape = values.dtype.name, values.shape
-    create_array(store, name, shape, shape, dtype, compress=compress, attributes=told)
-    array = open_array(store, name, "r+")
-    if values.size and not verify(array, 0, len(values), crc_of(values)):
+    array, is_new = create_array(
+        store, name, shape, shape, dtype, compress=compress, attributes=told
+    )
+    if values.size and (is_new or not verify(array, 0, len(values), crc_of(values))):
         write_rows(array, 0, values)
 
 
-def read_static(store: Path, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+def read_static(store: Place, name: str) -> tuple[np.ndarray, dict[str, Any]]:
     """The values and the attributes of what `write_static` wrote. Raises StorageError if they are
     not what was written."""
     array = open_array(store, name)
@@ -272,6 +269,13 @@ def _digest(values: np.ndarray, attributes: Mapping[str, Any]) -> str:
     return hashlib.sha256(about).hexdigest()
 
 
-def make_store(store: Path) -> None:
-    """An empty Zarr store. Driver only."""
-    _put_metadata(store, _group_metadata())
+def make_store(store: Place) -> None:
+    """An empty Zarr store, or group in one. Driver only."""
+    made = _groups.setdefault(store.store, set())
+    if store.key not in made:
+        (store / METADATA).ensure(_group_metadata())
+        made.add(store.key)
+
+
+#: by store, keys of those that this process has made, or found as they should be
+_groups: WeakKeyDictionary[Store, set[str]] = WeakKeyDictionary()

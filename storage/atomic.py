@@ -12,12 +12,12 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from edgesweep.storage.errors import Refused, StorageError, storage_errors
+from edgesweep.storage.errors import storage_errors
 
 Data = bytes | bytearray | memoryview
 TMP_PREFIX = ".tmp-"
@@ -66,18 +66,6 @@ def _rename_if_free(source: Path, target: Path) -> bool:
     return False
 
 
-def check_disk(folder: Path) -> None:
-    """Raises Refused unless files can be put in `folder` as commits need it."""
-    probe = folder / f"{TMP_PREFIX}probe-{os.getpid()}-{secrets.token_hex(6)}"
-    try:
-        put_if_absent(probe, b"")
-    except StorageError as error:
-        raise Refused(str(error)) from error
-    finally:
-        with suppress(OSError):
-            probe.unlink()
-
-
 def replace(path: Path, data: Data) -> None:
     """Writes `data` at `path`, over what is there. Raises StorageError."""
     with storage_errors(path), _temporary(path, data) as temporary:
@@ -119,34 +107,6 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def fsync_files(paths: Iterable[Path], root: Path) -> None:
-    """Makes files and all folders between them and `root` durable, each folder once."""
-    folders: set[Path] = set()
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        folders.update(p for p in path.parents if p == root or root in p.parents)
-    for folder in sorted(folders, reverse=True):
-        fsync_folder(folder)
-
-
-def append_line(path: Path, line: str) -> None:
-    """Adds a line in one write, so that lines of two processes do not mix; to the file itself, for
-    a link in a directory from elsewhere may lead to any file of ours. Raises StorageError."""
-    data = line.encode() + b"\n"
-    with storage_errors(path), open(path, "ab", buffering=0, opener=_no_link) as file:
-        written = file.write(data)
-        if written < len(data):  # a disk that is just now full takes a part, and then says why
-            file.write(data[written:])
-
-
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def to_json(value: Any, indent: int | None = None) -> bytes:

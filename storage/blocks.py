@@ -18,15 +18,14 @@ import numpy as np
 from edgesweep.storage.arrays import (
     Array,
     Columns,
+    address_of,
     crc_of,
-    folder_of,
     open_array,
     read_rows,
     write_rows,
 )
-from edgesweep.storage.atomic import replace
 from edgesweep.storage.commits import CommitLog
-from edgesweep.storage.errors import StorageError, storage_errors
+from edgesweep.storage.errors import StorageError
 from edgesweep.storage.rundir import RunDirectory
 
 Write = dict[str, Any]
@@ -41,12 +40,12 @@ def write_block(
     column: int | None = None,
 ) -> Write:
     """Writes rows of `store`/`array` (see arrays.write_rows) and says what was written."""
-    opened = open_array(run.path / store, array, "r+")
-    crc = write_rows(opened, start, values, column)
+    there = opened(run, store, array)
+    crc = write_rows(there, start, values, column)
     write = {"store": store, "array": array, "start": start, "rows": len(values), "crc": crc}
     if column is not None:
         return {**write, "column": column, "columns": values.shape[1]}
-    if opened.ndim > 1 and (step := opened.chunks[1]) < values.shape[1]:
+    if there.ndim > 1 and (step := there.chunks[1]) < values.shape[1]:
         spans = range(0, values.shape[1], step)
         return {**write, "step": step, "crcs": [crc_of(values[:, i : i + step]) for i in spans]}
     return write
@@ -54,7 +53,7 @@ def write_block(
 
 def write_file(run: RunDirectory, name: str, data: bytes) -> Write:
     """Writes a file of the run, whole or not at all, and says what was written."""
-    replace(run.path / name, data)
+    (run.root / name).write(data)
     return {"file": name, "bytes": len(data), "crc": zlib.crc32(data)}
 
 
@@ -64,8 +63,15 @@ def read_block(
     """The rows of a write, or some columns of them, checked against its crc. Raises StorageError if
     they differ."""
     _check_inside(run, write["store"], write["array"])
-    array = open_array(run.path / write["store"], write["array"])
-    return checked_rows(array, write, columns)
+    return checked_rows(opened(run, write["store"], write["array"]), write, columns)
+
+
+def opened(run: RunDirectory, store: str, array: str) -> Array:
+    """An array's metadata is read once by whoever holds the run: a write is one request then."""
+    key = f"{store}/{array}"
+    if key not in run.opened:
+        run.opened[key] = open_array(run.root / store, array, "r+")
+    return run.opened[key]
 
 
 def checked_rows(
@@ -96,7 +102,7 @@ def _checked(
     values = read_rows(array, start, start + rows, columns)
     if crc_of(values) != crc:
         raise StorageError(
-            f"{folder_of(array)}: rows {start}..{start + rows} are not what was committed; resume "
+            f"{address_of(array)}: rows {start}..{start + rows} are not what was committed; resume "
             "the run to redo them"
         )
     return values
@@ -111,11 +117,10 @@ def columns_of(write: Mapping[str, Any]) -> tuple[int, int] | None:
 def read_file(run: RunDirectory, write: Mapping[str, Any]) -> bytes:
     """The bytes of a write, checked against its crc. Raises StorageError if they differ."""
     _check_inside(run, write["file"])
-    path = run.path / write["file"]
-    with storage_errors(path, "read"):
-        data = path.read_bytes()
+    place = run.root / write["file"]
+    data = place.read()
     if zlib.crc32(data) != write["crc"]:
-        raise StorageError(f"{path} is not what was committed; resume the run to redo it")
+        raise StorageError(f"{place} is not what was committed; resume the run to redo it")
     return data
 
 
@@ -123,7 +128,7 @@ def _check_inside(run: RunDirectory, *names: str) -> None:
     """A record may come from somebody else: it names nothing outside of the run's folder."""
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise StorageError(f"a commit record names {name!r}, which is not in {run.path}")
+            raise StorageError(f"a commit record names {name!r}, which is not in {run.url}")
 
 
 def make_receipt(
@@ -162,6 +167,7 @@ def why_unsound(run: RunDirectory, record: Mapping[str, Any]) -> str:
         for write in record.get("writes", ()):
             (read_file if "file" in write else read_block)(run, write)
     except StorageError as error:
+        run.opened.clear()  # it may be metadata that is damaged, which is mended later
         return str(error)
     except (KeyError, TypeError):
         return "the record does not say what was written"

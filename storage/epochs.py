@@ -26,10 +26,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from edgesweep.storage.atomic import fsync_folder, make_folder, put_if_absent, replace
-from edgesweep.storage.errors import Busy, DamagedRecord, StorageError, storage_errors
+from edgesweep.storage.errors import Busy, DamagedRecord, StorageError
 from edgesweep.storage.layout import EPOCHS, LEASE
 from edgesweep.storage.records import Record, read_record, seal
+from edgesweep.storage.stores import Missing, Place
 
 RENEW_S = 20.0
 LEASE_S = 90.0
@@ -44,7 +44,7 @@ _EPOCH = re.compile(r"(\d{4,9})(\.end)?\.json")
 class Epochs:
     """The drivers of a run directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self._root = root
 
     def newest(self) -> int:
@@ -58,7 +58,7 @@ class Epochs:
             if not take_over:
                 self._check_alone(epoch - 1)
             record = {"epoch": epoch, **_this_process(), **about}
-            if put_if_absent(self.path(epoch), seal(record)):
+            if self.path(epoch).create(seal(record)):
                 return epoch
 
     def check_alone(self) -> None:
@@ -97,20 +97,18 @@ class Epochs:
         """How its driver ended: left, quarantined, stopped. None if it has not, or was killed."""
         return _sound(self.path(epoch, ".end"))
 
-    def damaged(self) -> list[Path]:
-        """Files of this module that are not as they were written."""
+    def damaged(self) -> list[Place]:
+        """Objects of this module that are not as they were written."""
         found = [self._root / EPOCHS / name[0] for name in self._names()]
-        return [p for p in [*found, self._root / LEASE] if p.exists() and _sound(p) is None]
+        return [place for place in [*found, self._root / LEASE] if _is_damaged(place)]
 
-    def move_damaged(self) -> list[Path]:
+    def move_damaged(self) -> list[Place]:
         """Puts damaged records of older drivers aside, now that a newer epoch keeps the count."""
         bad = self._root / EPOCHS / BAD
-        found = [path for path in self.damaged() if path.name != LEASE]
-        for path in found:
-            make_folder(bad)
-            with storage_errors(bad):
-                os.replace(path, bad / path.name)
-                fsync_folder(bad)
+        found = [place for place in self.damaged() if place.name != LEASE]
+        for place in found:
+            (bad / place.name).write(place.read())
+            place.delete()
         return found
 
     @contextmanager
@@ -130,13 +128,12 @@ class Epochs:
             with suppress(StorageError):  # a full disk must not hide its first error behind this
                 self._end(epoch, end)
 
-    def path(self, epoch: int, kind: str = "") -> Path:
+    def path(self, epoch: int, kind: str = "") -> Place:
+        """Where the record of an epoch is."""
         return self._root / EPOCHS / f"{epoch:04d}{kind}.json"
 
     def _names(self) -> list[re.Match[str]]:
-        folder = self._root / EPOCHS
-        with storage_errors(folder, "read"):
-            names = os.listdir(folder) if folder.is_dir() else []
+        names = (info.key.removeprefix(f"{EPOCHS}/") for info in (self._root / EPOCHS).list())
         return [match for name in names if (match := _EPOCH.fullmatch(name))]
 
     def _renew(self, epoch: int, about: About, ended: threading.Event) -> None:
@@ -147,40 +144,48 @@ class Epochs:
         with suppress(StorageError):  # a lease that cannot be renewed stops no work
             if epoch == self.newest():
                 record = {"epoch": epoch, **_this_process(), **about()}
-                replace(self._root / LEASE, seal(record))
+                (self._root / LEASE).write(seal(record))
 
     def _end(self, epoch: int, end: Mapping[str, Any]) -> None:
         record = {"epoch": epoch, "time": round(time.time(), 3), **end}
-        replace(self.path(epoch, ".end"), seal(record))
+        self.path(epoch, ".end").write(seal(record))
         if epoch == self.newest():
-            with storage_errors(self._root / LEASE):
-                (self._root / LEASE).unlink(missing_ok=True)
+            (self._root / LEASE).delete()
 
     def _heard(self, began: Record) -> float:
         """When a driver was last heard of: its lease, or its beginning where it has none yet. A
         damaged lease still has the time at which it was written."""
-        path = self._root / LEASE
         try:
             lease = read_lease(self._root)
         except DamagedRecord:
-            with storage_errors(path, "read"):
-                return path.stat().st_mtime
+            info = self._root.store.head(LEASE)
+            return info.modified if info else float(began["time"])
         except StorageError:
             return float(began["time"])
         return float(lease["time"] if lease["epoch"] == began["epoch"] else began["time"])
 
 
-def read_lease(root: Path) -> Record:
+def read_lease(root: Place) -> Record:
     """The lease of the driver at work: epoch, host, pid, time, nonce, committed {stage: shards}.
     Raises StorageError where there is none, or a damaged one."""
     return read_record(root / LEASE)
 
 
-def _sound(path: Path) -> Record | None:
+def _sound(place: Place) -> Record | None:
     try:
-        return read_record(path)
+        return read_record(place)
     except StorageError:
         return None
+
+
+def _is_damaged(place: Place) -> bool:
+    try:
+        read_record(place)
+    except DamagedRecord:
+        return True
+    except Missing:
+        pass
+    return False
 
 
 def _this_process() -> Record:

@@ -44,7 +44,7 @@ from edgesweep.storage.fold import AGGREGATIONS
 
 PLAN = "plan.json"
 CONFIG = "config.yaml"
-LOG = "log.jsonl"
+LOG = "log"
 COMMITS = "commits"
 EPOCHS = "epochs"
 LEASE = "lease.json"

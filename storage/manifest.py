@@ -6,22 +6,20 @@
 3. A reader takes a table only if the manifest vouches for it: Parquet decodes most flipped bits
    without a word.
 
-`log.jsonl` goes on growing; the manifest is about its first bytes.
+Of the log it vouches for what there is of it by then.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
-from edgesweep.storage.atomic import fsync_folder, replace
-from edgesweep.storage.errors import StorageError, storage_errors
+from edgesweep.storage.errors import StorageError
 from edgesweep.storage.layout import LOG, MANIFEST, PARTS
 from edgesweep.storage.records import seal, unseal
 from edgesweep.storage.rundir import RunDirectory
+from edgesweep.storage.stores import Missing, Place
 
 #: stands for a file that is still to be written
 PENDING: Mapping[str, Any] = {"bytes": 0, "sha256": ""}
@@ -35,35 +33,30 @@ def entry(data: bytes) -> Mapping[str, Any]:
 
 def write_manifest(run: RunDirectory, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Vouches for `files`, and for the log as far as it goes. Raises StorageError."""
-    told = {**files, LOG: entry(_bytes(run.path / LOG))}
-    replace(run.path / MANIFEST, seal({"files": told}, indent=1))
+    run.flush_log()
+    logs = (run.root / LOG).list()
+    told = {info.key: entry(run.root.store.get_told(info)) for info in logs}
+    (run.root / MANIFEST).write(seal({"files": {**files, **told}}, indent=1))
 
 
-def remove_manifest(root: Path) -> None:
+def remove_manifest(root: Place) -> None:
     """Durably, if there is one. Raises StorageError."""
-    path = root / MANIFEST
-    with storage_errors(path):
-        if path.exists():
-            path.unlink(missing_ok=True)
-            fsync_folder(root)
+    (root / MANIFEST).delete()
 
 
-def remove_parts(root: Path) -> None:
+def remove_parts(root: Place) -> None:
     """The rows of cells that are done (`storage.tables.parts`), durably. Raises StorageError."""
-    folder = root / PARTS
-    with storage_errors(folder):
-        if folder.is_dir():
-            shutil.rmtree(folder)
-            fsync_folder(folder.parent)
+    for info in (root / PARTS).list():
+        root.store.delete(info.key)
 
 
 def read_manifest(run: RunDirectory) -> Entries | None:
     """Entries by file name; None before a driver has written its tables. Raises StorageError for a
     manifest that is not as it was written."""
-    path = run.path / MANIFEST
-    if not path.exists():
+    data = _bytes(run, MANIFEST)
+    if data is None:
         return None
-    found = unseal(_bytes(path))
+    found = unseal(data)
     if found is None:
         raise StorageError(_line(run, MANIFEST))
     return dict(found["files"])
@@ -83,8 +76,8 @@ def vouched(run: RunDirectory, name: str) -> bytes | None:
     files = read_manifest(run)
     if files is None or name not in files:
         return None
-    data = _bytes(run.path / name)
-    if not _is(data, name, files[name]):
+    data = _bytes(run, name)
+    if data is None or entry(data) != files[name]:
         raise StorageError(_line(run, name))
     return data
 
@@ -92,7 +85,7 @@ def vouched(run: RunDirectory, name: str) -> bytes | None:
 def check(run: RunDirectory, but: Collection[str] = ()) -> None:
     """Raises StorageError if a file, apart from `but`, is not as the manifest of a finished run
     says, or the manifest itself is damaged."""
-    if (run.path / MANIFEST).exists():
+    if (run.root / MANIFEST).exists():
         for name in unsound(run, but):
             raise StorageError(_line(run, name))
 
@@ -107,19 +100,17 @@ def unsound(run: RunDirectory, but: Collection[str] = ()) -> list[str]:
     if files is None:
         return [MANIFEST]
     names = sorted(set(files) - set(but))
-    return [name for name in names if not _is(_bytes(run.path / name), name, files[name])]
+    return [name for name in names if entry(_bytes(run, name) or b"") != files[name]]
 
 
 def _line(run: RunDirectory, name: str) -> str:
-    how = f"make it anew with: edgesweep resume {run.path}"
-    return f"{run.path / name} is not as it was written; {how}"
+    how = f"make it anew with: edgesweep resume {run.url}"
+    return f"{run.root / name} is not as it was written; {how}"
 
 
-def _is(data: bytes, name: str, wanted: Mapping[str, Any]) -> bool:
-    return entry(data[: wanted["bytes"]] if name == LOG else data) == wanted
-
-
-def _bytes(path: Path) -> bytes:
-    """Nothing where there is no file, which no entry is of."""
-    with storage_errors(path, "read"):
-        return path.read_bytes() if path.exists() else b""
+def _bytes(run: RunDirectory, name: str) -> bytes | None:
+    """None where there is no such file, which no entry is of."""
+    try:
+        return (run.root / name).read()
+    except Missing:
+        return None

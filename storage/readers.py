@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from edgesweep.storage import layout
-from edgesweep.storage.arrays import Array, Columns, has_array, open_array
-from edgesweep.storage.blocks import checked_rows, columns_of
+from edgesweep.storage.arrays import Array, Columns, has_array
+from edgesweep.storage.blocks import checked_rows, columns_of, opened
 from edgesweep.storage.commits import CommitLog
 from edgesweep.storage.errors import StorageError
 from edgesweep.storage.layout import AGGREGATES, ATTRIBUTIONS, EVALUATIONS
@@ -65,10 +65,10 @@ class Committed:
         columns only, where they are given. Raises StorageError for one that is missing or not what
         was committed."""
         if writes := self._writes.get((store, array)):
-            opened = open_array(self.run.path / store, array)
+            there = opened(self.run, store, array)
             for start in sorted({write["start"] for write in writes}):
                 mine = [write for write in writes if write["start"] == start]
-                rows = _joined(opened, mine, columns)
+                rows = _joined(there, mine, columns)
                 if rows is not None:
                     yield start, rows
 
@@ -79,21 +79,21 @@ class Committed:
     def read(self, store: str, array: str, *, partly: bool = False) -> np.ndarray:
         """All rows. With `partly` those that no shard committed are NaN (of integers 0); else they
         are a StorageError, as are blocks that are missing or not what was committed."""
-        opened = open_array(self.run.path / store, array)
-        fill = np.nan if opened.dtype.kind == "f" else 0
-        values = np.full(opened.shape, fill, opened.dtype)
+        there = opened(self.run, store, array)
+        fill = np.nan if there.dtype.kind == "f" else 0
+        values = np.full(there.shape, fill, there.dtype)
         missing = values.size
         for write in self._writes.get((store, array), ()):
             place: tuple[slice, ...] = (slice(write["start"], write["start"] + write["rows"]),)
             if (columns := columns_of(write)) is not None:
                 place = (*place, slice(*columns))
-            block = checked_rows(opened, write)
+            block = checked_rows(there, write)
             values[place] = block
             missing -= block.size
         if missing and not partly:
             n = -(-missing * len(values) // values.size)
             raise StorageError(
-                f"{self.run.path / store / array}: {n} of {len(values)} rows are not "
+                f"{self.run.root / store / array}: {n} of {len(values)} rows are not "
                 "committed; resume the run to have them"
             )
         return values
@@ -103,11 +103,11 @@ class Committed:
         writes = self._writes.get((store, array), ())
         mine = [w for w in writes if w["start"] <= row < w["start"] + w["rows"]]
         if mine:
-            rows = _joined(open_array(self.run.path / store, array), mine, None)
+            rows = _joined(opened(self.run, store, array), mine, None)
             if rows is not None:
                 return rows[row - mine[0]["start"]]
         raise StorageError(
-            f"{self.run.path / store / array}: row {row} is not committed; resume the run to have "
+            f"{self.run.root / store / array}: row {row} is not committed; resume the run to have "
             "it"
         )
 
@@ -145,7 +145,7 @@ def scores(run: RunDirectory, cell: str) -> tuple[np.ndarray, np.ndarray]:
     for one cell of a small run; else use `committed_rows`. StorageError where not all are kept."""
     if (keep := keep_of(run)) != "all":
         raise StorageError(
-            f"{run.path}: scores.keep is {keep}, so not all scores are stored; those that are: "
+            f"{run.url}: scores.keep is {keep}, so not all scores are stored; those that are: "
             "edgesweep.open(…).scores"
         )
     return _stacked(run, ATTRIBUTIONS, layout.scores(cell))
@@ -166,7 +166,7 @@ def stored_scores(
     keep = keep_of(committed.run)
     if keep == "none":
         raise StorageError(
-            f"{committed.run.path}: scores.keep is none, so scores of single prompts are not "
+            f"{committed.run.url}: scores.keep is none, so scores of single prompts are not "
             "stored; means and other aggregates are, and a run with scores.keep all has both"
         )
     if keep == "all":
@@ -201,11 +201,8 @@ def _stacked(
 ) -> tuple[np.ndarray, np.ndarray]:
     parts = list(Committed(run).blocks(store, array, columns))
     if not parts:
-        shape = (
-            open_array(run.path / store, array).shape
-            if has_array(run.path / store, array)
-            else (0,)
-        )
+        there = has_array(run.root / store, array)
+        shape = opened(run, store, array).shape if there else (0,)
         return np.zeros(0, np.int64), np.zeros((0, *shape[1:]), np.float32)
     rows = np.concatenate([np.arange(start, start + len(part)) for start, part in parts])
     return rows, np.concatenate([part for _, part in parts])

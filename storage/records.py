@@ -10,11 +10,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from edgesweep.storage.atomic import to_json
-from edgesweep.storage.errors import DamagedRecord, storage_errors
+from edgesweep.storage.errors import DamagedRecord
+from edgesweep.storage.stores import Place
 
 CHECKSUM = "sha256"
 Record = dict[str, Any]
@@ -40,14 +40,12 @@ def unseal(data: bytes) -> Record | None:
         return None
 
 
-def read_record(path: Path) -> Record:
-    """Raises DamagedRecord for a file that is not as it was sealed, StorageError if there is none
+def read_record(place: Place) -> Record:
+    """Raises DamagedRecord for one that is not as it was sealed, StorageError if there is none
     that can be read."""
-    with storage_errors(path, "read"):
-        data = path.read_bytes()
-    record = unseal(data)
+    record = unseal(place.read())
     if record is None:
-        raise DamagedRecord(f"{path} is damaged: its checksum does not match; resume the run")
+        raise DamagedRecord(f"{place} is damaged: its checksum does not match; resume the run")
     return record
 
 

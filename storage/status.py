@@ -36,7 +36,7 @@ def status(run: RunDirectory, but: Collection[str] = ()) -> dict[str, Any]:
     left_out = dict((log.epochs.began(newest) or {}).get("left_out", {}))
     return {
         "run_id": run.run_id,
-        "path": str(run.path),
+        "path": run.url,
         "state": _state(run, log, stages, left_out, but),
         "epoch": newest,
         "shards": _sums(stages),

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgesweep.engine.runtime import Executor, Failure, Work
 from edgesweep.storage import CommitLog, RunDirectory, StorageError
-from edgesweep.storage.atomic import remove_strays
 from edgesweep.storage.blocks import move_unsound
 from edgesweep.storage.tables import has_parts, write_parts
 from edgesweep.sweeps.ending import Page, end_run
@@ -124,10 +123,14 @@ class Driver:
 
     def _drive(self) -> Outcome:
         self._run.log("driver_started", epoch=self._log.epoch, left_out=self._left_out)
-        mend_records(self._run, self._log, self._progress.say)
+        is_sound = mend_records(self._run, self._log, self._progress.say)
         if not ended_well(self._log):
-            remove_strays(self._run.path, self._log.epoch_began)
-        if not self._small and is_done(self._run, self._plan, self._log, self._left_out):
+            self._run.clear_strays(self._log.epoch_began)
+        if (
+            is_sound
+            and not self._small
+            and is_done(self._run, self._plan, self._log, self._left_out)
+        ):
             return Outcome(left_out=self._left_out)
         prepare(self._run, self._plan)
         self._check_what_is_there()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from edgesweep.storage import CommitLog, RunDirectory
-from edgesweep.storage.atomic import replace
 from edgesweep.storage.layout import CONFIG, REPORT
 from edgesweep.storage.manifest import (
     PENDING,
@@ -19,6 +18,7 @@ from edgesweep.storage.manifest import (
     remove_parts,
     write_manifest,
 )
+from edgesweep.storage.stores import Missing
 
 #: the pages of a run in a given state, by their places in it, the report last
 Page = Callable[[RunDirectory, str], Iterable[tuple[str, bytes]]]
@@ -42,23 +42,25 @@ def end_run(
     stale = {name: data for name, data in tables.items() if not _holds(run, name, data)}
     if stale:
         log.check_fence()
-        remove_manifest(run.path)
+        remove_manifest(run.root)
     for name, data in stale.items():
         log.check_fence()
-        replace(run.path / name, data)
+        (run.root / name).write(data)
     if page is not None:
         _vouch(run, log, {**files, REPORT: PENDING})
         for name, data in page(run, state):
             files[name] = entry(data)
             log.check_fence()
-            replace(run.path / name, data)
+            (run.root / name).write(data)
     _vouch(run, log, files)
-    remove_parts(run.path)
+    remove_parts(run.root)
 
 
 def _holds(run: RunDirectory, name: str, data: bytes) -> bool:
-    path = run.path / name
-    return path.exists() and path.read_bytes() == data
+    try:
+        return (run.root / name).read() == data
+    except Missing:
+        return False
 
 
 def _vouch(run: RunDirectory, log: CommitLog, files: Mapping[str, Mapping[str, object]]) -> None:

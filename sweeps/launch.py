@@ -11,7 +11,6 @@ from typing import Any
 
 from edgesweep.engine.runtime import Event, PoolOptions, Worker, make_executor
 from edgesweep.storage import CommitLog, OtherRunError, RunDirectory, StorageError
-from edgesweep.storage.atomic import check_disk
 from edgesweep.sweeps.actor.admission import check_seen, decisive_versions
 from edgesweep.sweeps.actor.context import DatasetSource, WorkerSettings
 from edgesweep.sweeps.actor.place import versions
@@ -52,10 +51,10 @@ class Launch:
             for key, value in again.items()
             if value is not None and value not in OWN_ADDRESSES
         ]
-        return f"resume with: edgesweep resume {self.run.path}{''.join(told)}"
+        return f"resume with: edgesweep resume {self.run.url}{''.join(told)}"
 
 
-def start(config: Config, out: Path) -> Launch:
+def start(config: Config, out: Path | str) -> Launch:
     """Plan a run and make its directory, or open the one that holds it.
 
     Raises:
@@ -74,7 +73,7 @@ def start(config: Config, out: Path) -> Launch:
         raise ConfigError(str(error)) from None
 
 
-def reopen(path: Path, execution: dict[str, Any] | None = None) -> Launch:
+def reopen(path: Path | str, execution: dict[str, Any] | None = None) -> Launch:
     """The run of a directory, planned again from its own config.
 
     Args:
@@ -129,7 +128,7 @@ def drive(
     """Do what is left of a run, and end it with its tables and its page. Raises Refused, Fenced,
     StorageError, ExecutorError, KeyboardInterrupt."""
     plan, run = launch.plan, launch.run
-    check_disk(run.path)
+    run.check_disk()
     for line in other_versions(run, CommitLog(run), versions()):
         progress.say(f"warning: {line}")
     left_out = _left_out(plan)
@@ -165,7 +164,7 @@ def drive(
             executor.close()
 
 
-def verify_run(path: Path, execution: dict[str, Any], progress: Progress) -> Verified:
+def verify_run(path: Path | str, execution: dict[str, Any], progress: Progress) -> Verified:
     """Reads all that is committed of a run with its own executor; no model is needed.
 
     Args:
@@ -181,7 +180,9 @@ def verify_run(path: Path, execution: dict[str, Any], progress: Progress) -> Ver
         raise ConfigError(str(error)) from None
     config = stored_config(run, execution)
     options, kind = pool_options(config), config.execution.executor
-    executor = make_executor(kind, checker(path), options, lambda event: progress.say(event.text))
+    executor = make_executor(
+        kind, checker(run.address), options, lambda event: progress.say(event.text)
+    )
     try:
         return verify(run, executor, progress)
     finally:
@@ -218,7 +219,7 @@ def worker_settings(plan: Plan, run: RunDirectory) -> WorkerSettings:
     """What every worker is told."""
     resolved = plan.resolved
     return WorkerSettings(
-        run=run.path.resolve(),
+        run=run.address,
         config=plan.config,
         sources={label: model.source for label, model in resolved.models.items()},
         datasets={d.key: DatasetSource(d.model, d.seed) for d in resolved.datasets.values()},

@@ -14,21 +14,25 @@ DECISIVE = ("edgesweep", "torch", "transformers", "numpy", "ray", "zarr")
 Say = Callable[[str], None]
 
 
-def mend_records(run: RunDirectory, log: CommitLog, say: Say) -> None:
+def mend_records(run: RunDirectory, log: CommitLog, say: Say) -> bool:
     """Heals the small files of a run that no shard writes, and says so; tables and page are written
-    anew at the end. Raises Fenced, StorageError."""
+    anew at the end. Returns whether there was a manifest, and nothing to heal of what it or the log
+    of commits vouches for. Raises Fenced, StorageError."""
     log.check_fence()
-    if (run.path / MANIFEST).exists():
-        for name in unsound(run, but=(CONFIG,)):
+    stale = unsound(run, but=(CONFIG,))
+    if stale != [MANIFEST] or (run.root / MANIFEST).exists():
+        for name in stale:
             say(f"{name} is not as it was written; it is mended")
-    for path in log.epochs.move_damaged():
-        say(f"{path.relative_to(run.path)} is damaged; it is put aside")
-    for name, n in log.mend().items():
+    for place in log.epochs.move_damaged():
+        say(f"{place.key} is damaged; it is put aside")
+    damaged = log.mend()
+    for name, n in damaged.items():
         say(f"{name} had {n} damaged lines; their shards are done again")
     if run.mend_config():
         say(f"{CONFIG} was not what the plan holds; it is written again")
     if n := run.mend_log():
         say(f"{LOG} had {n} damaged lines; they are taken out")
+    return not stale and not damaged
 
 
 def other_versions(run: RunDirectory, log: CommitLog, present: Mapping[str, str]) -> list[str]:

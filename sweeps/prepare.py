@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def prepare(run: RunDirectory, plan: Plan) -> None:
     """Prompts and arrays of the whole plan."""
     for store in (layout.ATTRIBUTIONS, layout.AGGREGATES, layout.EVALUATIONS):
-        make_store(run.path / store)
+        make_store(run.root / store)
     for dataset in plan.resolved.datasets.values():
         splits = {"build": dataset.data.build, "eval": dataset.data.evaluation}
         write_prompts(run, dataset.key, splits)

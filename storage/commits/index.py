@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edgesweep.storage.commits.segments import decode, segment_key
 from edgesweep.storage.records import Record
-from edgesweep.storage.stores import Store
+from edgesweep.storage.stores import Info, Store
 
 #: segments whose records are kept for the next question
 _KEPT = 8
@@ -33,11 +33,13 @@ class StageIndex:
     committed: dict[str, int] = field(default_factory=dict)
     gave_up: dict[str, Record] = field(default_factory=dict)
     damaged: dict[str, int] = field(default_factory=dict)
+    _infos: dict[int, Info] = field(default_factory=dict)
     _kept: dict[int, dict[str, Record]] = field(default_factory=dict)
 
-    def read(self, name: str) -> None:
-        """Adds a segment."""
-        self.add(name, decode(self.store.get(segment_key(self.stage, name)), self.stage))
+    def read(self, info: Info) -> None:
+        """Adds a segment that was listed."""
+        self._infos[len(self.names)] = info
+        self.add(info.key.rpartition("/")[2], decode(self.store.get_told(info), self.stage))
 
     def add(self, name: str, lines: Iterable[Record | None]) -> None:
         """Adds what a segment says."""
@@ -69,9 +71,8 @@ class StageIndex:
     def _records(self, place: int) -> dict[str, Record]:
         """What a segment leaves committed if it is read alone."""
         if place not in self._kept:
-            data = self.store.get(segment_key(self.stage, self.names[place]))
             found: dict[str, Record] = {}
-            for line in decode(data, self.stage):
+            for line in decode(self._data(place), self.stage):
                 if line is not None and "uncommitted" in line:
                     found.pop(line["shard"], None)
                 elif line is not None and "gave_up" not in line:
@@ -80,3 +81,8 @@ class StageIndex:
                 del self._kept[next(iter(self._kept))]
             self._kept[place] = found
         return self._kept[place]
+
+    def _data(self, place: int) -> bytes:
+        if place in self._infos:
+            return self.store.get_told(self._infos[place])
+        return self.store.get(segment_key(self.stage, self.names[place]))

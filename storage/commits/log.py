@@ -22,10 +22,8 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from edgesweep.storage.commits.batches import Batches
 from edgesweep.storage.commits.index import StageIndex
 from edgesweep.storage.commits.segments import (
     MOST,
@@ -41,7 +39,8 @@ from edgesweep.storage.layout import COMMITS
 from edgesweep.storage.manifest import remove_manifest, remove_parts
 from edgesweep.storage.records import Record
 from edgesweep.storage.rundir import RunDirectory
-from edgesweep.storage.stores import open_store
+from edgesweep.storage.stores import Info
+from edgesweep.storage.stores.batches import Batches
 
 REQUIRED = ("attempt", "crc", "rows", "micro_batch", "device", "seconds")
 
@@ -55,12 +54,11 @@ class CommitLog:
     not there.
     """
 
-    def __init__(self, run: RunDirectory | Path, versions: Mapping[str, str] | None = None) -> None:
-        self.root = run.path if isinstance(run, RunDirectory) else Path(run)
+    def __init__(self, run: RunDirectory, versions: Mapping[str, str] | None = None) -> None:
+        self.root, self._run = run.root, run
         self.versions = dict(versions or {})
         self.epochs = Epochs(self.root)
-        self._store = open_store(self.root)
-        self._nonce = run.nonce if isinstance(run, RunDirectory) else ""
+        self._store = self.root.store
         self.epoch: int | None = None
         self.epoch_began = 0.0
         self._is_sealed = True
@@ -74,7 +72,8 @@ class CommitLog:
         """Becomes the driver of this run; an older driver stops at its next segment. Raises Busy if
         one is at work, unless told to take over."""
         self.epoch = self.epochs.claim(take_over, **about)
-        self.epoch_began = self.epochs.path(self.epoch).stat().st_mtime
+        claimed = self._store.head(self.epochs.path(self.epoch).key)
+        self.epoch_began = claimed.modified if claimed else 0.0
         self._forget()  # an older driver may have gone on until now
         return self.epoch
 
@@ -85,7 +84,7 @@ class CommitLog:
         and Fenced for whatever a newer driver's work makes go wrong in the body."""
         with self.epochs.leased(self.claim_epoch(take_over, **about), self._about) as end:
             try:
-                with self._batches.running():
+                with self._run.logging(), self._batches.running():
                     yield end
             except StorageError:
                 self.check_fence()
@@ -94,7 +93,7 @@ class CommitLog:
     def _about(self) -> dict[str, Any]:
         """What the lease says of the run."""
         counts = {stage: len(index.committed) for stage, index in self._all()}
-        return {"nonce": self._nonce, "committed": counts}
+        return {"nonce": self._run.nonce, "committed": counts}
 
     def check_fence(self) -> None:
         """Raises Fenced if a newer driver has started."""
@@ -244,25 +243,25 @@ class CommitLog:
 
     def _index(self, stage: str) -> StageIndex:
         if stage not in self._indices:
-            names = [] if self._has_all else [name for _, name in self._segments(stage)]
-            self._read(_checked("stage", stage), names)
+            found = [] if self._has_all else [info for _, info in self._segments(stage)]
+            self._read(_checked("stage", stage), found)
         return self._indices[stage]
 
     def _all(self) -> list[tuple[str, StageIndex]]:
         """By one list of all segments."""
         if not self._has_all:
-            found: dict[str, list[str]] = {}
-            for stage, name in self._segments():
-                found.setdefault(stage, []).append(name)
+            found: dict[str, list[Info]] = {}
+            for stage, info in self._segments():
+                found.setdefault(stage, []).append(info)
             for stage in found.keys() - self._indices.keys():
                 self._read(stage, found[stage])
             self._has_all = True
         return list(self._indices.items())
 
-    def _read(self, stage: str, names: Iterable[str]) -> None:
+    def _read(self, stage: str, segments: Iterable[Info]) -> None:
         index = StageIndex(self._store, stage)
-        for name in names:
-            index.read(name)
+        for info in segments:
+            index.read(info)
         self._indices[stage] = index
 
     def _forget(self) -> None:
@@ -271,16 +270,16 @@ class CommitLog:
     def _look_again(self, stage: str) -> None:
         index = self._index(stage)
         known = set(index.names)
-        for _, name in self._segments(stage):
-            if name not in known:
-                index.read(name)
+        for _, info in self._segments(stage):
+            if info.key.rpartition("/")[2] not in known:
+                index.read(info)
 
-    def _segments(self, stage: str = "") -> Iterator[tuple[str, str]]:
-        """Stage and name of each, in order."""
+    def _segments(self, stage: str = "") -> Iterator[tuple[str, Info]]:
+        """Of each its stage, in order."""
         for info in self._store.list(f"{COMMITS}/{stage}".rstrip("/")):
             _, where, *rest = info.key.split("/")
             if len(rest) == 1 and is_segment(rest[0]) and where != BAD and _NAME.fullmatch(where):
-                yield where, rest[0]
+                yield where, info
 
 
 def _checked(what: str, name: str) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, overload
 
 from edgesweep.storage import layout
-from edgesweep.storage.atomic import replace
 from edgesweep.storage.records import read_record, seal
 from edgesweep.storage.rundir import RunDirectory
+from edgesweep.storage.stores import Place
 
 #: prompts of a block; some 1 MB of JSON
 BLOCK = 1024
@@ -25,19 +24,13 @@ Value = dict[str, Any]
 
 def write_prompts(run: RunDirectory, dataset: str, splits: Mapping[str, Sequence[Any]]) -> None:
     """Writes what is not there as it is to be; `splits` are prompts with a `value()`, by name."""
-    _put(
-        run.path / layout.prompt_index(dataset), {name: len(rows) for name, rows in splits.items()}
-    )
+    counts = {name: len(rows) for name, rows in splits.items()}
+    (run.root / layout.prompt_index(dataset)).ensure(seal(counts))
     for name, rows in splits.items():
         for block, start in enumerate(range(0, len(rows), BLOCK)):
             values = [prompt.value() for prompt in rows[start : start + BLOCK]]
-            _put(run.path / layout.prompt_block(dataset, name, block), {"prompts": values})
-
-
-def _put(path: Path, record: Mapping[str, Any]) -> None:
-    data = seal(record)
-    if not path.exists() or path.read_bytes() != data:
-        replace(path, data)
+            key = layout.prompt_block(dataset, name, block)
+            (run.root / key).ensure(seal({"prompts": values}))
 
 
 class PromptRows(Sequence[Value]):
@@ -45,8 +38,8 @@ class PromptRows(Sequence[Value]):
     Raises StorageError for a file that is not as it was written."""
 
     def __init__(self, run: RunDirectory, dataset: str, split: str) -> None:
-        self._run, self._dataset, self._split = run.path, dataset, split
-        self._n = int(read_record(run.path / layout.prompt_index(dataset))[split])
+        self._root, self._dataset, self._split = run.root, dataset, split
+        self._n = int(_read_index(run.root / layout.prompt_index(dataset))[split])
 
     def __len__(self) -> int:
         return self._n
@@ -66,10 +59,15 @@ class PromptRows(Sequence[Value]):
             yield from self._block(block)
 
     def _block(self, block: int) -> list[Value]:
-        return _read_block(self._run / layout.prompt_block(self._dataset, self._split, block))
+        return _read_block(self._root / layout.prompt_block(self._dataset, self._split, block))
 
 
 @lru_cache(maxsize=HELD)
-def _read_block(path: Path) -> list[Value]:
-    values: list[Value] = read_record(path)["prompts"]
+def _read_index(place: Place) -> Value:
+    return read_record(place)
+
+
+@lru_cache(maxsize=HELD)
+def _read_block(place: Place) -> list[Value]:
+    values: list[Value] = read_record(place)["prompts"]
     return values

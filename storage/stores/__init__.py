@@ -8,10 +8,20 @@ from functools import cache
 from pathlib import Path
 
 from edgesweep.storage.errors import Refused
-from edgesweep.storage.stores.base import Info, Missing, Store
+from edgesweep.storage.stores.base import Info, Missing, Place, Store
 from edgesweep.storage.stores.local import LocalStore
 
-__all__ = ["SCHEMES", "Info", "LocalStore", "Missing", "Store", "check_address", "open_store"]
+__all__ = [
+    "SCHEMES",
+    "Info",
+    "LocalStore",
+    "Missing",
+    "Place",
+    "Store",
+    "check_address",
+    "open_store",
+    "place",
+]
 
 #: addresses of buckets, and `memory`, which lasts as long as the process
 SCHEMES = ("s3", "gs", "az", "memory")
@@ -53,6 +63,11 @@ def check_address(address: str) -> tuple[str, str]:
     if not rest.strip("/"):
         raise Refused(f"{address!r} names no {'folder' if scheme == 'file' else 'bucket'}")
     return scheme, rest
+
+
+def place(where: Path | str) -> Place:
+    """The root of a store. Raises Refused."""
+    return Place(open_store(where))
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from edgesweep.storage.errors import StorageError
@@ -46,6 +47,10 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """All of it. Raises Missing."""
 
+    def get_told(self, info: Info) -> bytes:
+        """The same of what was listed. A store that is far away remembers small ones, as long as
+        their tag is the same."""
+
     def put(self, key: str, data: bytes) -> None:
         """Whole or not at all, over what is there; durable on return."""
 
@@ -66,3 +71,62 @@ class Store(Protocol):
 
     def zarr(self) -> Any:
         """The same place for zarr: writes are whole and durable."""
+
+
+def no_fill(url: str, key: str, found: Any) -> Any:
+    """What a store found for zarr, if that is something. zarr would read a chunk that is not there
+    as fill: of such a key Missing is raised."""
+    if found is None and key.rpartition("/")[2].isdigit():
+        raise Missing(f"{url}/{key}: the chunk is missing; resume the run to redo it")
+    return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """A key in a store, or what keys begin with: what a path is on a disk. Every method may raise
+    StorageError."""
+
+    store: Store
+    key: str = ""
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.store, "/".join(filter(None, (self.key, name))))
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.store.url}/{self.key}" if self.key else self.store.url
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return PurePosixPath(self.key).name
+
+    def read(self) -> bytes:
+        """Raises Missing."""
+        return self.store.get(self.key)
+
+    def write(self, data: bytes) -> None:
+        """Over what is there."""
+        self.store.put(self.key, data)
+
+    def create(self, data: bytes) -> bool:
+        """Where nothing is; see `Store.create`."""
+        return self.store.create(self.key, data)
+
+    def ensure(self, data: bytes) -> bool:
+        """Writes what is to be there, unless it is. Returns whether nothing was there."""
+        if self.store.create(self.key, data):
+            return True
+        if self.read() != data:
+            self.write(data)
+        return False
+
+    def exists(self) -> bool:
+        return self.store.head(self.key) is not None
+
+    def delete(self) -> None:
+        self.store.delete(self.key)
+
+    def list(self) -> Iterator[Info]:
+        """What lies under it, sorted."""
+        return self.store.list(self.key)

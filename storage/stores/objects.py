@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import obstore
@@ -26,6 +26,8 @@ from edgesweep.storage.stores.base import Info, Missing
 
 #: seconds to wait between tries of a write that conflicted
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+#: objects that are not asked for twice
+N_REMEMBERED, MOST_REMEMBERED_BYTES = 256, 200_000
 _ADVICE = "look after the address, the credentials and the network, then resume the run"
 
 
@@ -40,10 +42,16 @@ class ObjectStore:
     def __init__(self, url: str, inner: Any) -> None:
         self.url = url.rstrip("/")
         self._inner = inner
+        self._remembered = lru_cache(N_REMEMBERED)(lambda key, tag: self.get(key))
 
     def get(self, key: str) -> bytes:
         with telling(self.url, "read", key):
             return bytes(obstore.get(self._inner, key).bytes())
+
+    def get_told(self, info: Info) -> bytes:
+        if info.size > MOST_REMEMBERED_BYTES:
+            return self.get(info.key)
+        return self._remembered(info.key, info.tag)
 
     def put(self, key: str, data: bytes) -> None:
         with telling(self.url, "write", key):

@@ -10,6 +10,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
+from edgesweep.storage.stores.base import no_fill
 from edgesweep.storage.stores.objects import PAUSES_S, telling
 
 
@@ -41,6 +42,6 @@ class PatientStore(ObjectStore[Any]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Raises StorageError."""
+        """Raises StorageError, Missing for a chunk."""
         with telling(self.url, "read", key):
-            return await super().get(key, prototype, byte_range)
+            return no_fill(self.url, key, await super().get(key, prototype, byte_range))

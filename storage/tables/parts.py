@@ -10,18 +10,16 @@ anything, since they may be of that (`storage.manifest.remove_parts`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import pandas as pd
 
 from edgesweep.storage import layout
-from edgesweep.storage.atomic import make_folder, replace
 from edgesweep.storage.commits import CommitLog
-from edgesweep.storage.errors import StorageError, storage_errors
+from edgesweep.storage.errors import StorageError
 from edgesweep.storage.manifest import entry, vouched
 from edgesweep.storage.records import read_record, seal
 from edgesweep.storage.rundir import RunDirectory
+from edgesweep.storage.stores import Missing, Place
 from edgesweep.storage.tables.parquet import Rows, from_parquet, in_order, no_rows, to_parquet
 from edgesweep.storage.tables.registry import Table
 
@@ -44,19 +42,19 @@ def write_parts(log: CommitLog, cell: str, tables: Mapping[Table, Rows]) -> None
         StorageError: they cannot be written.
         ValueError: see `to_parquet`.
     """
-    make_folder(log.root / layout.PARTS)
     files = {table.file: to_parquet(table, rows) for table, rows in tables.items() if len(rows)}
     for file, data in files.items():
         log.check_fence()
-        replace(log.root / layout.part(cell, file), data)
+        (log.root / layout.part(cell, file)).write(data)
     log.check_fence()
     vouched_for = {file: entry(data) for file, data in files.items()}
-    replace(log.root / layout.parts_record(cell), seal({"cell": cell, "files": vouched_for}))
+    record = seal({"cell": cell, "files": vouched_for})
+    (log.root / layout.parts_record(cell)).write(record)
 
 
 def has_parts(run: RunDirectory, cell: str) -> bool:
     """Whether a cell's parts are there and as they were written."""
-    record = _files(run.path / layout.parts_record(cell))
+    record = _files(run.root / layout.parts_record(cell))
     return bool(record) and all(_part(run, cell, file, record) is not None for file in record)
 
 
@@ -80,13 +78,16 @@ def _whole(run: RunDirectory, table: Table) -> pd.DataFrame | None:
 
 
 def _parts(run: RunDirectory, table: Table) -> Iterator[pd.DataFrame]:
-    for path in sorted((run.path / layout.PARTS).glob("*.json")):
-        data = _part(run, path.stem, table.file, _files(path))
-        if data is not None:
-            yield from_parquet(data)
+    for info in (run.root / layout.PARTS).list():
+        if info.key.endswith(".json"):
+            record = run.root / info.key
+            cell = record.name.removesuffix(".json")
+            data = _part(run, cell, table.file, _files(record))
+            if data is not None:
+                yield from_parquet(data)
 
 
-def _files(record: Path) -> Mapping[str, Mapping[str, object]]:
+def _files(record: Place) -> Mapping[str, Mapping[str, object]]:
     """What a cell's record vouches for; nothing where there is none that is as it was written."""
     try:
         return dict(read_record(record)["files"])
@@ -97,12 +98,10 @@ def _files(record: Path) -> Mapping[str, Mapping[str, object]]:
 def _part(
     run: RunDirectory, cell: str, file: str, files: Mapping[str, Mapping[str, object]]
 ) -> bytes | None:
-    data = _bytes(run.path / layout.part(cell, file))
-    return data if entry(data) == files.get(file) else None
-
-
-def _bytes(path: Path) -> bytes:
-    """Nothing where there is no file, which no record vouches for."""
-    with storage_errors(path, "read"), suppress(FileNotFoundError):
-        return path.read_bytes()
-    return b""
+    if file not in files:
+        return None
+    try:
+        data = (run.root / layout.part(cell, file)).read()
+    except Missing:
+        return None
+    return data if entry(data) == files[file] else None

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesweep.storage import RunDirectory, StorageError
-from edgesweep.storage.atomic import TMP_PREFIX, replace
+from edgesweep.storage.atomic import TMP_PREFIX
 from edgesweep.storage.epochs import read_lease
+from edgesweep.storage.stores import place
 from edgesweep.sweeps.actor.place import host, versions
 
 if TYPE_CHECKING:
@@ -47,17 +48,18 @@ def check_place(settings: WorkerSettings) -> str:
     for name, there in settings.versions.items():
         if (here := decisive_versions()[name]) != there:
             raise WrongPlace(f"{name} is {here} here, and {there} where the driver runs")
-    free = shutil.disk_usage(settings.run).free
-    if free < LEAST_FREE_BYTES:
-        raise WrongPlace(f"the disk of {settings.run} has {free / 1e6:.0f} MB free")
+    if isinstance(settings.run, Path):
+        free = shutil.disk_usage(settings.run).free
+        if free < LEAST_FREE_BYTES:
+            raise WrongPlace(f"the disk of {settings.run} has {free / 1e6:.0f} MB free")
     name = f"{TMP_PREFIX}seen-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
-    replace(settings.run / name, b"")
+    (place(settings.run) / name).write(b"")
     return name
 
 
-def _check_run(run: Path, nonce: str) -> None:
+def _check_run(run: Path | str, nonce: str) -> None:
     try:
-        lease = read_lease(run)
+        lease = read_lease(place(run))
     except StorageError as error:
         raise WrongPlace(f"{run} is not there, or not the run: {error}") from None
     if lease["nonce"] != nonce:
@@ -70,9 +72,9 @@ def check_seen(run: RunDirectory, name: str | None) -> None:
     """In the driver: sees what a worker wrote, and takes it away. Raises WrongPlace."""
     if name is None:  # a worker of somebody's own, who did not look
         return
-    path, until = run.path / name, time.monotonic() + SEEN_WITHIN_S
-    while not path.exists():
+    probe, until = run.root / name, time.monotonic() + SEEN_WITHIN_S
+    while not probe.exists():
         if time.monotonic() > until:
-            raise WrongPlace(f"what it writes in {run.path} is not seen by the driver")
+            raise WrongPlace(f"what it writes in {run.url} is not seen by the driver")
         time.sleep(0.1)
-    path.unlink()
+    probe.delete()

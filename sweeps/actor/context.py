@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class WorkerSettings:
     """What every worker of a run is told.
 
     Attributes:
-        run: the run directory.
+        run: the run directory, or its address.
         config: what the run is asked to do.
         sources: label -> where that model lies.
         datasets: key of a dataset -> what its prompts are of.
@@ -62,7 +63,7 @@ class WorkerSettings:
         nonce: of the driver's lease. versions: of what makes numbers, where the driver runs.
     """
 
-    run: Path
+    run: Path | str
     config: Config
     sources: Mapping[str, ModelSource]
     datasets: Mapping[str, DatasetSource]
@@ -138,8 +139,7 @@ class Context:
         source = wanted.source
         if wanted.trained is not None:
             write = self.log.record("dictionaries", wanted.key)["writes"][0]
-            read_file(self.run, write)  # is it what was committed?
-            source = str(self.run.path / write["file"])
+            source = str(self._file(write))
         found = load_dictionary(source, d_model=wanted.width)
         if wanted.trained is None and found.digest != wanted.digest:
             raise ChangedError(
@@ -147,6 +147,19 @@ class Context:
                 "planned with; put that one back, or start another run"
             )
         return found.to(model.device, model.dtype)
+
+    def _file(self, write: Mapping[str, Any]) -> Path:
+        """A committed file, as one of this machine."""
+        data = read_file(self.run, write)  # is it what was committed?
+        if isinstance(self.settings.run, Path):
+            return self.settings.run / write["file"]
+        path = Path(self._scratch.name) / Path(write["file"]).name
+        path.write_bytes(data)
+        return path
+
+    @cached_property
+    def _scratch(self) -> TemporaryDirectory[str]:
+        return TemporaryDirectory(prefix="edgesweep-")
 
     def nodes(self, cell: Cell) -> Nodes:
         """How a cell's model is taken apart."""

@@ -25,8 +25,25 @@ def local_path(text: str) -> Path:
     return Path(text)
 
 
+def run_address(text: str) -> Path | str:
+    """A path, or the address of a bucket or of memory."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        return local_path(text)
+    from edgesweep.storage import Refused
+    from edgesweep.storage.stores import LocalStore, open_store
+
+    try:
+        store = open_store(text)
+    except Refused as error:
+        raise ConfigError(str(error)) from None
+    return store.root if isinstance(store, LocalStore) else store.url
+
+
 RunDir = Annotated[
-    Path, typer.Argument(metavar="RUN_DIR", parser=local_path, help="A run directory.")
+    Path,  # or an address: typer takes no union
+    typer.Argument(
+        metavar="RUN_DIR", parser=run_address, help="A run directory, or s3://, gs://, az://…"
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgesweep.sweeps.command.arguments import Overrides, RunDir, TakeOver, fail, local_path
+from edgesweep.sweeps.command.addresses import check_alone, check_there
+from edgesweep.sweeps.command.arguments import (
+    Overrides,
+    RunDir,
+    TakeOver,
+    fail,
+    local_path,
+    run_address,
+)
 from edgesweep.sweeps.command.clusters import cluster_app
 from edgesweep.sweeps.command.training import train_app
 from edgesweep.sweeps.config.fields import ConfigError
@@ -69,7 +77,11 @@ def run(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a preset.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", parser=local_path, help="Run directory (default runs/<name>)."),
+        typer.Option(
+            "--out",
+            parser=run_address,
+            help="Run directory (default runs/<name>), or s3://, gs://, az://…",
+        ),
     ] = None,
     overrides: Overrides = None,
     dry_run: Annotated[
@@ -89,7 +101,7 @@ def run(
     from edgesweep.sweeps.launch import start
 
     out = out or Path("runs") / loaded.name
-    _check_alone(out, take_over)
+    check_alone(out, take_over)
     sys.exit(drive_and_tell(start(loaded, out), take_over=take_over))
 
 
@@ -101,28 +113,16 @@ def resume(run_dir: RunDir, overrides: Overrides = None, take_over: TakeOver = F
     """
     from edgesweep.sweeps.launch import execution_overrides, reopen
 
-    _check_alone(run_dir, take_over)
+    check_alone(run_dir, take_over)
     launch = reopen(run_dir, execution_overrides(overrides or []))
     sys.exit(drive_and_tell(launch, take_over=take_over))
-
-
-def _check_alone(path: Path, take_over: bool) -> None:
-    """Before models are loaded; a driver looks again when it claims the run."""
-    from edgesweep.storage import StorageError
-    from edgesweep.storage.epochs import Epochs
-
-    try:
-        if not take_over:
-            Epochs(path).check_alone()
-    except StorageError as error:
-        raise ConfigError(str(error)) from None
 
 
 def make_page(run: RunDirectory, state: str) -> Iterator[tuple[str, bytes]]:
     """The pages of a run that is about to be in that state."""
     from edgesweep.dashboards.report import pages
 
-    yield from pages(run.path, state)
+    yield from pages(run.address, state)
 
 
 def drive_and_tell(
@@ -146,8 +146,7 @@ def drive_and_tell(
     from edgesweep.sweeps.progress import make_progress
 
     progress = make_progress()
-    path = launch.run.path
-    progress.say(f"run {launch.plan.run_id} in {path}")
+    progress.say(f"run {launch.plan.run_id} in {launch.run.url}")
     try:
         factory = factory or make_worker
         outcome = drive(launch, progress, factory, take_over=take_over, page=page)
@@ -166,7 +165,6 @@ def drive_and_tell(
 
 def say_how_it_ended(launch: Launch, outcome: Outcome) -> None:
     """What was left out, quarantined or is left, and where the page is."""
-    path = launch.run.path
     for stage, reason in outcome.left_out.items():
         print(f"left out: {stage} ({reason})")
     for shard, error in outcome.quarantined.items():
@@ -176,7 +174,7 @@ def say_how_it_ended(launch: Launch, outcome: Outcome) -> None:
         return
     if outcome.left:
         print(f"{outcome.left} shards are missing; {launch.how_to_resume}")
-    print(path / "report.html")
+    print(launch.run.report)
 
 
 @app.command()
@@ -233,12 +231,31 @@ def report(
     from edgesweep.dashboards.report import write_report
     from edgesweep.storage import StorageError
 
-    if not (run_dir / "plan.json").is_file():
-        raise ConfigError(f"{run_dir} holds no run: there is no plan.json")
+    check_there(run_dir)
     try:
         print(write_report(run_dir, output))
     except StorageError as error:
         fail(error, 1)
+
+
+@app.command()
+def pull(
+    run_dir: RunDir,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=local_path, help="A folder.")],
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Also what is stored of every input.")
+    ] = False,
+) -> None:
+    """Copy a run to a folder; again, what is new of it."""
+    from edgesweep.storage import StorageError
+    from edgesweep.sweeps.command.pulling import pull_run
+
+    check_there(run_dir)
+    try:
+        n_files, n_bytes = pull_run(run_dir, folder, scores=scores)
+    except StorageError as error:
+        fail(error, 1)
+    print(f"{n_files} files, {n_bytes / 1e6:.1f} MB: {folder}")
 
 
 @app.command("list")

@@ -10,7 +10,7 @@ from edgesweep.storage import RunDirectory, StorageError, status
 from edgesweep.sweeps.config.fields import ConfigError
 
 
-def run_status(path: Path) -> dict[str, Any]:
+def run_status(path: Path | str) -> dict[str, Any]:
     """The store's status. Raises ConfigError where there is no run."""
     try:
         return status(RunDirectory.open(path))

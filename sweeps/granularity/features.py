@@ -131,7 +131,7 @@ class Features:
         write_graph(run, cell.key, self.graph(run, cell))
 
     def graph(self, run: RunDirectory, cell: Cell) -> Graph:
-        return _graph(run.path, cell, self.chosen)
+        return _graph(run.address, cell, self.chosen)
 
     def numbers(self, graph: Graph) -> np.ndarray:
         assert isinstance(graph, FeatureGraph)
@@ -202,8 +202,8 @@ class Features:
 
 
 @lru_cache(maxsize=8)
-def _graph(path: Path, cell: Cell, chosen: FeatureSet) -> FeatureGraph:
-    run, name = RunDirectory.open(path), layout.edges(cell.key)
+def _graph(where: Path | str, cell: Cell, chosen: FeatureSet) -> FeatureGraph:
+    run, name = RunDirectory.open(where), layout.edges(cell.key)
     if cell.is_sparse:
         ends = Committed(run).read(layout.AGGREGATES, name)
         ends = ends[ends[:, 0] >= 0]

@@ -49,11 +49,19 @@ IN_MEMORY = ("tmpfs", "ramfs")
 WORKING_DIRS = "working_dir_files"
 
 
-def check_folder(config: Config, folder: Path) -> None:
-    """Raises ConfigError for a run directory that no other machine can see, if some are to."""
+def check_folder(config: Config, where: Path | str) -> None:
+    """Raises ConfigError for a run directory that no other machine, or process, can see, if some
+    are to."""
+    if isinstance(where, str):
+        if where.startswith("memory://") and config.execution.executor == "ray":
+            raise ConfigError(
+                f"{where} is in this process alone, and Ray's actors are others: name a folder or "
+                "a bucket, or set execution.executor=serial"
+            )
+        return
     if not is_elsewhere(config):
         return
-    folder = folder.resolve()
+    folder = where.resolve()
     must = "all nodes must see the run directory, and it must outlive them: name another by --out"
     if WORKING_DIRS in folder.parts:
         raise ConfigError(f"{folder} lies in the job's own copy of its working directory; {must}")

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgesweep.storage.manifest import unsound
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.soundness.noted import noted
 
@@ -44,9 +43,9 @@ def _before(log: CommitLog) -> int:
 
 
 def is_done(run: RunDirectory, plan: Plan, log: CommitLog, left_out: Collection[str]) -> bool:
-    """Whether nothing is left to do: its tables are of what is committed, or the manifest would not
-    be there."""
-    if noted(run) != set() or unsound(run):
+    """Whether nothing is left to do of a run whose manifest is sound: its tables are of what is
+    committed, or the manifest would not be there."""
+    if noted(run) != set():
         return False
     stages = ((name, shards) for name, shards in plan.stages.items() if name not in left_out)
     return all({s.key for s in shards} <= set(log.keys(name)) for name, shards in stages)

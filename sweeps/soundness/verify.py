@@ -45,7 +45,7 @@ class Verified:
 class Checker:
     """The worker: reads, and says which shards are not what was committed, and why."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._run = RunDirectory.open(path)
 
     def __call__(self, check: Check, attempt: int) -> dict[str, Any]:
@@ -53,9 +53,9 @@ class Checker:
         return {"unsound": {shard: reason[:400] for shard, reason in why.items() if reason}}
 
 
-def checker(path: Path) -> partial[Checker]:
+def checker(path: Path | str) -> partial[Checker]:
     """What each actor makes its worker with."""
-    return partial(Checker, path.resolve())
+    return partial(Checker, path)
 
 
 def verify(run: RunDirectory, executor: Executor, progress: Progress) -> Verified:

@@ -69,7 +69,7 @@ class Means(Stage[MeanShard]):
         shards = plan.stages[self.name]
         if not shards:
             return
-        make_store(run.path / layout.MEANS)
+        make_store(run.root / layout.MEANS)
         config, datasets = plan.config, {d.key: d for d in plan.resolved.datasets.values()}
         dtype = "float64" if config.execution.dtype == "float64" else "float32"
         for shard in shards:
@@ -79,7 +79,7 @@ class Means(Stage[MeanShard]):
             lengths = dict(zip(named, map(len, dataset.data.build), strict=True))
             positions = 1 if config.data.pooled else lengths[shard.group]
             shape, name = (rows, positions, columns), layout.mean(shard.source, shard.index)
-            create_array(run.path / layout.MEANS, name, shape, shape, dtype)
+            create_array(run.root / layout.MEANS, name, shape, shape, dtype)
 
     def run(self, context: Context, shard: MeanShard) -> Done:
         """In the model's precision."""

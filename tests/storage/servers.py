@@ -22,6 +22,7 @@ HOST = "127.0.0.1"
 BUCKET = "bucket"
 #: what tests give as credentials, and look for in what a run leaves
 SECRET = "sesame-0f3c"
+KEY_ID = "AKIATESTER0F3C"
 _NOT_PASSED_ON = {"transfer-encoding", "connection", "content-length", "server", "date"}
 
 
@@ -33,6 +34,7 @@ class Door(ThreadingHTTPServer):
         harms: of each coming write: a status to answer without passing it on, "drop" to pass it on
             and never answer, or None.
         delay_s: to wait with each write.
+        is_open: no write gets on while it is not set.
     """
 
     daemon_threads = True
@@ -42,6 +44,8 @@ class Door(ThreadingHTTPServer):
         self.behind, self.seen = behind, Counter[str]()
         self.harms: Iterator[int | str | None] = iter(())
         self.delay_s = 0.0
+        self.is_open = threading.Event()
+        self.is_open.set()
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
 
@@ -57,6 +61,7 @@ class _Passing(BaseHTTPRequestHandler):
         if self.command == "PUT":
             harm = next(self.server.harms, None)
             time.sleep(self.server.delay_s)
+            self.server.is_open.wait()
         if isinstance(harm, int):
             self._answer(harm, [], b"")
             return
@@ -101,7 +106,7 @@ def s3() -> Iterator[Door]:
     urllib.request.urlopen(request).close()
     door = Door(behind)
     told = {
-        "AWS_ACCESS_KEY_ID": "tester",
+        "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://{HOST}:{door.server_port}",

@@ -37,7 +37,7 @@ def test_columns_are_a_block_of_their_own(run: RunDirectory) -> None:
         for start, n in ((0, 4), (4, 2))
         for first, k in ((0, 2), (2, 2), (4, 1))
     ]
-    assert chunks(run.evaluations / NAME) == len(writes) == 6
+    assert chunks(run.path / "evaluations.zarr" / NAME) == len(writes) == 6
     assert is_sound(run, {"writes": writes})
     assert read_block(run, writes[1]).tobytes() == np.ascontiguousarray(whole[:4, 2:4]).tobytes()
     committed = Committed(run)
@@ -67,7 +67,7 @@ def test_columns_that_are_not_committed_are_no_numbers(run: RunDirectory) -> Non
 def test_columns_fill_whole_chunks(run: RunDirectory, first: int, n: int) -> None:
     with pytest.raises(ValueError, match=r"columns \d..\d of .* do not fill whole chunks of 2"):
         write_rows(open_array(run.evaluations, NAME, "r+"), 0, values(4, n), first)
-    assert chunks(run.evaluations / NAME) == 0
+    assert chunks(run.path / "evaluations.zarr" / NAME) == 0
 
 
 @pytest.mark.parametrize("n_edges", [1, 7, 8, 9, 1000])

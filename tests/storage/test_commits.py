@@ -98,7 +98,7 @@ def test_the_older_of_two_drivers_is_fenced(run: RunDirectory) -> None:
 def _claim(path: Path, gate: Any, out: Any, take_over: bool) -> None:
     gate.wait()
     try:
-        out.put(CommitLog(path).claim_epoch(take_over))
+        out.put(CommitLog(RunDirectory.open(path)).claim_epoch(take_over))
     except Busy as error:
         out.put(str(error))
     gate.wait()  # a driver that is dead keeps nobody from the next epoch
@@ -258,7 +258,7 @@ def test_what_is_read_is_what_was_committed(run: RunDirectory) -> None:
         committed.read("attributions.zarr", "c/scores")
     partly = committed.read("attributions.zarr", "c/scores", partly=True)
     assert np.isfinite(partly).all(1).nonzero()[0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
-    chunks = run.attributions / "c/scores/c"
+    chunks = run.path / "attributions.zarr/c/scores/c"
     os.replace(chunks / "2/0", chunks / "0/0")  # sound by its own checksum
     with pytest.raises(StorageError, match=r"scores: rows 0\.\.4 are not what was committed"):
         committed.read("attributions.zarr", "c/scores", partly=True)
@@ -278,7 +278,7 @@ def _write_for_ever(path: Path) -> None:
 def test_a_killed_writer_leaves_nothing_that_counts(run: RunDirectory) -> None:
     """Killed at ten moments of an 8 MB write: the chunk is always whole, the strays are swept."""
     create_array(run.attributions, "big/scores", (4, 500_000), (4, 500_000))
-    folder = run.attributions / "big/scores/c/0"
+    folder = run.path / "attributions.zarr/big/scores/c/0"
     strays = 0
     for i in range(10):
         (run.path / "wrote").unlink(missing_ok=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from edgesweep.storage import Busy, CommitLog, RunDirectory, StorageError, epochs, status
-from edgesweep.storage.atomic import replace
 from edgesweep.storage.epochs import LEASE_S, process_began, read_lease
 from edgesweep.storage.records import read_record, seal
+from edgesweep.storage.stores import Place
 from tests.storage.test_commits import HURTS, RECEIPT
 
 LEASE = "lease.json"
@@ -26,16 +26,16 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def rewrite(path: Path, **changes: object) -> None:
+def rewrite(where: Place, **changes: object) -> None:
     """A sound record that says something else."""
-    replace(path, seal({**read_record(path), **changes}))
+    where.write(seal({**read_record(where), **changes}))
 
 
 def kill_a_driver(run: RunDirectory) -> None:
     """A driver that begins, says so and is killed."""
     code = (
-        "import os, sys; from pathlib import Path; from edgesweep.storage import CommitLog\n"
-        "with CommitLog(Path(sys.argv[1])).driving(): os.kill(os.getpid(), 9)"
+        "import os, sys; from edgesweep.storage import CommitLog, RunDirectory\n"
+        "with CommitLog(RunDirectory.open(sys.argv[1])).driving(): os.kill(os.getpid(), 9)"
     )
     python = [sys.executable, "-c", code, str(run.path)]
     assert subprocess.run(python, check=False, cwd=Path(__file__).parents[2]).returncode == -9
@@ -89,12 +89,12 @@ def test_a_driver_elsewhere_lives_while_its_lease_is_young(
     elsewhere.undo()
     with CommitLog(run).driving():
         wait_for(run.path / LEASE)
-        rewrite(run.path / "epochs/0001.json", time=1.0)
+        rewrite(run.root / "epochs/0001.json", time=1.0)
         elsewhere.setattr(epochs.socket, "gethostname", lambda: "elsewhere")
         assert status(run)["state"] == "running"
         with pytest.raises(Busy):
             CommitLog(run).claim_epoch()
-        rewrite(run.path / LEASE, time=time.time() - LEASE_S - 1)
+        rewrite(run.root / LEASE, time=time.time() - LEASE_S - 1)
         assert status(run)["state"] == "stopped"
     assert status(run)["state"] == "stopped"
 
@@ -110,9 +110,9 @@ def test_the_lease_is_renewed(run: RunDirectory, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(epochs, "RENEW_S", 0.05)
     with CommitLog(run).driving():
         wait_for(run.path / LEASE)
-        first = read_record(run.path / LEASE)["time"]
+        first = read_record(run.root / LEASE)["time"]
         deadline = time.monotonic() + 60
-        while read_record(run.path / LEASE)["time"] == first:
+        while read_record(run.root / LEASE)["time"] == first:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -123,22 +123,22 @@ def test_a_lease_tells_the_run_and_how_far_it_is(run: RunDirectory) -> None:
     log.claim_epoch()
     log.commit("attribute", "s000", RECEIPT)
     with CommitLog(run).driving(take_over=True):
-        lease = read_lease(run.path)
+        lease = read_lease(run.root)
     assert (lease["nonce"], lease["committed"]) == (run.nonce, {"attribute": 1})
     assert RunDirectory.open(run.path).nonce != run.nonce
     with pytest.raises(StorageError, match=r"lease\.json"):
-        read_lease(run.path)
+        read_lease(run.root)
 
 
 def test_a_driver_that_was_taken_over_leaves_the_newer_one_s_lease(run: RunDirectory) -> None:
     with CommitLog(run).driving():
         wait_for(run.path / LEASE)
         with CommitLog(run).driving(take_over=True):
-            rewrite(run.path / LEASE, epoch=2)
+            rewrite(run.root / LEASE, epoch=2)
             older = CommitLog(run)
             with older.epochs.leased(1):
                 pass
-            assert read_record(run.path / LEASE)["epoch"] == 2
+            assert read_record(run.root / LEASE)["epoch"] == 2
             assert status(run)["state"] == "running"
 
 
@@ -151,9 +151,9 @@ def test_without_a_lease_a_driver_elsewhere_is_believed_as_long(
     elsewhere.setattr(epochs.socket, "gethostname", lambda: "elsewhere")
     (run.path / LEASE).unlink(missing_ok=True)
     assert status(run)["state"] == "running"
-    rewrite(run.path / "epochs/0001.json", time=time.time() - LEASE_S - 1)
+    rewrite(run.root / "epochs/0001.json", time=time.time() - LEASE_S - 1)
     assert status(run)["state"] == "stopped"
-    replace(run.path / LEASE, seal({"epoch": 7, "time": time.time()}))
+    (run.root / LEASE).write(seal({"epoch": 7, "time": time.time()}))
     assert status(run)["state"] == "stopped"
 
 
@@ -164,9 +164,9 @@ def test_a_damaged_lease_has_the_time_of_its_file(
     elsewhere.undo()
     kill_a_driver(run)
     elsewhere.setattr(epochs.socket, "gethostname", lambda: "elsewhere")
-    rewrite(run.path / "epochs/0001.json", time=1.0)
+    rewrite(run.root / "epochs/0001.json", time=1.0)
     lease = run.path / LEASE
-    replace(lease, seal({"epoch": 1, "crc": 7, "time": time.time()}))
+    lease.write_bytes(seal({"epoch": 1, "crc": 7, "time": time.time()}))
     lease.write_bytes(b"x" if hurt.startswith("of another") else HURTS[hurt](lease.read_bytes()))
     assert (status(run)["state"], status(run)["damaged"]) == ("running", 1)
     os.utime(lease, (1, 1))
@@ -179,11 +179,12 @@ def test_a_damaged_epoch_keeps_its_number(run: RunDirectory, hurt: str, kind: st
     log = CommitLog(run)
     with log.driving(crc=7) as end:
         end.update(stopped=False, crc=7)
-    path = log.epochs.path(1, kind)
+    place = log.epochs.path(1, kind)
+    path = Path(str(place))
     path.write_bytes(b"x" if hurt.startswith("of another") else HURTS[hurt](path.read_bytes()))
     assert (status(run)["state"], status(run)["damaged"]) == ("stopped", 1)
     assert log.claim_epoch() == 2
-    assert log.epochs.move_damaged() == [path]
+    assert log.epochs.move_damaged() == [place]
     assert status(run)["damaged"] == 0
     assert (run.path / "epochs/bad" / path.name).exists()
 
@@ -191,7 +192,7 @@ def test_a_damaged_epoch_keeps_its_number(run: RunDirectory, hurt: str, kind: st
 def test_who_drives_is_unknown_where_the_record_is_damaged(run: RunDirectory) -> None:
     log = CommitLog(run)
     log.claim_epoch()
-    log.epochs.path(1).write_bytes(b"")
+    log.epochs.path(1).write(b"")
     assert status(run)["state"] == "stopped"
     assert CommitLog(run).claim_epoch() == 2
 

@@ -43,6 +43,6 @@ def test_a_graph_comes_back_as_it_was(run: RunDirectory, graph: Graph) -> None:
 def test_a_graph_without_a_table_of_nodes_is_one_line(run: RunDirectory) -> None:
     make_store(run.attributions)
     write_graph(run, "cell", HEADS)
-    shutil.rmtree(run.attributions / "cell/graph/nodes")
+    shutil.rmtree(run.path / "attributions.zarr/cell/graph/nodes")
     with pytest.raises(StorageError, match="cell/graph/nodes: no such array; resume the run"):
         read_graph(run, "cell")

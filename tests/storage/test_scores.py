@@ -113,7 +113,7 @@ def test_fewer_bits_and_edges_are_smaller(tmp_path: Path) -> None:
     }.items():
         other = made(tmp_path / name, how)
         stored(other, how, some_scores(16, 20_000), rows=16)
-        files = [f for f in other.attributions.rglob("c/*/*") if f.is_file()]
+        files = [f for f in other.path.rglob("attributions.zarr/**/c/*/*") if f.is_file()]
         sizes[name] = sum(f.stat().st_size for f in files)
     assert sizes["all"] / sizes["bits"] > 1.7
     assert sizes["all"] / sizes["share"] > 8
@@ -125,7 +125,7 @@ def test_none_is_nothing_and_says_so(tmp_path: Path) -> None:
         stored(run, Scores(keep="none"), some_scores())
     with pytest.raises(StorageError, match=r"scores\.keep is none, so not all scores are stored"):
         scores(run, "c")
-    assert not list(run.attributions.rglob("c/*"))
+    assert not list(run.path.rglob("attributions.zarr/**/c/*"))
 
 
 # --- chunks -----------------------------------------------------------------------------------

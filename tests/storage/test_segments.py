@@ -122,9 +122,9 @@ def test_a_body_that_failed_still_commits_what_was_done(run: RunDirectory) -> No
 
 def test_a_crash_loses_the_last_batch_at_most(run: RunDirectory) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from edgesweep.storage import CommitLog\n"
+        "import os, sys; from edgesweep.storage import CommitLog, RunDirectory\n"
         "from tests.storage.test_commits import RECEIPT\n"
-        "log = CommitLog(Path(sys.argv[1]))\n"
+        "log = CommitLog(RunDirectory.open(sys.argv[1]))\n"
         "with log.driving():\n"
         "    for i in range(120): log.commit('attribute', f's{i:03d}', RECEIPT)\n"
         "    log.flush()\n"

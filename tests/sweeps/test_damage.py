@@ -61,7 +61,7 @@ FEATURES = {
 #: what decides a run, and cannot be made again: every command says so in one line
 LOST = "plan.json"
 #: what tells of a run's work, and goes on growing; all else is its result
-TELLS = re.compile(r"(log\.jsonl|report\.html|manifest\.json|epochs/.*|commits/.*)")
+TELLS = re.compile(r"(log/.*|report\.html|manifest\.json|epochs/.*|commits/.*)")
 #: what `resume` says of what it mends
 TOLD = re.compile("(is|was) not |damaged")
 #: `status` reads records and the files of the manifest; of who drove, only what is there
@@ -280,9 +280,9 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
 def test_kinds_are_read_off_the_directory(wholes):
     found = [*kinds(wholes["heads"]), *only_of(wholes, "features")]
     assert len(found) == len(set(found))
-    for kind in (LOST, "manifest.json", "results.parquet", "report.html", "log.jsonl"):
+    for kind in (LOST, "manifest.json", "results.parquet", "report.html"):
         assert kind in found
-    for part in ("commits/", "epochs/", "prompts/", "dictionaries/", ".zarr/", "/chunk"):
+    for part in ("commits/", "log/", "epochs/", "prompts/", "dictionaries/", ".zarr/", "/chunk"):
         assert any(part in kind for kind in found)
 
 

@@ -107,7 +107,7 @@ def test_a_live_driver_is_said_and_exits_2(monkeypatch, capsys, tmp_path):
         "epochs/0001.json",
         "epochs/0001.end.json",
         "config.yaml",
-        "log.jsonl",
+        "log/*.jsonl",
     ],
 )
 def test_a_damaged_record_is_said_and_healed(calm, tmp_path, monkeypatch, capsys, where):

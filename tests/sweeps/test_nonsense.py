@@ -1,6 +1,8 @@
 """What a stranger, or somebody who means harm, can hand us: one line at once, exit code 2, and
 nothing is written."""
 
+import sys
+
 import pytest
 
 from edgesweep.storage import RunDirectory
@@ -63,8 +65,8 @@ def test_anchors_are_read_as_far_as_a_config_needs_them():
 
 
 BAD_COMMANDS = [
-    (["run", "smoke", "--out", "s3://bucket/run"], "'s3://bucket/run' is an address; give a path"),
-    (["resume", "s3://bucket/run"], "is an address"),
+    (["run", "smoke", "--out", "s4://bucket/run"], "s4://… is no address that a run can have"),
+    (["resume", "s3://me:sesame@bucket/run"], "has a user, a password or a query in it"),
     (["report", "x", "-o", "gs://bucket/page"], "is an address"),
     (["train", "dictionary", "--site", "resid0", "--out", "s3://b/d.safetensors"], "is an addr"),
     (["run", "smoke", "--out", ""], "'' is no path"),
@@ -81,6 +83,17 @@ BAD_COMMANDS = [
 def test_arguments_that_are_no_paths(arguments, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert message in refused(monkeypatch, capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("act", ["run", "resume", "status", "report", "verify"])
+def test_a_bucket_without_obstore_is_one_line(act, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "edgesweep.storage.stores.objects", None)
+    where = "s3://bucket/never-asked"
+    arguments = [act, "smoke", "--out", where] if act == "run" else [act, where]
+    line = refused(monkeypatch, capsys, *arguments)
+    assert f"{where} needs obstore: pip install 'edgesweep[cloud]'" in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,18 +195,19 @@ def test_a_record_names_nothing_outside_of_the_run(name, tmp_path):
     assert not is_sound(run, {"writes": [{"store": name, "array": "x", "start": 0, "rows": 1}]})
 
 
-def test_the_log_is_not_written_through_a_link(tmp_path):
+def test_nothing_is_written_through_a_link(tmp_path):
     run = RunDirectory.create(tmp_path / "run", {}, {"run_id": "x"})
     victim = tmp_path / "profile"
     victim.write_text("mine\n")
-    (run.path / "log.jsonl").symlink_to(victim)
-    with pytest.raises(StorageError):
-        run.log("driver_started", epoch=1)
+    (run.path / "config.yaml").symlink_to(victim)
+    assert run.mend_config()
+    assert not (run.path / "config.yaml").is_symlink()
     assert victim.read_text() == "mine\n"
 
 
 def test_a_line_of_brackets_in_the_log_is_no_event(tmp_path):
     run = RunDirectory.create(tmp_path / "run", {}, {"run_id": "x"})
-    (run.path / "log.jsonl").write_text(f"{DEEP}\n")
+    (run.path / "log").mkdir()
+    (run.path / "log/0.jsonl").write_text(f"{DEEP}\n")
     run.log("driver_started", epoch=1)
     assert [event["event"] for event in run.read_log()] == ["driver_started"]

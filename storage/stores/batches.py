@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from edgesweep.storage.errors import StorageError
-from edgesweep.storage.records import Record
 
 #: a line waits no longer for others, and no more wait for a write
 BATCH_S, BATCH = 0.5, 100
@@ -18,14 +18,14 @@ class Batches:
     written when it is added. What goes wrong is raised by the next call, and by all after it.
     """
 
-    def __init__(self, write: Callable[[list[Record]], None]) -> None:
+    def __init__(self, write: Callable[[list[dict[str, Any]]], None]) -> None:
         self._write = write
-        self._waiting: list[Record] = []
+        self._waiting: list[dict[str, Any]] = []
         self._failure: BaseException | None = None
         self._guard, self._turn = threading.Lock(), threading.RLock()
         self._full, self._runs = threading.Event(), False
 
-    def add(self, line: Record) -> None:
+    def add(self, line: dict[str, Any]) -> None:
         """Raises what `write` raised."""
         with self._guard:
             self._waiting.append(line)
