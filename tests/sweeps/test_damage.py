@@ -98,7 +98,7 @@ def _other_digit(data: bytes) -> bytes:
 
 #: copies of a run, each with so many-th of its files hurt
 GROUPS = 6
-HEADS, FEATURES = ("heads", "heads"), ("features", "features")
+ON_HEADS, ON_FEATURES = ("heads", "heads"), ("features", "features")
 
 
 @dataclasses.dataclass
@@ -288,7 +288,7 @@ def test_kinds_are_read_off_the_directory(wholes):
 
 @pytest.mark.parametrize(
     ("bench", "name"),
-    [pytest.param(*HEADS, marks=pytest.mark.slow), FEATURES],
+    [pytest.param(*ON_HEADS, marks=pytest.mark.slow), ON_FEATURES],
     indirect=["bench"],
 )
 @pytest.mark.timeout(900)
@@ -306,7 +306,7 @@ def test_every_kind(bench, wholes, name):
 @pytest.mark.proof
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("how", HURTS)
-@pytest.mark.parametrize(("bench", "name"), [HEADS, FEATURES], indirect=["bench"])
+@pytest.mark.parametrize(("bench", "name"), [ON_HEADS, ON_FEATURES], indirect=["bench"])
 def test_every_kind_in_every_way(bench, wholes, name, how):
     for kind, file in only_of(wholes, name).items():
         if bench.look(kind, file, how):
