@@ -1,7 +1,8 @@
 """Partial sums where the scores are: on a GPU by torch, else by numpy; the same bits.
 
-On a GPU the scores of a large model are folded some hundred times faster than one CPU core folds
-them. Each step is one rounded operation, in the order of `storage.fold.partial`: nothing is fused.
+A CPU core takes about a second for an input of the largest models, and what it folds would have to
+leave the GPU first. Each step is one rounded operation, in the order of `storage.fold.partial`:
+nothing is fused.
 """
 
 from __future__ import annotations

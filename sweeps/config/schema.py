@@ -285,8 +285,8 @@ class Measures(Section):
 class Scores(Section):
     """What is stored of the scores of each input; aggregates, circuits and results do not depend on
     it. `keep`: `all`, `none`, or of each input the share with the largest magnitude. `bits` of the
-    mantissa: 23 is exact, 7 as good as bfloat16. `codec` packs them. `block`: inputs of a partial
-    and a shard, at most."""
+    mantissa: 23 is exact, 7 as good as bfloat16. `codec` packs them. `block`: inputs of a shard
+    and its partial, where they are many; at least those attributed at once."""
 
     keep: Annotated[Any, word_or_share("all", "none")] = "all"
     bits: Annotated[int, within(1, 23)] = 23

@@ -89,9 +89,8 @@ class Bootstrap(Stage[BootstrapShard]):
             size, key = plan.n_scores(shard.cell), shard.cell.key
             if shard.finds in (BOTH, RANKING):
                 create_array(run.aggregates, layout.stability(key), (n,), (n,), "float64")
-            if not shard.part:
-                width = RANGE if shard.finds in (INTERVALS, RANKING) else size
-                chunks = (2, min(width, size))
+            if shard.finds != RANKING and not shard.part:
+                chunks = (2, min(RANGE, size))
                 create_array(run.aggregates, layout.interval(key), (2, size), chunks, "float64")
 
     def run(self, context: Context, shard: BootstrapShard) -> Done:
@@ -156,7 +155,7 @@ def _intervals(context: Context, shard: BootstrapShard) -> Found:
 
 
 def _ranking(context: Context, shard: BootstrapShard) -> Found:
-    """Of all inputs together the last row of weights is the mean."""
+    """The last row of weights is the mean over all inputs."""
     n, draw = shard.edges[1], np.random.default_rng(context.config.seed)
     some = np.sort(draw.choice(n, min(n, RANKED), replace=False))
     weights = _weights(context, shard)

@@ -34,7 +34,7 @@ class MadeNodes:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._nodes, name)
 
-    def scores(self, context, cell, prompts, micro_batch) -> Iterator[dict[str, np.ndarray]]:
+    def scores(self, context, cell, prompts, micro_batch) -> Iterator[dict[str, Any]]:
         draw, n = np.random.default_rng(int(cell.key[-8:], 16)), len(prompts)
         drawn = draw.standard_normal((n, self._nodes.n_scores(cell)), np.float32)
         yield {"scores": torch.from_numpy(drawn), **{name: np.ones(n) for name in PER_INPUT}}
