@@ -106,7 +106,8 @@ class Run:
         Args:
             split: "build", whose numbers `scores` takes, or "eval".
         """
-        return pd.DataFrame(PromptRows(self.directory, self._cell(cell)["dataset"], split)[:])
+        dataset = self._cell(cell)["dataset"]
+        return pd.DataFrame(list(PromptRows(self.directory, dataset, split, dict)))
 
     def scores(self, cell: str, prompt: int | None = None) -> xarray.DataArray:
         """Attribution scores as they are stored, with names: `[prompt, edge]`, or `[edge]` of one

@@ -19,7 +19,7 @@ from edgesweep.storage.readers import Committed, stored_scores
 def read_scores(run: RunDirectory, cell: Mapping[str, Any], prompt: int | None) -> xarray.DataArray:
     """What `edgesweep.runs.Run.scores` says; `cell` is the plan's entry."""
     key = str(cell["key"])
-    n_prompts = len(PromptRows(run, str(cell["dataset"]), "build"))
+    n_prompts = len(PromptRows(run, str(cell["dataset"]), "build", dict))
     if prompt is not None and not 0 <= prompt < n_prompts:
         raise ValueError(f"prompt {prompt} is none of the {n_prompts} of cell {key}, from 0 on")
     committed = Committed(run)

@@ -6,9 +6,9 @@ them, as plain values, for tasks differ in what a prompt has. Each file is seale
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from edgesweep.storage import layout
 from edgesweep.storage.records import read_record, seal
@@ -20,6 +20,7 @@ BLOCK = 1024
 #: blocks that a process holds, of all datasets and splits: 2 MB each
 HELD = 4
 Value = dict[str, Any]
+T = TypeVar("T")
 
 
 def write_prompts(run: RunDirectory, dataset: str, splits: Mapping[str, Sequence[Any]]) -> None:
@@ -33,30 +34,32 @@ def write_prompts(run: RunDirectory, dataset: str, splits: Mapping[str, Sequence
             (run.root / key).ensure(seal({"prompts": values}))
 
 
-class PromptRows(Sequence[Value]):
-    """The prompts of a split as plain values, read a block at a time when they are asked for.
-    Raises StorageError for a file that is not as it was written."""
+class PromptRows(Sequence[T]):
+    """The prompts of a split, read a block at a time when they are asked for, and each made of its
+    plain values by `make`. Raises StorageError for a file that is not as it was written."""
 
-    def __init__(self, run: RunDirectory, dataset: str, split: str) -> None:
-        self._root, self._dataset, self._split = run.root, dataset, split
+    def __init__(
+        self, run: RunDirectory, dataset: str, split: str, make: Callable[[Value], T]
+    ) -> None:
+        self._root, self._dataset, self._split, self._make = run.root, dataset, split, make
         self._n = int(_read_index(run.root / layout.prompt_index(dataset))[split])
 
     def __len__(self) -> int:
         return self._n
 
     @overload
-    def __getitem__(self, at: int) -> Value: ...
+    def __getitem__(self, at: int) -> T: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Value]: ...
-    def __getitem__(self, at: int | slice) -> Value | list[Value]:
+    def __getitem__(self, at: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, at: int | slice) -> T | tuple[T, ...]:
         if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(self._n))]
+            return tuple(self[i] for i in range(*at.indices(self._n)))
         row = range(self._n)[at]  # raises IndexError, and counts from the end
-        return self._block(row // BLOCK)[row % BLOCK]
+        return self._make(self._block(row // BLOCK)[row % BLOCK])
 
-    def __iter__(self) -> Iterator[Value]:
+    def __iter__(self) -> Iterator[T]:
         for block in range(-(-self._n // BLOCK)):
-            yield from self._block(block)
+            yield from map(self._make, self._block(block))
 
     def _block(self, block: int) -> list[Value]:
         return _read_block(self._root / layout.prompt_block(self._dataset, self._split, block))

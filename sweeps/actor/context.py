@@ -27,11 +27,11 @@ from edgesweep.engine.patches import Patch, make_patch, mean_groups, resample_pa
 from edgesweep.engine.runtime import check_granted, parent_alive
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.blocks import read_block, read_file
+from edgesweep.storage.packing.prompts import PromptRows
 from edgesweep.sweeps.actor.models import models_address, on_this_node
 from edgesweep.sweeps.actor.place import processor
-from edgesweep.sweeps.plan.prompts import Prompts
 from edgesweep.sweeps.stages.means import MeanShard
-from edgesweep.tasks import Example
+from edgesweep.tasks import Example, example_of
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.config.load import Config
@@ -171,7 +171,7 @@ class Context:
 
     def prompts(self, dataset: str, split: str) -> Sequence[Example]:
         """The prompts of a split, "build" or "eval"; read when they are asked for."""
-        return Prompts(self.run, dataset, split)
+        return PromptRows(self.run, dataset, split, example_of)
 
     def patch(self, kind: str, dataset: str, split: str) -> Patch:
         """A patch of that kind for prompts of a split, "build" or "eval"; a mean's tables are read
