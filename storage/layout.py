@@ -25,6 +25,7 @@ evaluations.zarr/interpolation/<cell>/<metric> [input, place, fraction]
 evaluations.zarr/reference/<dataset>/<eval_patch>/values [input, full or empty, metric]
     over features <dataset>.<features> in place of <dataset>, and beside it distance [input, 2]
 commits/<stage>/<epoch>-<number>.jsonl: see `storage.commits.segments`
+log/<nanoseconds since 1970>-<nonce of the process>.jsonl: a sealed event a line
 models/<digest>/: if models were staged with the run, see `engine.model.nodecache`
 blocks/<shard>.json, dictionaries/<shard>.safetensors
 prompts/<dataset>/{index, <split>-<block>}.json: see `packing.prompts`

@@ -14,7 +14,7 @@ from edgesweep.storage.stores import Info, Store, open_store
 N_REQUESTS = 16
 #: what is of every input, and most of a run: pages and tables need none of it
 _OF_INPUTS = re.compile(
-    rf"{ATTRIBUTIONS}/[^/]+/(scores|kept|listed)/.*|{AGGREGATES}/[^/]+/partials[^/]*/.*"
+    rf"{ATTRIBUTIONS}/[^/]+/(scores|kept|listed)/.*|{AGGREGATES}/[^/]+/(partials|subtrees)/.*"
 )
 
 
