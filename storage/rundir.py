@@ -23,6 +23,7 @@ from edgesweep.storage.layout import (
     AGGREGATES,
     ATTRIBUTIONS,
     CONFIG,
+    EPOCHS,
     EVALUATIONS,
     LOG,
     PLAN,
@@ -145,7 +146,7 @@ class RunDirectory:
 
     def check_disk(self) -> None:
         """Raises Refused unless objects can be created as commits need it."""
-        probe = self.root / f"{TMP_PREFIX}probe-{self.nonce}"
+        probe = self.root / EPOCHS / f"{TMP_PREFIX}probe-{self.nonce}"
         try:
             probe.create(self.nonce.encode())
         except StorageError as error:
@@ -155,9 +156,13 @@ class RunDirectory:
                 probe.delete()
 
     def clear_strays(self, before: float) -> None:
-        """What killed writers left on a disk before a time (seconds since 1970)."""
+        """What killed writers left before a time (seconds since 1970); in a bucket, probes."""
         if isinstance(self.root.store, LocalStore):
             remove_strays(self.path, before)
+            return
+        for info in (self.root / EPOCHS).list():
+            if TMP_PREFIX in info.key and info.modified < before:
+                self.root.store.delete(info.key)
 
     # --- the log -------------------------------------------------------------------------------
     def log(self, event: str, **fields: Any) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from edgesweep.storage import RunDirectory, StorageError
 from edgesweep.storage.atomic import TMP_PREFIX
 from edgesweep.storage.epochs import read_lease
+from edgesweep.storage.layout import EPOCHS
 from edgesweep.storage.stores import place
 from edgesweep.sweeps.actor.place import host, versions
 
@@ -52,7 +53,7 @@ def check_place(settings: WorkerSettings) -> str:
         free = shutil.disk_usage(settings.run).free
         if free < LEAST_FREE_BYTES:
             raise WrongPlace(f"the disk of {settings.run} has {free / 1e6:.0f} MB free")
-    name = f"{TMP_PREFIX}seen-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
+    name = f"{EPOCHS}/{TMP_PREFIX}seen-{host()}-{os.getpid()}-{secrets.token_hex(4)}"
     (place(settings.run) / name).write(b"")
     return name
 

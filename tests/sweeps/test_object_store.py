@@ -7,8 +7,12 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,8 @@ from edgesweep.storage import Busy, CommitLog, Fenced, RunDirectory, status, sto
 from edgesweep.storage.arrays import crc_of, create_array, make_store
 from edgesweep.storage.blocks import read_block, write_block
 from edgesweep.storage.stores import place
+from edgesweep.sweeps.actor.context import WorkerSettings
+from edgesweep.sweeps.actor.worker import Task, make_worker
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.config.load import load_config, parse_config
 from edgesweep.sweeps.launch import drive, start
@@ -32,6 +38,7 @@ SMALL = tiny(
     sweep={"method": "eap", "task": "ioi"},
     evaluate={"threshold": 5, "ablation": "edge", "metric": "kl"},
 )
+SPAWN = multiprocessing.get_context("spawn")
 #: who drove when, and how; all else is the run's result
 TELLS = ("log/", "epochs/", "commits/", "manifest.json", "lease.json", "report.html")
 
@@ -121,12 +128,48 @@ def test_a_driver_killed_on_a_bucket_is_resumed(calm: dict[str, bytes], door: Do
     where = f"s3://{servers.BUCKET}/killed"
     for n_shards in (2, 4):
         arguments = (where, n_shards)
-        child = multiprocessing.get_context("spawn").Process(target=_die, args=arguments)
+        child = SPAWN.Process(target=_die, args=arguments)
         child.start()
         child.join()
         assert child.exitcode == -signal.SIGKILL
     assert run_tiny(where, SMALL).exit_code == 0
     assert results(where) == calm
+
+
+@dataclass(frozen=True)
+class Dying:
+    """Makes workers whose process is killed at its first try of some shards."""
+
+    of: int = 3
+
+    def __call__(self, settings: WorkerSettings) -> Any:
+        worker = make_worker(settings)
+
+        def work(task: Task, attempt: int) -> dict[str, Any]:
+            if attempt == 1 and zlib.crc32(task.key.encode()) % self.of == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return worker(task, attempt)
+
+        return work
+
+
+def _run_with_actors_that_die(where: str) -> None:
+    raw = {**SMALL, "execution": {**SMALL["execution"], "executor": "ray", "actors": 2}}
+    sys.exit(run_tiny(where, raw, Dying()).exit_code)
+
+
+@pytest.mark.slow
+def test_actors_killed_on_a_bucket_change_no_byte(calm: dict[str, bytes], door: Door) -> None:
+    """In a process of its own: actors have the environment in which its Ray began."""
+    where = f"s3://{servers.BUCKET}/actors"
+    child = SPAWN.Process(target=_run_with_actors_that_die, args=(where,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    told = {key: data for key, data in calm.items() if key not in ("plan.json", "config.yaml")}
+    assert {key: data for key, data in results(where).items() if key in told} == told
+    log = CommitLog(RunDirectory.open(where))
+    assert any(record["attempt"] > 1 for stage in log.stages() for record in log.records(stage))
 
 
 @pytest.mark.slow
