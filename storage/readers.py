@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,16 @@ def commits(run: RunDirectory) -> pd.DataFrame:
 
 class Committed:
     """The committed blocks of all arrays, by one reading of the log: what is committed later is not
-    seen, unless it is added. Each block that is read must match the crc of its record."""
+    seen, unless it is added. Each block that is read must match the crc of its record. Blocks
+    of other `stores` than are asked for take no memory; None asks for all."""
 
-    def __init__(self, run: RunDirectory, log: CommitLog | None = None) -> None:
-        self.run = run
+    def __init__(
+        self,
+        run: RunDirectory,
+        log: CommitLog | None = None,
+        stores: Collection[str] | None = None,
+    ) -> None:
+        self.run, self._stores = run, stores
         self._writes: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         log = log or CommitLog(run)
         for stage in log.stages():
@@ -46,7 +52,7 @@ class Committed:
     def add(self, record: Mapping[str, Any]) -> None:
         """A driver tells of a record that it has just committed."""
         for write in record.get("writes", ()):
-            if "array" in write:
+            if "array" in write and (self._stores is None or write["store"] in self._stores):
                 key = write["store"], write["array"]
                 self._writes.setdefault(key, []).append(write)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesweep.storage import layout
+from edgesweep.storage.layout import AGGREGATES, EVALUATIONS
 from edgesweep.storage.packing.masks import Masks
 from edgesweep.storage.readers import Committed
 from edgesweep.sweeps.circuits import read_ran
@@ -51,9 +52,9 @@ class View:
         log: CommitLog,
         say: Callable[[str], None] = print,
     ) -> View:
-        """By one reading of the log."""
+        """By one reading of the log. Scores of single inputs are not read."""
         done = {stage: log.index(stage) for stage in plan.stages}
-        return cls(run, plan, log, Committed(run, log), done, say)
+        return cls(run, plan, log, Committed(run, log, (AGGREGATES, EVALUATIONS)), done, say)
 
     def is_whole(self, stage: str, cell: Cell) -> bool:
         """Whether all shards that a stage has of a cell are committed."""

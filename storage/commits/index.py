@@ -4,6 +4,7 @@ for."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -51,7 +52,7 @@ class StageIndex:
             elif "uncommitted" in line:
                 self.committed.pop(line["shard"], None)
             elif "gave_up" not in line:
-                self.committed.setdefault(line["shard"], place)
+                self.committed.setdefault(sys.intern(line["shard"]), place)
                 self.gave_up.pop(line["shard"], None)
             elif line["shard"] not in self.committed:
                 self.gave_up[line["shard"]] = {**line["gave_up"], "epoch": line["epoch"]}

@@ -154,7 +154,7 @@ class Condition:
         return f"{self.ablation}.{self.eval_patch}{left}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rows:
     """A block of inputs of one split, all of one member task."""
 

@@ -8,6 +8,7 @@ Cells that look at some edges only are attributed once another cell's scores hav
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.plan.plan import Plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AttributeShard:
     """Scores of a block of inputs, `leaf` of them at a time; `index` counts the cell's shards. Of
     `blocks` ranges of target positions it has the `block`-th."""
@@ -56,7 +57,7 @@ class AttributeShard:
     @property
     def key(self) -> str:
         part = "" if self.blocks == 1 else f".{self.block:03d}"
-        return f"{self.cell.key}.{self.rows.key}{part}"
+        return sys.intern(f"{self.cell.key}.{self.rows.key}{part}")  # many hold it
 
 
 def shards_of(plan: Plan, cell: Cell) -> Iterator[AttributeShard]:

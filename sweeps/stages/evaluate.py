@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MASS, FALLBACK = "mass", "fallback_mass"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EvaluateShard:
     """Some circuits of one cell under one condition on a block of inputs; none named: the fitted
     one. `index` counts the groups of circuits of the cell."""
