@@ -1,5 +1,7 @@
-# A process a core, of one thread each; more than four would want more memory than most machines have.
-PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+# Processes of one thread each, and one more than cores, for tests of Ray wait much; more than four would
+# want more memory than most machines have.
+WORKERS = $(shell echo $$(( $$(nproc) + 1 )))
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 .PHONY: setup demo smoke test test-all shapes proof lint bench constraints clean
 

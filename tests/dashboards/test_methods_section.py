@@ -297,7 +297,9 @@ def test_edges_are_needed_where_the_interval_is_above_zero(data):
 # --- in a browser ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), pytest.param(390, "dark", marks=pytest.mark.slow)]
+)
 def test_every_choice_of_every_menu_draws(path, browser, width, scheme):
     page, complaints, requests = open_page(browser, write_report(path), width)
     page.emulate_media(color_scheme=scheme)

@@ -21,7 +21,13 @@ from edgesweep.engine.runtime import (
 )
 from tests.runtime.workers import MadeOnce, never_made, obedient
 
-KINDS = [("serial", 1), ("ray", 1), ("ray", 2), ("ray", 3)]
+SLOW = pytest.mark.slow
+KINDS = [
+    pytest.param(("serial", 1), id="serial1"),
+    pytest.param(("ray", 1), id="ray1", marks=SLOW),
+    pytest.param(("ray", 2), id="ray2"),
+    pytest.param(("ray", 3), id="ray3", marks=SLOW),
+]
 Make = Callable[..., Executor]
 
 
@@ -55,7 +61,7 @@ def run(executor: Executor, todo: list[Work], stop: Callable[[], bool] = lambda:
     return book
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}{kind[1]}")
+@pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     kind, actors = request.param
     if kind == "ray":
@@ -71,7 +77,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
         executor.close()
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: f"{kind[0]}{kind[1]}")
+@pytest.fixture(scope="module", params=KINDS)
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """One pool for all tests that leave it well, which is part of what they test."""
     kind, actors = request.param

@@ -97,6 +97,7 @@ def test_poison_is_given_up_and_the_rest_is_done(make: Make, actors: int, verb: 
     assert len(book.done) == 6
 
 
+@pytest.mark.slow
 def test_two_poison_works_alone_do_not_pass_for_a_broken_machine(make: Make) -> None:
     book = run(make(actors=1), works("die", 0, 0))
     assert sorted(book.failed) == ["die-0", "die-1"]

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 LONG_S = 2.0
 
 
-@pytest.mark.parametrize(("n_to_come", "n_left"), [(0, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("n_to_come", "n_left"), [(0, 1), pytest.param(2, 3, marks=pytest.mark.slow)]
+)
 def test_an_idle_actor_is_given_back_unless_there_is_work_to_come(
     tmp_path: Path, n_to_come: int, n_left: int
 ) -> None:
