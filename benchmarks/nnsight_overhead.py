@@ -13,7 +13,7 @@ import torch
 from benchmarks.attribution import random_batch
 from benchmarks.timing import median_s, report
 from edgesweep.engine.model import load_model, resolve_model
-from edgesweep.engine.network.tracing import traced_nodes
+from edgesweep.engine.model.tracing import traced, traced_nodes
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(2)
     model = load_model(resolve_model("smollm2-135m"))
+    under = traced(model)
     for n_inputs in (4,) if args.quick else (1, 16):
         batch = random_batch(n_inputs, 40_000)
 
@@ -30,7 +31,7 @@ def main() -> None:
             model.run(model.prepare(batch.clean, batch.real))
 
         direct_s = median_s(direct, 5)
-        traced_s = median_s(lambda b=batch: traced_nodes(model.traced, b.clean, b.real), 5)
+        traced_s = median_s(lambda b=batch: traced_nodes(under, b.clean, b.real), 5)
         about = {"model": model.name, "batch": n_inputs, "nnsight_s": round(traced_s, 4)}
         report("direct_over_nnsight", direct_s, traced_s, 1.0, **about)
 

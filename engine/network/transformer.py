@@ -6,7 +6,6 @@ forward and to nnsight's values by tests/model.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -64,13 +63,6 @@ class Model:
     @property
     def d_model(self) -> int:
         return int(self.layers[0].w_out.shape[-1])
-
-    @cached_property
-    def traced(self) -> Any:
-        """The model under nnsight, for tracing by hand: `with model.traced.trace(tokens): …`."""
-        from edgesweep.engine.network.tracing import wrap
-
-        return wrap(self.hf)
 
     @torch.no_grad()
     def prepare(

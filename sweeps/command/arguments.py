@@ -9,19 +9,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from edgesweep.sweeps.config.fields import ConfigError
-
 
 def local_path(text: str) -> Path:
     """A path on this machine's disks; an address would become a folder named `s3:`."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        raise ConfigError(f"{text!r} is an address; give a path on a disk: nothing else is known")
+        raise typer.BadParameter(
+            f"{text!r} is an address; give a path on a disk: nothing else is known"
+        )
     if not text.strip() or "\0" in text:
-        raise ConfigError(f"{text!r} is no path; give a folder or file")
+        raise typer.BadParameter(f"{text!r} is no path; give a folder or file")
     try:
         Path(text).exists()
     except OSError as error:  # a name that is too long; a folder that is closed to us
-        raise ConfigError(f"{text[:200]!r} cannot be used: {error.strerror}") from None
+        raise typer.BadParameter(f"{text[:200]!r} cannot be used: {error.strerror}") from None
     return Path(text)
 
 
@@ -35,7 +35,7 @@ def run_address(text: str) -> Path | str:
     try:
         store = open_store(text)
     except Refused as error:
-        raise ConfigError(str(error)) from None
+        raise typer.BadParameter(str(error)) from None
     return store.root if isinstance(store, LocalStore) else store.url
 
 

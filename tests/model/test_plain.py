@@ -8,8 +8,8 @@ from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.model.tracing import traced, traced_nodes
 from edgesweep.engine.network.plain import PlainConfig, PlainForCausalLM
-from edgesweep.engine.network.tracing import traced_nodes
 from edgesweep.engine.patches import make_patch
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, patch_values, slow_edges
 from tests.oracles.slow_model import SlowModel
@@ -98,7 +98,7 @@ def test_seeing_ahead_is_another_model():
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_ahead_run_equals_nnsight(side):
     model, batch = batch_ahead(side)
-    heads, mlps, logits = traced_nodes(model.traced, batch.clean, batch.real)
+    heads, mlps, logits = traced_nodes(traced(model), batch.clean, batch.real)
     inputs = model.prepare(batch.clean, batch.real)
     run = model.run(inputs)
     for layer in range(model.spec.n_layers):

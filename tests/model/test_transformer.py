@@ -5,9 +5,9 @@ import torch
 
 from edgesweep.engine.graph import EdgeGraph
 from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.model.tracing import traced, traced_nodes
 from edgesweep.engine.network import RunValues
 from edgesweep.engine.network.layers import NoNorm
-from edgesweep.engine.network.tracing import traced_nodes
 from edgesweep.engine.network.values import stack_sources
 from tests.oracles.slow_model import SlowModel
 from tests.tiny import FAMILIES, assert_agree, model_and_batch
@@ -17,7 +17,7 @@ from tests.tiny import FAMILIES, assert_agree, model_and_batch
 @pytest.mark.parametrize("family", FAMILIES)
 def test_run_equals_nnsight(family, side):
     model, batch = model_and_batch(family, side=side)
-    heads, mlps, logits = traced_nodes(model.traced, batch.clean, batch.real)
+    heads, mlps, logits = traced_nodes(traced(model), batch.clean, batch.real)
     run = model.run(model.prepare(batch.clean, batch.real))
     real = batch.real
     for layer in range(model.spec.n_layers):
