@@ -5,7 +5,8 @@
     rc_that   I think that the farmer that the parents love    -> is, not are
     rc        I think that the farmer the parents love         -> is, not are
 
-The patch flips the number of the subject and nothing else, so that the other verb form is right.
+The patch flips the number of the subject and nothing else, so that the other verb form is right. It
+is the clean text of another prompt, its mirror: both are dealt into one split.
 Subjects are singular and plural in turn; the noun in between is singular or plural by chance, so
 that it helps as often as it misleads.
 
@@ -143,4 +144,5 @@ AGREEMENT = Generator(
     ),
     drawers=_drawers,
     lexicon=_lexicon,
+    mirrored=True,
 )

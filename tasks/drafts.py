@@ -50,12 +50,14 @@ class Generator:
     ``drawers`` fits the word lists to a tokenizer and gives a drawer of drafts for each variant
     (a frame, an order of names, a number): sampling goes round the variants, so that each has its
     even share. It raises TaskError where the tokenizer leaves no words to draw from. ``lexicon``
-    yields every stretch of text that a draft can be made of, answers included.
+    yields every stretch of text that a draft can be made of, answers included. ``mirrored``: the
+    patch of one prompt is the clean text of another, so that the two are dealt into one split.
     """
 
     info: TaskInfo
     drawers: Callable[[Encoder], Mapping[str, Drawer]]
     lexicon: Callable[[], Iterable[str]]
+    mirrored: bool = False
 
 
 def fill(frame: str, **words: str) -> Filled:

@@ -2,7 +2,8 @@
 
 1. The content of a clean prompt alone, hashed with the task and the seed, decides which split it
    may enter. So the splits are disjoint whatever their sizes, and asking for more build prompts
-   leaves the evaluation prompts as they are.
+   leaves the evaluation prompts as they are. Where patches are clean prompts of others (a task of
+   mirrors), the first of the two decides for both.
 2. A random stream of its own for each (task, seed, split) goes round the task's variants and draws
    from each in turn.
 3. A draft becomes a prompt only if the tokenizer keeps it aligned: equally many tokens, not all of
@@ -26,6 +27,8 @@ from edgesweep.tasks.prompt import Prompt
 BUILD, EVALUATION = "build", "evaluation"
 _DRAWS_BEFORE_GIVING_UP = 300
 
+Ids = tuple[int, ...]
+
 
 def sample(generator: Generator, encoder: Encoder, split: str, n: int, seed: int) -> list[Prompt]:
     """Draws n different prompts of a split.
@@ -36,10 +39,11 @@ def sample(generator: Generator, encoder: Encoder, split: str, n: int, seed: int
     name = generator.info.name
     rng = random.Random(_digest(name, seed, split))
     waiting = deque(generator.drawers(encoder).values())
-    found: dict[tuple[int, ...], Prompt] = {}
+    found: dict[Ids, Prompt] = {}
 
-    def is_wanted(clean: tuple[int, ...]) -> bool:
-        return clean not in found and split_of(name, seed, clean) == split
+    def is_wanted(clean: Ids, patch: Ids) -> bool:
+        decides = min(clean, patch) if generator.mirrored else clean
+        return clean not in found and split_of(name, seed, decides) == split
 
     while len(found) < n and waiting:
         drawer = waiting.popleft()
@@ -59,14 +63,17 @@ def to_prompt(
     draft: Draft,
     encoder: Encoder,
     task: str,
-    is_wanted: Callable[[tuple[int, ...]], bool],
+    is_wanted: Callable[[Ids, Ids], bool],
 ) -> Prompt | None:
-    """The prompt of a draft; None where its clean ids are not wanted or nothing keeps aligned."""
+    """The prompt of a draft; None where its ids (clean, patch) are not wanted or nothing keeps
+    aligned."""
     clean, patch = encoder.encode(draft.clean.text), encoder.encode(draft.patch.text)
     labels = {key: clean.position(draft.clean.slots[slot]) for key, slot in draft.labels.items()}
     moved = {key: patch.position(draft.patch.slots[slot]) for key, slot in draft.labels.items()}
     aligned = len(clean.ids) == len(patch.ids) and clean.ids != patch.ids and labels == moved
-    if not aligned or not encoder.knows(clean.ids + patch.ids) or not is_wanted(clean.ids):
+    if not aligned or not encoder.knows(clean.ids + patch.ids):
+        return None
+    if not is_wanted(clean.ids, patch.ids):
         return None
     good = encoder.answers(draft.clean.text, draft.good)
     bad = encoder.answers(draft.clean.text, draft.bad)
@@ -85,9 +92,9 @@ def to_prompt(
     )
 
 
-def split_of(task: str, seed: int, clean: tuple[int, ...]) -> str:
-    """The split that a clean prompt belongs to: a coin thrown by its content."""
-    return (BUILD, EVALUATION)[_digest(task, seed, *clean) % 2]
+def split_of(task: str, seed: int, decides: Ids) -> str:
+    """The split that a prompt belongs to: a coin thrown by the content of what decides."""
+    return (BUILD, EVALUATION)[_digest(task, seed, *decides) % 2]
 
 
 def _draw(
@@ -95,7 +102,7 @@ def _draw(
     rng: random.Random,
     encoder: Encoder,
     task: str,
-    is_wanted: Callable[[tuple[int, ...]], bool],
+    is_wanted: Callable[[Ids, Ids], bool],
 ) -> Prompt | None:
     """The variant's next prompt that is aligned and wanted; None where it seems to have run dry."""
     for _ in range(_DRAWS_BEFORE_GIVING_UP):

@@ -71,3 +71,12 @@ def test_the_attractor_misleads_as_often_as_it_helps(words):
         if "attractor" in prompt.labels
     ]
     assert 0.4 < sum(helps) / len(helps) < 0.6
+
+
+def test_a_prompt_and_its_mirror_share_a_side_of_the_split(words):
+    data = build_task("agreement", words, 1500, 1500, seed=0)
+    build, evaluation = ({prompt.clean for prompt in p} for p in (data.build, data.evaluation))
+    assert not build & evaluation
+    assert not {prompt.patch for prompt in data.build} & evaluation
+    assert not {prompt.patch for prompt in data.evaluation} & build
+    assert sum(prompt.patch in build for prompt in data.build) > 20  # mirrors do come

@@ -33,7 +33,7 @@ def _draft(patch: tuple[str, str], good: str = " Mary") -> Draft:
     ],
 )
 def test_only_aligned_drafts_become_prompts(draft, is_prompt, words):
-    prompt = to_prompt(draft, Encoder(words), "t", lambda clean: True)
+    prompt = to_prompt(draft, Encoder(words), "t", lambda clean, patch: True)
     assert (prompt is not None) == is_prompt
     if prompt is not None:
         assert prompt.labels == {"A": 1, "end": 6}
@@ -41,7 +41,7 @@ def test_only_aligned_drafts_become_prompts(draft, is_prompt, words):
 
 def test_unwanted_drafts_become_none(words):
     draft = _draft((" Dan", " Tom and John"))
-    assert to_prompt(draft, Encoder(words), "t", lambda clean: False) is None
+    assert to_prompt(draft, Encoder(words), "t", lambda clean, patch: False) is None
 
 
 def test_an_answer_that_splits_the_prompt_anew_is_none(make_word_level):
