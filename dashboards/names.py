@@ -15,6 +15,8 @@ METHODS = {
     "eap": ("EAP", "edge attribution patching"),
     "eap_patch": ("EAP at patch", "edge attribution patching with gradients of the patched run"),
     "eap_both": ("EAP at both ends", "edge attribution patching with gradients of both runs"),
+    "relp": ("RelP", "relevance patching"),
+    "relp_qk": ("RelP with patterns", "relevance patching with attention patterns differentiated"),
     "ig_inputs": ("IG inputs", "integrated gradients along inputs"),
     "ig_activations": ("IG activations", "integrated gradients along activations"),
     "ig_activations_joint": (
@@ -44,6 +46,7 @@ METRICS = {
 }
 RULES = {
     "right": "right Riemann rule",
+    "left": "left Riemann rule",
     "midpoint": "midpoint rule",
     "trapezoid": "trapezoid rule",
     "gauss_legendre": "Gauss–Legendre rule",

@@ -5,13 +5,15 @@ gradient at every port is averaged over the line:
 
     score(u, v) = Σ_positions ⟨u_clean − u_patch, ∫₀¹ ∂λ/∂(stream read by v) at γ(t) dt⟩
 
-with u_clean, u_patch the values of the two ends and the integral by `quadrature` (any rule).
+with u_clean, u_patch the values of the two ends and the integral by `quadrature` (any rule). With
+the rule `left` it is the sum that the published code of EAP-IG takes (Hanna et al. 2024).
 Completeness: the edges out of `embed` sum to λ(clean) − λ(at the baseline embedding); no other cut
 of the graph has this property. The residual per input is returned. Under a zero patch the path
 starts where the first norm is singular and needs many more steps; the residual shows it.
 
 Cost: patch values, one clean forward, `steps` forwards and backwards; one more forward at the
-baseline embedding where the patch is not a run. Pinned by tests/methods.
+baseline embedding where the patch is not a run. Pinned by tests/methods (one edge, one autograd
+call at a time; the published loop).
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,8 @@
 """Quadrature from patch (t = 0) to clean (t = 1): ∫₀¹ f(t) dt ≈ Σ_k w_k f(t_k).
 
     right            t_k = k/m, k = 1…m: the papers' Riemann sum; meets the clean end, not the patch
+    left             t_k = k/m, k = 0…m − 1: the sum of EAP-IG's published code (Hanna et al. 2024),
+                     whose paper prints the right one; meets the patch, not the clean end
     midpoint         t_k = (k − ½)/m: neither end; exact for straight lines
     trapezoid        m points with both ends among them, the ends at half weight; m ≥ 2
     gauss_legendre   exact for polynomials of degree 2m − 1
@@ -21,6 +23,10 @@ Points = list[tuple[float, float]]
 
 def _right(steps: int) -> Points:
     return [(k / steps, 1 / steps) for k in range(1, steps + 1)]
+
+
+def _left(steps: int) -> Points:
+    return [(k / steps, 1 / steps) for k in range(steps)]
 
 
 def _midpoint(steps: int) -> Points:
@@ -45,6 +51,7 @@ def _gauss_legendre(steps: int) -> Points:
 _POINTS: dict[str, Callable[[int], Points]] = {
     "midpoint": _midpoint,
     "right": _right,
+    "left": _left,
     "trapezoid": _trapezoid,
     "gauss_legendre": _gauss_legendre,
 }

@@ -30,29 +30,23 @@ from edgesweep.sweeps.config.fields import (
     word_or_share,
 )
 
+#: methods that attribute features besides heads
+FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")
 #: which method attributes which kind of nodes
 METHODS = {
-    "eap": ("heads", "features"),
-    "eap_patch": ("heads",),
-    "eap_both": ("heads",),
-    "ig_inputs": ("heads",),
-    "ig_activations": ("heads", "features"),
-    "ig_activations_joint": ("heads",),
-    "exact": ("heads",),
-    "acdc": ("heads",),
-    "eap_acdc": ("heads",),
-    "node_ap": ("heads", "features"),
-    "node_ig": ("heads", "features"),
-    "node_exact": ("heads",),
-    "hisp": ("heads",),
-    "random": ("heads",),
+    name: ("heads", "features") if name in FEATURE_METHODS else ("heads",)
+    for name in (
+        *("eap", "eap_patch", "eap_both", "relp", "relp_qk"),
+        *("ig_inputs", "ig_activations", "ig_activations_joint"),
+        *("exact", "acdc", "eap_acdc"),
+        *("node_ap", "node_ig", "node_exact", "hisp", "random"),
+    )
 }
-FEATURE_METHODS = tuple(name for name, kinds in METHODS.items() if "features" in kinds)
 #: what `evaluate.circuits` may name beside files
 KNOWN = "known"
 #: what `sweep.nodes` may name beside the sets of dictionaries in `features`
 NODES = ["heads"]
-RULES = ("midpoint", "right", "trapezoid", "gauss_legendre")
+RULES = ("midpoint", "right", "left", "trapezoid", "gauss_legendre")
 PATCHES = ("counterfactual", "resample", "mean", "zero", "noise")
 METRICS = (
     "logit_diff",

@@ -13,6 +13,7 @@ from edgesweep.engine.metrics import oriented
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.network.layers import NoNorm
 from edgesweep.engine.patches import Noise, make_patch
+from tests.oracles.slow_eap_ig import eap_ig_inputs
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
 from tests.tiny import FAMILIES, ORACLE_FAMILIES, assert_agree, model_and_batch
 
@@ -88,6 +89,17 @@ def test_integrated_gradients_take_the_points_of_their_rule(rule):
     ours = attribute("ig_inputs", model, batch, steps=3, rule=rule)
     slow = oracle(model, batch, "counterfactual", "logit_diff", points(rule, 3))
     assert_agree(ours.scores, slow, 1e-6)
+
+
+@pytest.mark.parametrize("metric", ["logit_diff", "kl"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_the_left_rule_is_the_sum_that_eap_ig_publishes(family, metric):
+    model, batch = model_and_batch(family, n_layers=2, dtype=torch.float64)
+    published = eap_ig_inputs(model, batch, metric, steps=3)
+    left = attribute("ig_inputs", model, batch, metric=metric, steps=3, rule="left").scores
+    assert_agree(left, published, 1e-6)
+    right = attribute("ig_inputs", model, batch, metric=metric, steps=3, rule="right").scores
+    assert float((right - published).abs().max()) > 1e-3 * float(published.abs().max())
 
 
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if "rule" in m.takes])

@@ -48,6 +48,7 @@ def test_ends_that_each_rule_meets():
     assert met == {
         "midpoint": [],
         "right": [1.0],
+        "left": [0.0],
         "trapezoid": [0.0, 1.0],
         "gauss_legendre": [],
     }
@@ -60,7 +61,11 @@ def test_right_points_are_those_of_the_papers():
 @pytest.mark.parametrize(
     ("rule", "steps", "message"),
     [
-        ("simpson", 3, "rule 'simpson' is none of midpoint, right, trapezoid, gauss_legendre"),
+        (
+            "simpson",
+            3,
+            "rule 'simpson' is none of midpoint, right, left, trapezoid",
+        ),
         ("right", 0, "needs at least one point; got steps 0"),
         ("trapezoid", 1, "rule 'trapezoid' with steps 1: .*use steps >= 2"),
     ],
