@@ -17,6 +17,7 @@ from edgesweep.engine.methods.ig_activations import (
 from edgesweep.engine.methods.ig_inputs import IntegratedGradientsInputs
 from edgesweep.engine.methods.nodes import NodeAttributionPatching, NodeIntegratedGradients
 from edgesweep.engine.methods.random_order import RandomOrder
+from edgesweep.engine.methods.relp import RELP, RELP_QK
 
 #: name -> method, in the order in which they are listed
 METHODS: dict[str, Method] = {
@@ -25,6 +26,8 @@ METHODS: dict[str, Method] = {
         EdgeAttributionPatching(),
         EdgeAttributionAtPatch(),
         EdgeAttributionAtBoth(),
+        RELP,
+        RELP_QK,
         IntegratedGradientsInputs(),
         IntegratedGradientsActivations(),
         IntegratedGradientsActivationsJoint(),

@@ -33,13 +33,18 @@ from edgesweep.engine.methods.gradients import (
 )
 from edgesweep.engine.metrics import oriented
 from edgesweep.engine.network import Model, PromptBatch, RunValues
+from edgesweep.engine.network.relevance import Relevance
 from edgesweep.engine.network.values import difference
 from edgesweep.engine.patches import Patch
 
 
 @dataclass(frozen=True)
 class EdgeAttributionPatching:
-    """The gradient at the clean run; see the module's docstring."""
+    """The gradient at the clean run; see the module's docstring.
+
+    Attributes:
+        rules: how derivatives are taken; None: they are gradients.
+    """
 
     name: str = "eap"
     summary: str = "edge attribution patching: the gradient at the clean run"
@@ -47,6 +52,7 @@ class EdgeAttributionPatching:
     takes: frozenset[str] = frozenset()
     scores_nodes: bool = False
     whole: bool = False
+    rules: Relevance | None = None
 
     def passes(self, graph: EdgeGraph, settings: Settings, patch: str) -> Passes:
         return Passes(1 + patch_forwards(patch), 1)
@@ -58,6 +64,7 @@ class EdgeAttributionPatching:
         self, model: Model, batch: PromptBatch, patch: Patch, metric: str, settings: Settings
     ) -> Attribution:
         self.check(metric, patch.kind)
+        model = model.under(self.rules)
         inputs = model.prepare(batch.clean, batch.real)
         values = patch.values(model, batch, inputs)
         gradients = empty_gradients(model, inputs)

@@ -8,6 +8,7 @@ attention module, which `AttentionCore` runs with its projections fed from outsi
 
 import copy
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -90,6 +91,8 @@ class Architecture:
         attention, norm_attention, mlp, norm_mlp: inside a layer; each norm feeds its module.
         post_attention, post_mlp: norms after the module, before the residual stream (Gemma).
         projection: the layout of queries, keys and values; `output` maps heads to the stream.
+        activation, gated: inside the MLP: its activation, and the module that reads the product of
+            gate and input; None where there is no gate.
         unit_offset: the RMS norms multiply by 1 + weight.
         attention_kind: the attention kernel to ask for; soft-capping needs "eager".
     """
@@ -101,6 +104,8 @@ class Architecture:
     projection: Projection = Separate()
     output: str = "o_proj"
     mlp: str = "mlp"
+    activation: str = "act_fn"
+    gated: str | None = "down_proj"
     norm_attention: str = "input_layernorm"
     norm_mlp: str = "post_attention_layernorm"
     post_attention: str | None = None
@@ -127,6 +132,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         attention="attn",
         projection=Fused("c_attn", per_head=False),
         output="c_proj",
+        activation="act",
+        gated=None,
         norm_attention="ln_1",
         norm_mlp="ln_2",
     ),
@@ -136,6 +143,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         attention="attention",
         projection=Fused("query_key_value", per_head=True),
         output="dense",
+        activation="act",
+        gated=None,
     ),
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -143,8 +152,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3": _LLAMA,
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
-    "plain": Architecture(),
+    "plain": Architecture(activation="act", gated=None),
 }
+
+
+#: inside attention, of families that norm queries and keys
+INNER_NORMS = ("q_norm", "k_norm")
 
 
 class Feed(nn.Module):
@@ -172,6 +185,17 @@ class AttentionCore:
             setattr(core, name, feed)
         setattr(core, arch.output, nn.Identity())
         self._core = core
+
+    def replaced(self, modules: Mapping[str, nn.Module]) -> "AttentionCore":
+        """The same with other modules under these names."""
+        found = copy.copy(self)
+        found._core = copy.copy(self._core)
+        found._core._modules = self._core._modules | dict(modules)
+        return found
+
+    def inner_norms(self) -> dict[str, nn.Module]:
+        """The norms of queries and keys, where the family has them."""
+        return {n: m for n in INNER_NORMS if isinstance(m := self._core._modules.get(n), nn.Module)}
 
     def __call__(
         self, query: Heads, key: KeyValues, value: KeyValues, context: dict[str, Any]

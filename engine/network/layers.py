@@ -3,8 +3,9 @@
 Shapes: `*rows` stands for any leading shape, usually `[inputs, positions]`.
 """
 
+import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 from edgesweep.engine.graph import GraphSpec
 from edgesweep.engine.network.architectures import Architecture, AttentionCore, Heads, KeyValues
+
+if TYPE_CHECKING:
+    from edgesweep.engine.network.relevance import Attend, Relevance
 
 Stream = Float[Tensor, "*rows d_model"]
 
@@ -102,12 +106,13 @@ class Layer:
             return module.get_submodule(name)
 
         attention = part(arch.attention)
-        self.spec = spec
-        self.core = AttentionCore(attention, arch)
+        self.spec, self._arch = spec, arch
+        self._attention = AttentionCore(attention, arch)
+        self.core: Attend = self._attention
         self.norm_attention = norm_of(part(arch.norm_attention), arch.unit_offset)
         self.norm_mlp = norm_of(part(arch.norm_mlp), arch.unit_offset)
         self._mlp = part(arch.mlp)
-        self._post_mlp = part(arch.post_mlp) if arch.post_mlp else None
+        self._post_mlp = Norm(part(arch.post_mlp), True) if arch.post_mlp else None
         self._post = Norm(part(arch.post_attention), True) if arch.post_attention else None
         self._projection = arch.projection
         self._projections = [attention.get_submodule(n) for n in arch.projection.modules()]
@@ -115,6 +120,17 @@ class Layer:
         self.ports = self._port_weights()
         self.w_out = _matrix(self._output).unflatten(0, (spec.n_heads, -1))
         self.constant: Tensor | None = getattr(self._output, "bias", None)
+
+    def under(self, rules: "Relevance") -> "Layer":
+        """The same values, other derivatives (see `Model.under`)."""
+        found = copy.copy(self)
+        found.core = rules.attention(self._attention, self._arch)
+        found.norm_attention = rules.norm(self.norm_attention)
+        found.norm_mlp = rules.norm(self.norm_mlp)
+        found._mlp = rules.mlp(self._mlp, self._arch)
+        found._post = self._post and rules.norm(self._post)
+        found._post_mlp = self._post_mlp and rules.norm(self._post_mlp)
+        return found
 
     def _port_weights(self) -> PortWeights:
         weights = self._split([_matrix(m) for m in self._projections])

@@ -5,6 +5,7 @@ plain forward over our layers, keeping what every node wrote; both are pinned to
 forward and to nnsight's values by tests/model.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from edgesweep.engine.network.architectures import ARCHITECTURES, LayerRecorder,
 from edgesweep.engine.network.base import Inputs, Values
 from edgesweep.engine.network.layers import Layer, Stream, norm_of
 from edgesweep.engine.network.pullback import SegmentSlopes
+from edgesweep.engine.network.relevance import Relevance
 from edgesweep.engine.network.run import Run
 from edgesweep.engine.network.sections import AfterSite, Sections
 from edgesweep.engine.network.sites import Place, TransformerSites
@@ -63,6 +65,20 @@ class Model:
     @property
     def d_model(self) -> int:
         return int(self.layers[0].w_out.shape[-1])
+
+    def under(self, rules: Relevance | None) -> "Model":
+        """The same values, other derivatives of `run`; None: the gradient's. Between sites they
+        stay as they are.
+
+        Raises:
+            RelevanceError: rules that do not fit the model.
+        """
+        if rules is None:
+            return self
+        found = copy.copy(self)
+        found.layers = [layer.under(rules) for layer in self.layers]
+        found._final_norm = rules.norm(self._final_norm)
+        return found
 
     @torch.no_grad()
     def prepare(

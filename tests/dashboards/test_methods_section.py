@@ -82,8 +82,8 @@ def test_a_circuit_of_nodes_says_so_and_a_search_has_no_threshold(data):
 
 def test_every_method_has_a_mark_of_its_own_in_both_schemes():
     assert set(METHOD_MARKS) == set(METHODS)
-    assert len({m.colour for m in METHOD_MARKS.values()}) == len(METHODS) == 14
-    assert len({IN_THE_DARK[m.colour] for m in METHOD_MARKS.values()}) == 14
+    assert len({m.colour for m in METHOD_MARKS.values()}) == len(METHODS) == 16
+    assert len({IN_THE_DARK[m.colour] for m in METHOD_MARKS.values()}) == 16
     assert METHOD_MARKS["random"].colour == "#8A8F96"
 
 

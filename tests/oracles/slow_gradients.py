@@ -56,8 +56,8 @@ class Ends:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model, batch, kind):
-        slow = SlowModel(model.hf, model.graph, batch.clean, batch.real)
+    def of(cls, model, batch, kind, slow_model=SlowModel):
+        slow = slow_model(model.hf, model.graph, batch.clean, batch.real)
         logits, clean = slow.forward(slow.plain)
         return cls(slow, logits, clean, patch_values(kind, model, batch, slow))
 

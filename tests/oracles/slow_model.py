@@ -115,7 +115,8 @@ class SlowModel:
         stream = stream_of("logits", values, constant)
         stack = self.hf.get_submodule(self.names.stack)
         stream = stream[torch.arange(len(self.read)), self.read]
-        logits = self.hf.get_output_embeddings()(getattr(stack, self.names.final)(stream))
+        normed = self._norm(getattr(stack, self.names.final), stream)
+        logits = self.hf.get_output_embeddings()(normed)
         cap = getattr(self.hf.config, "final_logit_softcapping", None)
         return (logits if cap is None else torch.tanh(logits / cap) * cap), values
 
@@ -127,7 +128,7 @@ class SlowModel:
         spec, norm = self.spec, getattr(self.layers[index], self.names.norm1)
 
         def port(letter: str, number: int, name: str):
-            normed = norm(stream_of(name, values, constant))
+            normed = self._norm(norm, stream_of(name, values, constant))
             return self._slice(index, normed, letter, number)
 
         q = [port("q", h, f"a{index}.h{h}.q") for h in range(spec.n_heads)]
@@ -146,10 +147,15 @@ class SlowModel:
         return written if self.names.post1 is None else self._post_norm(index, written)
 
     def _post_norm(self, index, written):
-        total = sum(written)
         post = getattr(self.layers[index], self.names.post1)
-        scale = torch.rsqrt(total.pow(2).mean(-1, keepdim=True) + post.eps) * (1 + post.weight)
+        scale = self._scale(sum(written), post.eps) * (1 + post.weight)
         return [w * scale for w in written]
+
+    def _norm(self, norm, stream):
+        return norm(stream)
+
+    def _scale(self, total, eps):
+        return torch.rsqrt(total.pow(2).mean(-1, keepdim=True) + eps)
 
     def _slice(self, index, normed, letter, number):
         """One head's query, key or value out of the whole projection's output."""
@@ -190,8 +196,13 @@ class SlowModel:
 
     def _mlp(self, index, stream):
         layer = self.layers[index]
-        out = layer.mlp(getattr(layer, self.names.norm2)(stream))
-        return out if self.names.post2 is None else getattr(layer, self.names.post2)(out)
+        out = self._inside_mlp(layer.mlp, self._norm(getattr(layer, self.names.norm2), stream))
+        return (
+            out if self.names.post2 is None else self._norm(getattr(layer, self.names.post2), out)
+        )
+
+    def _inside_mlp(self, mlp, normed):
+        return mlp(normed)
 
     # --- what ports read -----------------------------------------------------------------
     def sources_of(self, target: str) -> list[str]:
