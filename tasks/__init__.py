@@ -2,15 +2,16 @@
 
 A leaf: it imports nothing else of this project, and no model. Read ``example`` and ``prompt`` for
 the values, ``ioi``, ``greater_than``, ``agreement``, ``docstring`` and ``digits`` for the built-in
-tasks, ``userfile`` for a user's own.
+tasks, ``userfile`` and ``vision`` for a user's own.
 """
 
-from edgesweep.tasks.example import ArrayExample, Example, TaskError
+from edgesweep.tasks.example import ArrayExample, Example, ImageExample, TaskError
 from edgesweep.tasks.prompt import Prompt, TaskData, TaskInfo, example_of
 from edgesweep.tasks.registry import (
     OWN_PROMPTS,
     OWN_TASK,
     WORD_PATTERN,
+    absolute_task,
     alike,
     build_task,
     check_task_name,
@@ -25,10 +26,12 @@ __all__ = [
     "WORD_PATTERN",
     "ArrayExample",
     "Example",
+    "ImageExample",
     "Prompt",
     "TaskData",
     "TaskError",
     "TaskInfo",
+    "absolute_task",
     "alike",
     "build_task",
     "check_task_name",

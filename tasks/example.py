@@ -3,15 +3,19 @@
 An example is a pair of runs: ``clean``, the input of interest, and ``patch``, the baseline, of the
 same shape, so that place p of one can be replaced by place p of the other. ``good`` and ``bad`` are
 outputs of the network: next tokens of a language model, classes of a classifier. A text or a
-sequence of token ids is a ``Prompt`` (``prompt``); numbers of a shape are an ``ArrayExample``.
+sequence of token ids is a ``Prompt`` (``prompt``); numbers of a shape are an ``ArrayExample``, and
+pixels an ``ImageExample``.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 
 class TaskError(ValueError):
@@ -89,6 +93,45 @@ class ArrayExample(Example):
 
     def unchanged(self) -> int:
         return 0
+
+    def array(self, side: Sequence[float]) -> np.ndarray:
+        """A side as float64 ``[*shape]``."""
+        return np.asarray(side, dtype=np.float64).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class ImageExample(ArrayExample):
+    """Pixels, a byte each: one of value v is the number v / 255.
+
+    Attributes:
+        clean, patch: the pixels, the last axis fastest.
+        shape: ``(height, width)``, or ``(3, height, width)``.
+    """
+
+    clean: bytes  # type: ignore[assignment]
+    patch: bytes  # type: ignore[assignment]
+
+    def fault(self) -> str:
+        for key, pixels in (("clean", self.clean), ("patch", self.patch)):
+            if len(pixels) != math.prod(self.shape):
+                return f"{key} has {len(pixels)} pixels; allowed: {by(self.shape)}"
+        return answers_fault(self)
+
+    def array(self, side: Sequence[float]) -> np.ndarray:
+        assert isinstance(side, bytes)
+        return np.frombuffer(side, dtype=np.uint8).reshape(self.shape) / 255
+
+    def value(self) -> dict[str, Any]:
+        """Its fields as plain values, the pixels in base64."""
+        sides = {"clean": self.clean, "patch": self.patch}
+        told = {key: base64.b64encode(pixels).decode() for key, pixels in sides.items()}
+        return {**asdict(self), **told}
+
+
+def image_of(fields: dict[str, Any]) -> ImageExample:
+    """The example whose ``value`` this is."""
+    sides = {key: base64.b64decode(fields[key]) for key in ("clean", "patch")}
+    return ImageExample(**{**fields, **sides})
 
 
 def answers_fault(example: Example) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgesweep.tasks.example import ArrayExample, Example
+from edgesweep.tasks.example import ArrayExample, Example, image_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Prompt(Example):
 def example_of(value: Mapping[str, Any]) -> Example:
     """The example whose ``value`` this is, also after JSON made lists of its tuples."""
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-    return ArrayExample(**fields) if "shape" in fields else Prompt(**fields)
+    if "shape" not in fields:
+        return Prompt(**fields)
+    return image_of(fields) if isinstance(fields["clean"], str) else ArrayExample(**fields)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Names to prompts: the built-in tasks, mixtures ``a+b+c`` of tasks, users' JSONL files, and the
-prompts that a model brings in its own folder (``own``)."""
+prompts that a model brings in its own folder (``own``), and sets of images (``vision``)."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from edgesweep.tasks.greater_than import GREATER_THAN
 from edgesweep.tasks.ioi import IOI
 from edgesweep.tasks.prompt import ArrayTask, TaskData, TaskInfo
 from edgesweep.tasks.sampling import BUILD, EVALUATION, sample
+from edgesweep.tasks.vision import image_task, is_images
 
 GENERATORS: dict[str, Generator] = {
     g.info.name: g for g in (IOI, GREATER_THAN, AGREEMENT, DOCSTRING)
@@ -99,8 +101,9 @@ def build_task(
     """Makes the prompts of a task.
 
     Args:
-        name: a built-in task, several joined by ``+``, the path of a JSONL file (relative to
-            ``base``), or ``own``. In a mixture each member's prompts are those it has alone.
+        name: a built-in task, several joined by ``+``, the path of a JSONL file or of a set of
+            images (relative to ``base``), or ``own``. In a mixture each member's prompts are those
+            it has alone.
         tokenizer: a fast tokenizer; None for a model without one, for JSONL tasks of token ids.
         n_build, n_eval: prompts per member in each split.
         seed: the same seed gives the same prompts, on every machine.
@@ -189,12 +192,23 @@ def labelled(name: str, base: Path | None = None, shape: tuple[int, ...] | None 
             continue
         if isinstance(member, Generator) or member.path is None:
             raise TaskError(
-                f"task {_name(member)} is no task of arrays; use {', '.join(ARRAYS)} or a JSONL "
-                "task of arrays"
+                f"task {_name(member)} is no task of arrays; use {', '.join(ARRAYS)}, a path of "
+                "images or a JSONL task of arrays"
             )
         for example, split in userfile.load_arrays(member.path, shape):
             (evaluation if split == userfile.EVAL else build).append(example)
     return build, evaluation
+
+
+def absolute_task(name: str, base: Path) -> str:
+    """A task's name with the paths in it, which are relative to ``base``, made absolute."""
+    whole = _names_path(name) and os.path.exists(base / name)
+    members = [name] if whole else name.split("+")
+    return "+".join(str((base / m.strip()).resolve()) if _names_path(m) else m for m in members)
+
+
+def _names_path(name: str) -> bool:
+    return name.endswith(".jsonl") or is_images(name)
 
 
 def _members(name: str, base: Path | None, own: Path | None = None) -> list[_Member]:
@@ -202,6 +216,8 @@ def _members(name: str, base: Path | None, own: Path | None = None) -> list[_Mem
     whole = _path(name, base)
     if whole is not None and _is_file(whole):
         return [_file(whole)]
+    if is_images(name) and os.path.exists((base or Path()) / name):
+        return [_images((base or Path()) / name)]
     members = [_member(part.strip(), base, own) for part in name.split("+")]
     if found := alike([_name(member) for member in members]):
         one, other = found
@@ -228,27 +244,41 @@ def _member(name: str, base: Path | None, own: Path | None) -> _Member:
         if not _is_file(path):
             raise TaskError(f"task file {path} is not there; give the path of a JSONL file")
         return _file(path)
+    if is_images(name):
+        return _images((base or Path()) / name)
     if name not in BUILT_IN:
         known = (*BUILT_IN, OWN_TASK)
         near = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise TaskError(
             f"unknown task {name!r}; {hint}allowed: {', '.join(known)}, several joined by +, "
-            "or a path ending in .jsonl"
+            "a path ending in .jsonl, or one of images (./folder or .parquet)"
         )
     return BUILT_IN[name]
 
 
 def _file(path: Path) -> _File:
-    """A user's file. Its name is all that tables, folders and known circuits know it by."""
-    taken = {name: f"the built-in task {name!r}" for name in BUILT_IN}
+    """A user's file."""
+    _check_name(path, path.stem)
+    return _File(path.stem, path)
+
+
+def _images(path: Path) -> ArrayTask:
+    """A user's set of images."""
+    task = image_task(path)
+    _check_name(path, task.info.name)
+    return task
+
+
+def _check_name(path: Path, name: str) -> None:
+    """A file's own name is all that tables, folders and known circuits know it by."""
+    taken = {task: f"the built-in task {task!r}" for task in BUILT_IN}
     taken[OWN_TASK] = f"the task {OWN_TASK!r} of a model's own prompts"
-    if path.stem.lower() in taken:
+    if name.lower() in taken:
         raise TaskError(
-            f"task file {path} has the name of {taken[path.stem.lower()]} and would be taken for "
+            f"task file {path} has the name of {taken[name.lower()]} and would be taken for "
             f"it in tables and known circuits; rename the file, as my-{path.name}"
         )
-    return _File(path.stem, path)
 
 
 def _own_prompts(path: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
@@ -73,7 +74,7 @@ def _side(
     rows: Sequence[Sequence[float]], like: Example, pad_id: int = 0, side: str = "right"
 ) -> Tensor:
     if isinstance(like, ArrayExample):
-        return torch.tensor(rows, dtype=torch.float64).unflatten(1, like.shape)
+        return torch.from_numpy(np.stack([like.array(row) for row in rows]))
     return _pad(rows, pad_id, side)
 
 

@@ -36,7 +36,8 @@ class FeedForwardConfig(PreTrainedConfig):
     Attributes:
         input_shape: of what it reads: `[n]`, `[height, width]` or `[channels, height, width]`.
         channels: of each convolution.
-        kernel_size, padding, pool: of every convolution; `pool` is the side of its max-pooling.
+        kernel_size: side of each convolution's kernels; one number for all alike.
+        padding, pool: of every convolution; `pool` is the side of its max-pooling.
         hidden: width of each dense layer.
         n_output: numbers that it puts out: logits of classes, or just numbers.
         activation: one of `ACTIVATIONS`.
@@ -47,7 +48,7 @@ class FeedForwardConfig(PreTrainedConfig):
 
     input_shape: list[int] | tuple[int, ...] = (8, 8)
     channels: list[int] | tuple[int, ...] = ()
-    kernel_size: int = 3
+    kernel_size: int | list[int] | tuple[int, ...] = 3
     padding: int = 1
     pool: int = 2
     hidden: list[int] | tuple[int, ...] = (64,)
@@ -72,11 +73,22 @@ class FeedForwardConfig(PreTrainedConfig):
         found |= {f"conv{i}": math.prod(shape) for i, shape in enumerate(shapes)}
         return found | {f"hidden{i}": int(width) for i, width in enumerate(self.hidden)}
 
+    def kernels(self) -> tuple[int, ...]:
+        """Side of the kernels of each convolution."""
+        if isinstance(self.kernel_size, int):
+            return (self.kernel_size,) * len(self.channels)
+        return tuple(self.kernel_size)
+
     def _check(self) -> None:
+        if len(self.kernels()) != len(self.channels):
+            raise ValueError(
+                f"kernel_size is {self.kernel_size}, of {len(self.channels)} convolutions; give "
+                "one number, or as many"
+            )
         if self.activation not in ACTIVATIONS:
             allowed = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation is {self.activation!r}; allowed: {allowed}")
-        sizes = (*self.input_shape, *self.channels, *self.hidden, self.kernel_size, self.pool)
+        sizes = (*self.input_shape, *self.channels, *self.hidden, *self.kernels(), self.pool)
         if min(*sizes, self.n_output, self.padding + 1) < 1:
             raise ValueError("a size is below 1")
 
@@ -88,10 +100,8 @@ class FeedForwardConfig(PreTrainedConfig):
             raise ValueError(f"input_shape is {list(self.input_shape)}; convolutions read images")
         shape: Shape = (1, *self.input_shape)[-3:]
         yield shape
-        for channels in self.channels:
-            sides = [
-                (side + 2 * self.padding - self.kernel_size + 1) // self.pool for side in shape[1:]
-            ]
+        for channels, kernel in zip(self.channels, self.kernels(), strict=True):
+            sides = [(side + 2 * self.padding - kernel + 1) // self.pool for side in shape[1:]]
             if min(sides) < 1:
                 raise ValueError(
                     f"a convolution of {channels} channels leaves nothing of {shape[1]}×{shape[2]};"
@@ -104,11 +114,10 @@ class FeedForwardConfig(PreTrainedConfig):
 class Convolution(nn.Module):
     """Convolution, activation and max-pooling, from flat vectors to flat vectors."""
 
-    def __init__(self, shape: Shape, channels: int, config: FeedForwardConfig) -> None:
+    def __init__(self, shape: Shape, channels: int, side: int, config: FeedForwardConfig) -> None:
         super().__init__()
-        self._shape = shape
-        size, padding = config.kernel_size, config.padding
-        self.map = nn.Conv2d(shape[0], channels, size, padding=padding, bias=config.bias)
+        self._shape, padding = shape, config.padding
+        self.map = nn.Conv2d(shape[0], channels, side, padding=padding, bias=config.bias)
         self.act = ACTIVATIONS[config.activation]()
         self._pool = config.pool
 
@@ -148,8 +157,10 @@ class FeedForwardNet(PreTrainedModel):
         shapes = list(config.image_shapes())
         n_conv = len(config.channels)
         self.conv = nn.ModuleList(
-            Convolution(shape, channels, config)
-            for shape, channels in zip(shapes, config.channels, strict=False)
+            Convolution(shape, channels, side, config)
+            for shape, channels, side in zip(
+                shapes, config.channels, config.kernels(), strict=False
+            )
         )
         self.hidden = nn.ModuleList(
             Dense(n_in, n_out, config)

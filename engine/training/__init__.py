@@ -10,14 +10,18 @@ from edgesweep.engine.training.dictionaries import (
 )
 from edgesweep.engine.training.networks import (
     NetworkTraining,
+    Say,
     accuracy,
     save_network,
     train_network,
 )
+from edgesweep.engine.training.unfinished import Unfinished
 
 __all__ = [
     "NetworkTraining",
+    "Say",
     "Training",
+    "Unfinished",
     "accuracy",
     "activations",
     "check_training",

@@ -1,8 +1,9 @@
 """`edgesweep train model`: an MLP or a small CNN that tells the classes of a task of arrays.
 
 It learns the classes (`good`) of the task's build split, and is measured on the other. The folder,
-config.json and safetensors, is written whole or not at all, with a report beside them; it is a
-model like any other (`sweep.model: ./folder`).
+config.json and safetensors, is written whole or not at all, with a report and the loss of every
+epoch beside them; it is a model like any other (`sweep.model: ./folder`). A training that was
+stopped lies beside the folder, `.NAME.unfinished`, and the same command goes on with it.
 """
 
 from __future__ import annotations
@@ -14,18 +15,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from edgesweep.engine.network.feedforward_net import FeedForwardConfig
-from edgesweep.engine.training import NetworkTraining, accuracy, save_network, train_network
+from edgesweep.engine.network.feedforward_net import FeedForwardConfig, FeedForwardNet
+from edgesweep.engine.training import (
+    NetworkTraining,
+    Say,
+    Unfinished,
+    accuracy,
+    save_network,
+    train_network,
+)
 from edgesweep.storage.atomic import to_json
 from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.progress import Progress
 from edgesweep.tasks import ArrayExample, Example, TaskError, labelled
 
 #: in the folder: what the network was trained on, and how well it does
 REPORT = "training.json"
+#: lines of the loss curve that are said
+SAID = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class ModelRequest:
         channels: of each convolution; none for an MLP.
         hidden: width of each dense layer.
         out: the folder.
+        kernel: side of each convolution's kernels; one for all.
+        padding, pool: of all convolutions.
     """
 
     task: str
@@ -44,6 +58,23 @@ class ModelRequest:
     activation: str
     how: NetworkTraining
     out: Path
+    kernel: tuple[int, ...] = (3,)
+    padding: int = 1
+    pool: int = 2
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clean sides `[inputs, *shape]` and their first right answers `[inputs]`."""
+
+    x: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Examples:
+        arrays = [e.array(e.clean) for e in examples if isinstance(e, ArrayExample)]
+        labels = torch.tensor([e.good[0] for e in examples])
+        return cls(torch.from_numpy(np.stack(arrays).astype(np.float32)), labels)
 
 
 def train_model(request: ModelRequest, progress: Progress) -> dict[str, Any]:
@@ -57,29 +88,29 @@ def train_model(request: ModelRequest, progress: Progress) -> dict[str, Any]:
     """
     _check_out(request.out)
     try:
-        train, test = labelled(request.task)
-        config = _config(request, [*train, *test])
+        given = labelled(request.task)
+        if not all(given):
+            split = "build" if not given[0] else "eval"
+            raise TaskError(f"--task: {request.task!r} has no example of split {split}")
+        config = _config(request, [*given[0], *given[1]])
+        train, test = map(Examples.of, given)
+        unfinished = Unfinished(*_kept(request, given))
+        say = _told(test, request.how.epochs, progress)
+        progress.say(f"{len(train.x)} examples to train on, {len(test.x)} held out")
+        net, losses = train_network(config, train.x, train.labels, request.how, say, unfinished)
     except (TaskError, ValueError) as error:
         raise ConfigError(" ".join(str(error).split())) from None
-    if not train or not test:
-        raise ConfigError(f"--task: {request.task!r} has no example of split build, or of eval")
-    progress.say(f"{len(train)} examples to train on, {len(test)} held out")
-
-    def say(epoch: int, loss: float) -> None:
-        if epoch % max(1, request.how.epochs // 10) == 0:
-            progress.say(f"epoch {epoch} of {request.how.epochs}: loss {loss:.4g}")
-
-    net = train_network(config, *_tensors(train), request.how, say)
+    told = {k: v for k, v in asdict(request).items() if k not in ("how", "out")}
     report = {
-        "task": request.task,
-        "channels": list(request.channels),
-        "hidden": list(request.hidden),
-        "activation": request.activation,
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in told.items()},
         **asdict(request.how),
-        "train_accuracy": accuracy(net, *_tensors(train)),
-        "test_accuracy": accuracy(net, *_tensors(test)),
+        "n_train": len(train.x),
+        "n_test": len(test.x),
+        "train_accuracy": accuracy(net, train.x, train.labels),
+        "test_accuracy": accuracy(net, test.x, test.labels),
     }
-    _write(net, report, request.out)
+    _write(net, {**report, "loss_curve": losses}, request.out)
+    unfinished.clear()
     return report
 
 
@@ -98,6 +129,9 @@ def _config(request: ModelRequest, examples: Sequence[Example]) -> FeedForwardCo
     config = FeedForwardConfig(
         input_shape=first.shape,
         channels=request.channels,
+        kernel_size=request.kernel[0] if len(request.kernel) == 1 else request.kernel,
+        padding=request.padding,
+        pool=request.pool,
         hidden=request.hidden,
         activation=request.activation,
         n_output=1 + max(max(*e.good, *e.bad) for e in examples),
@@ -106,13 +140,29 @@ def _config(request: ModelRequest, examples: Sequence[Example]) -> FeedForwardCo
     return config
 
 
-def _tensors(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """The clean sides, flat, and their first right answers."""
-    x = torch.tensor([e.clean for e in examples], dtype=torch.float32)
-    return x, torch.tensor([e.good[0] for e in examples])
+def _kept(request: ModelRequest, given: tuple[list[Example], list[Example]]) -> tuple[Path, str]:
+    """Where an unfinished training lies, and what it is of."""
+    out = request.out.absolute()
+    data = digest([[e.value() for e in split] for split in given])
+    told = {**asdict(request), "out": "", "data": data}
+    return out.parent / f".{out.name}.unfinished", digest(told)
 
 
-def _write(net: Any, report: dict[str, Any], out: Path) -> None:
+def _told(test: Examples, epochs: int, progress: Progress) -> Say:
+    """Says the loss, and how many of the held out are right, a few times in all."""
+
+    def say(net: FeedForwardNet, losses: list[float]) -> None:
+        if len(losses) % max(1, epochs // SAID) == 0:
+            right = accuracy(net, test.x, test.labels)
+            progress.say(
+                f"epoch {len(losses)} of {epochs}: loss {losses[-1]:.4g}, "
+                f"{right:.2%} right of those held out"
+            )
+
+    return say
+
+
+def _write(net: FeedForwardNet, report: dict[str, Any], out: Path) -> None:
     """Beside, then moved in whole."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)

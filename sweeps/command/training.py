@@ -66,17 +66,23 @@ def dictionary(
 @train_app.command()
 def model(
     out: Annotated[Path, typer.Option(parser=local_path, help="The folder.")],
-    task: Annotated[str, typer.Option(help="digits, or a JSONL file of arrays.")] = "digits",
+    task: Annotated[
+        str, typer.Option(help="digits, ./a-folder of images, a JSONL file of arrays.")
+    ] = "digits",
     kind: Annotated[NetworkKind, typer.Option()] = NetworkKind.mlp,
     hidden: Annotated[str, typer.Option(help="Width of each dense layer.")] = "64",
     channels: Annotated[str, typer.Option(help="Of each convolution (cnn).")] = "8,16",
+    kernel: Annotated[str, typer.Option(help="Side of each convolution's kernels.")] = "3",
+    padding: Annotated[int, typer.Option(min=0, help="Of all convolutions.")] = 1,
+    pool: Annotated[int, typer.Option(min=1, help="Side of the max-pooling after each.")] = 2,
     activation: Annotated[str, typer.Option(help="relu, gelu or linear.")] = "relu",
     epochs: Annotated[int, typer.Option(min=1)] = 100,
     batch: Annotated[int, typer.Option(min=1)] = 64,
     lr: Annotated[float, typer.Option(min=1e-8)] = 3e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Train an MLP or a small CNN on a task of arrays, and say how well it does."""
+    """Train an MLP or a small CNN on a task of arrays, and say how well it does. What was stopped
+    goes on where it was."""
     from edgesweep.engine.training import NetworkTraining
     from edgesweep.sweeps.command.train import told
     from edgesweep.sweeps.command.train_model import ModelRequest, train_model
@@ -84,6 +90,8 @@ def model(
 
     convolutions = sizes("--channels", channels) if kind is NetworkKind.cnn else ()
     how = NetworkTraining(epochs, batch, lr, seed)
-    request = ModelRequest(task, convolutions, sizes("--hidden", hidden), activation, how, out)
+    layers = convolutions, sizes("--hidden", hidden)
+    kernels = sizes("--kernel", kernel)
+    request = ModelRequest(task, *layers, activation, how, out, kernels, padding, pool)
     print(told(train_model(request, make_progress())))
     print(out)

@@ -33,6 +33,7 @@ from edgesweep.sweeps.config.schema import (
     Trained,
     sets_of_features,
 )
+from edgesweep.tasks import absolute_task
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -146,7 +147,7 @@ def _with_known_nodes(config: Config) -> Config:
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
     models = tuple(_absolute_model(name, base) for name in config.sweep.model)
-    tasks = tuple(_absolute_task(name, base) for name in config.sweep.task)
+    tasks = tuple(absolute_task(name, base) for name in config.sweep.task)
     sweep = config.sweep.model_copy(update={"model": models, "task": tasks})
     features = {name: _absolute_set(given, base) for name, given in config.features.items()}
     circuits = tuple(
@@ -182,13 +183,6 @@ def _absolute_model(name: str, base: Path) -> str:
     path = base / Path(name).expanduser()
     is_folder = path.is_dir()
     return str(path.resolve()) if is_path or (is_folder and "/" in name) else name
-
-
-def _absolute_task(name: str, base: Path) -> str:
-    whole = name.endswith(".jsonl") and (base / name).is_file()
-    members = [name] if whole else name.split("+")
-    paths = [str((base / m.strip()).resolve()) if m.endswith(".jsonl") else m for m in members]
-    return "+".join(paths)
 
 
 def find_config(name: str) -> tuple[Path, Path]:

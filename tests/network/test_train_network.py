@@ -49,7 +49,49 @@ def test_digits_are_learnt(channels, trained, tmp_path):
     x = torch.tensor([e.clean for e in test])
     right = model.run(model.prepare(x, torch.ones(len(x), 1, dtype=torch.bool))).logits.argmax(-1)
     assert np.mean(right.numpy() == [e.good[0] for e in test]) == report["test_accuracy"]
-    assert json.loads((tmp_path / "m" / "training.json").read_text()) == report
+    told = json.loads((tmp_path / "m" / "training.json").read_text())
+    losses = told.pop("loss_curve")
+    assert told == report
+    assert len(losses) == QUICK.epochs
+    assert losses[-1] < losses[0] / 4
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopsAt:
+    """A progress that stops the training when it says so many epochs."""
+
+    def __init__(self, epoch: int) -> None:
+        self._word = f"epoch {epoch} "
+
+    def say(self, text: str) -> None:
+        if text.startswith(self._word):
+            raise Stopped
+
+
+def test_what_was_stopped_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgesweep.engine.training.unfinished.EVERY_S", 0.0)
+    whole, out = (
+        asked(tmp_path / name / "m", how=NetworkTraining(epochs=6), channels=(3,), kernel=(5,))
+        for name in "ab"
+    )
+    report = train_model(whole, make_progress())
+    for epoch in (3, 5):
+        with pytest.raises(Stopped):
+            train_model(out, StopsAt(epoch))
+        assert [p.name for p in out.out.parent.iterdir()] == [".m.unfinished"]
+    with pytest.raises(ConfigError, match=r"\.m\.unfinished is an unfinished training with other"):
+        train_model(asked(out.out, how=NetworkTraining(epochs=6)), make_progress())
+    assert train_model(out, StopsAt(4)) == report  # which is behind it
+    assert [p.name for p in out.out.parent.iterdir()] == ["m"]
+    for file in whole.out.iterdir():
+        assert (out.out / file.name).read_bytes() == file.read_bytes(), file.name
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / ".m.unfinished").write_bytes(b"half")
+    with pytest.raises(ConfigError, match=r"\.m\.unfinished cannot be read .*delete it"):
+        train_model(asked(tmp_path / "c" / "m"), make_progress())
 
 
 def test_a_seed_gives_the_same_bytes_whatever_the_threads(trained, tmp_path):
@@ -70,9 +112,10 @@ def test_training_leaves_the_generator_alone():
     x, labels = torch.randn(8, 4), torch.arange(8) % 2
     before = torch.get_rng_state()
     config = FeedForwardConfig(input_shape=(4,), hidden=(), n_output=2)
-    net = train_network(config, x, labels, NetworkTraining(epochs=200, lr=0.1))
+    net, losses = train_network(config, x, labels, NetworkTraining(epochs=200, lr=0.1))
     assert torch.equal(torch.get_rng_state(), before)
     assert accuracy(net, x, labels) > 0.5
+    assert len(losses) == 200
 
 
 @pytest.mark.parametrize(
@@ -81,6 +124,7 @@ def test_training_leaves_the_generator_alone():
         ({"task": "ioi"}, "task ioi is no task of arrays; use digits"),
         ({"activation": "tanh"}, "activation is 'tanh'; allowed: relu, gelu, linear"),
         ({"channels": (4, 4, 4, 4)}, "a convolution of 4 channels leaves nothing of 1×1"),
+        ({"channels": (4, 4, 4), "kernel": (3, 5)}, r"kernel_size is \(3, 5\), of 3 convolutions"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(change, message, tmp_path):
