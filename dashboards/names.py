@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from edgesweep.dashboards.kinds import Kind
+from edgesweep.engine.graph import BY_SIZE
 
 #: an entry of `cells` in plan.json
 Cell = Mapping[str, Any]
@@ -162,7 +163,7 @@ def circuit_names(
 
 
 def _size(selection: str, threshold: float) -> str:
-    if selection.startswith("topk"):
+    if selection in BY_SIZE:
         return f"top {int(threshold):,}"
     if not selection:  # of a search, whose τ is the cell's
         return ""

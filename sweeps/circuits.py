@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgesweep.engine.graph import Graph, induced_edges, node_circuit, prune, selections
+from edgesweep.engine.graph import OF_EDGES, Graph, induced_edges, node_circuit, prune, selections
 from edgesweep.engine.graph.circuits import EdgeMask
 from edgesweep.engine.methods import METHODS
 from edgesweep.engine.patches import ONE_RUN
@@ -88,7 +88,8 @@ def _decided(view: View, cell: Cell) -> Iterator[tuple[CircuitSpec, np.ndarray, 
     for (aggregation, selection), group in groupby(specs, lambda s: (s.aggregation, s.selection)):
         scores, ranked = view.scores(cell, aggregation), list(group)
         assert scores is not None
-        masks = selections(scores, selection, [spec.threshold for spec in ranked])
+        graph = view.graph(cell) if selection in OF_EDGES else None
+        masks = selections(scores, selection, [spec.threshold for spec in ranked], graph)
         yield from ((spec, scores, mask) for spec, mask in zip(ranked, masks, strict=True))
 
 

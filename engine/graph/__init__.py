@@ -4,6 +4,9 @@ from edgesweep.engine.graph.base import Block, Ends, Graph, NodeTable
 from edgesweep.engine.graph.circuit import Circuit
 from edgesweep.engine.graph.circuit_files import load_circuit
 from edgesweep.engine.graph.circuits import (
+    BY_MAGNITUDE,
+    BY_SIZE,
+    OF_EDGES,
     SELECTIONS,
     CircuitStats,
     circuit_stats,
@@ -22,7 +25,10 @@ from edgesweep.engine.graph.features import ERROR, FeatureGraph, SiteBlock
 from edgesweep.engine.graph.numbers import NodeNumbers
 
 __all__ = [
+    "BY_MAGNITUDE",
+    "BY_SIZE",
     "ERROR",
+    "OF_EDGES",
     "SELECTIONS",
     "Block",
     "Circuit",

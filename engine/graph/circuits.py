@@ -10,45 +10,78 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from edgesweep.engine.graph.base import Graph
+from edgesweep.engine.graph.greedy import greedy_order
 
-SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
+SELECTIONS = ("value", "abs", "topk_value", "topk_abs", "greedy")
+#: those that read |scores|
+BY_MAGNITUDE = frozenset({"abs", "topk_abs", "greedy"})
+#: those whose thresholds are numbers of edges (of nodes, where these are scored)
+BY_SIZE = frozenset({"topk_value", "topk_abs", "greedy"})
+#: those that build on edges, and so select no nodes
+OF_EDGES = frozenset({"greedy"})
 
 EdgeMask = Bool[np.ndarray, " n_edges"]
 
 
-def select(scores: Float[np.ndarray, " n_edges"], selection: str, threshold: float) -> EdgeMask:
+def select(
+    scores: Float[np.ndarray, " n_edges"],
+    selection: str,
+    threshold: float,
+    graph: Graph | None = None,
+) -> EdgeMask:
     """Edges kept by a threshold (w > τ, Dhimoïla section 5.1) or by rank.
 
     Args:
         scores: one aggregated score an edge; a score that is not finite is never kept.
         selection: "value" and "abs" keep scores (or |scores|) above `threshold`; "topk_value" and
-            "topk_abs" keep the `threshold` edges that rank first, ties to the lower edge index.
+            "topk_abs" keep the `threshold` edges that rank first, ties to the lower edge index;
+            "greedy" takes as many from the logits backwards (see `greedy`).
         threshold: a score, or a number of edges.
+        graph: whose edges they are; "greedy" needs it.
 
     Raises:
         ValueError: an unknown selection, or a number of edges that is not a whole number >= 0.
     """
-    return next(selections(scores, selection, [threshold]))
+    return next(selections(scores, selection, [threshold], graph))
 
 
 def selections(
-    scores: Float[np.ndarray, " n_edges"], selection: str, thresholds: Iterable[float]
+    scores: Float[np.ndarray, " n_edges"],
+    selection: str,
+    thresholds: Iterable[float],
+    graph: Graph | None = None,
 ) -> Iterator[EdgeMask]:
     """`select` by each threshold, with one sort for all of them."""
     if selection not in SELECTIONS:
         raise ValueError(f"selection {selection!r} is none of {', '.join(SELECTIONS)}")
-    ranked = np.abs(scores) if selection.endswith("abs") else np.asarray(scores)
+    ranked = np.abs(scores) if selection in BY_MAGNITUDE else np.asarray(scores)
     ranked = np.where(np.isfinite(ranked), ranked, -np.inf)
-    if not selection.startswith("topk"):
+    if selection not in BY_SIZE:
         yield from (ranked > threshold for threshold in thresholds)
         return
-    order = np.argsort(-ranked, kind="stable")[: int(np.isfinite(ranked).sum())]
-    for threshold in thresholds:
-        if threshold < 0 or threshold != int(threshold):
-            raise ValueError(f"a top-k size is a whole number of edges >= 0; got {threshold}")
+    sizes = [_whole(threshold) for threshold in thresholds]
+    order = _in_order(ranked, selection, max(sizes, default=0), graph)
+    for size in sizes:
         mask = np.zeros(len(ranked), dtype=bool)
-        mask[order[: int(threshold)]] = True
+        mask[order[:size]] = True
         yield mask
+
+
+def _whole(threshold: float) -> int:
+    if threshold < 0 or threshold != int(threshold):
+        raise ValueError(f"a size is a whole number of edges >= 0; got {threshold}")
+    return int(threshold)
+
+
+def _in_order(
+    ranked: Float[np.ndarray, " n_edges"], selection: str, most: int, graph: Graph | None
+) -> Int[np.ndarray, " taken"]:
+    """The edges that selections by size take, first to last."""
+    if selection not in OF_EDGES:
+        return np.argsort(-ranked, kind="stable")[: int(np.isfinite(ranked).sum())]
+    if graph is None:
+        raise ValueError(f"selection {selection!r} builds on a graph's edges; give the graph")
+    return greedy_order(graph, ranked, most)
 
 
 def prune(graph: Graph, mask: EdgeMask, *, both_sides: bool) -> EdgeMask:

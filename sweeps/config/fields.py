@@ -15,6 +15,10 @@ class ConfigError(ValueError):
     """A config or an argument that cannot be used: one line; the command exits with 2."""
 
 
+#: selections whose thresholds are numbers of edges
+BY_SIZE = ("topk_value", "topk_abs", "greedy")
+#: and those that build on edges, and select no nodes
+OF_EDGES = ("greedy",)
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_GRID = 1000
 
@@ -236,7 +240,7 @@ def for_selection(selection: str, values: tuple[float, ...]) -> tuple[float, ...
     Raises:
         ValueError: a top-k size below 1.
     """
-    if not selection.startswith("topk"):
+    if selection not in BY_SIZE:
         return tuple(sorted(set(values)))
     if min(values) < 1:
         raise ValueError(

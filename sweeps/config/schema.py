@@ -16,6 +16,8 @@ from pydantic import (
 
 from edgesweep.sweeps.config.fields import (
     AXIS,
+    BY_SIZE,
+    OF_EDGES,
     OPTIONAL_AXIS,
     NotNegative,
     Place,
@@ -30,15 +32,13 @@ from edgesweep.sweeps.config.fields import (
     word_or_share,
 )
 
-#: methods that attribute features besides heads
-FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")
 #: which method attributes which kind of nodes
+FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")
 METHODS = {
     name: ("heads", "features") if name in FEATURE_METHODS else ("heads",)
     for name in (
         *("eap", "eap_patch", "eap_both", "relp", "relp_qk"),
-        *("ig_inputs", "ig_activations", "ig_activations_joint"),
-        *("exact", "acdc", "eap_acdc"),
+        *("ig_inputs", "ig_activations", "ig_activations_joint", "exact", "acdc", "eap_acdc"),
         *("node_ap", "node_ig", "node_exact", "hisp", "random"),
     )
 }
@@ -59,7 +59,7 @@ METRICS = (
     "accuracy",
 )
 AGGREGATIONS = ("mean", "max", "rms", "mean_abs", "max_abs")
-SELECTIONS = ("value", "abs", "topk_value", "topk_abs")
+SELECTIONS = ("value", "abs", "topk_value", "topk_abs", "greedy")
 ABLATIONS = ("edge", "node")
 #: bytes of one number, by dtype
 NUMBER_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
@@ -211,6 +211,12 @@ class Evaluate(Section):
         grid = {"log": [1, n_nodes, 10]} if self.node_threshold is None else self.node_threshold
         values = for_selection("topk_abs", grid_values(grid))
         return tuple(sorted({min(v, float(n_nodes)) for v in values}))
+
+    def node_grids(self, n_nodes: int) -> dict[str, tuple[float, ...]]:
+        """`thresholds` for methods that score nodes: none of a selection that builds on edges."""
+        sizes = self.node_thresholds(n_nodes)
+        grids = {s: grid for s, grid in self.thresholds().items() if s not in OF_EDGES}
+        return {s: sizes if s in BY_SIZE else grid for s, grid in grids.items()}
 
     def thresholds(self) -> dict[str, tuple[float, ...]]:
         """The grid of each selection, ascending. Raises ValueError if there is none."""

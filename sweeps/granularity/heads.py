@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference
-from edgesweep.engine.graph import EdgeGraph, circuit_stats
+from edgesweep.engine.graph import BY_SIZE, EdgeGraph, circuit_stats
 from edgesweep.engine.memory import VARIANT_METHODS, Footprint
 from edgesweep.engine.methods import METHODS, Attribution
 from edgesweep.engine.model import ModelError, ModelSizes, ModelSource
@@ -139,7 +139,7 @@ class Heads:
         its edges."""
         n_edges = self.edge_graph.n_edges
         return sorted(
-            min(int(c.threshold), n_edges) if c.selection.startswith("topk") else n_edges
+            min(int(c.threshold), n_edges) if c.selection in BY_SIZE else n_edges
             for c in plan.circuits(cell)
         )
 

@@ -183,13 +183,12 @@ class Plan:
             return [CircuitSpec(cell.key, "mean", "value", cell.tau)]
         evaluate, grids = self.config.evaluate, self._thresholds
         if self.is_nodes(cell):
-            nodes = evaluate.node_thresholds(self.n_scores(cell))
-            grids = {s: nodes if s.startswith("topk") else grid for s, grid in grids.items()}
+            grids = evaluate.node_grids(self.n_scores(cell))
         return [
             CircuitSpec(cell.key, aggregation, selection, threshold)
             for aggregation in evaluate.aggregation
-            for selection in evaluate.selection
-            for threshold in grids[selection]
+            for selection, grid in grids.items()
+            for threshold in grid
         ]
 
     @cached_property

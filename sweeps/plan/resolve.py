@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
-from edgesweep.engine.graph import EdgeGraph
+from edgesweep.engine.graph import OF_EDGES, EdgeGraph
 from edgesweep.engine.methods import METHODS, MethodError
 from edgesweep.engine.model import ModelError, ModelSizes, ModelSource, resolve_model
 from edgesweep.engine.patches import PatchError, mean_groups, resample_partners
@@ -162,6 +162,12 @@ def _check_methods(config: Config) -> None:
         raise ConfigError(
             "sweep.candidates: method 'eap_acdc' searches the edges that EAP ranks first and needs "
             "to know how many; give {top: N}"
+        )
+    edges_only = set(config.evaluate.selection) <= OF_EDGES
+    if edges_only and (of_nodes := [m for m in sweep.method if METHODS[m].scores_nodes]):
+        raise ConfigError(
+            f"evaluate.selection: {config.evaluate.selection[0]!r} builds circuits edge by edge, "
+            f"and method {of_nodes[0]!r} scores nodes; add topk_abs, which it takes instead"
         )
     takes_rule = any("rule" in METHODS[method].takes for method in sweep.method)
     if takes_rule and "trapezoid" in sweep.rule and 1 in sweep.steps:

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from edgesweep.engine import measures
-from edgesweep.engine.graph import select
+from edgesweep.engine.graph import BY_SIZE, select
 from edgesweep.sweeps.tables.rankings import ranked
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Overlap:
         self._view, self._plan, plan = view, view.plan, view.plan
         self._selection = plan.config.evaluate.selection[0]
         grids = plan.config.evaluate.thresholds()
-        ranks = self._selection.startswith("topk")
+        ranks = self._selection in BY_SIZE
         self._sizes = [int(size) for size in grids[self._selection]] if ranks else []
         # edges between features differ from cell to cell
         self._cells = [cell for cell in reduced if plan.nodes(cell).same_in_all_cells]

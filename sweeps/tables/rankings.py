@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgesweep.engine.graph import select
+from edgesweep.engine.graph import BY_MAGNITUDE, select
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.cells import Cell
@@ -50,7 +50,7 @@ def families(cells: list[Cell]) -> list[list[Cell]]:
 
 def ranked(scores: np.ndarray, selection: str) -> np.ndarray:
     """Scores as a selection reads them: high comes first."""
-    return np.abs(scores) if selection.endswith("abs") else scores
+    return np.abs(scores) if selection in BY_MAGNITUDE else scores
 
 
 def _scored(view: View, cell: Cell) -> Iterator[Ranking]:

@@ -123,10 +123,11 @@ def test_selection(selection, threshold, kept):
 
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_many_thresholds_select_as_one_by_one(selection):
-    scores = np.array([0.5, np.nan, -2.0, 0.5, np.inf, 0.0, 1.0])
-    together = list(selections(scores, selection, [0, 1, 3, 20]))
+    graph = EdgeGraph(GraphSpec(n_layers=1, n_heads=1, n_kv_heads=1))
+    scores = np.array([0.5, np.nan, -2.0, 0.5, np.inf, 0.0, 1.0, 0.25])
+    together = list(selections(scores, selection, [0, 1, 3, 20], graph))
     assert [m.tolist() for m in together] == [
-        select(scores, selection, threshold).tolist() for threshold in (0, 1, 3, 20)
+        select(scores, selection, threshold, graph).tolist() for threshold in (0, 1, 3, 20)
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edgesweep.engine.graph import BY_SIZE, OF_EDGES
 from edgesweep.engine.graph import SELECTIONS as ENGINE_SELECTIONS
 from edgesweep.engine.graph.circuit_files import KNOWN as ENGINE_KNOWN
 from edgesweep.engine.methods import METHODS as ENGINE_METHODS
@@ -19,6 +20,7 @@ from edgesweep.engine.patches import PATCHES as ENGINE_PATCHES
 from edgesweep.storage.fold import AGGREGATIONS as FOLDED
 from edgesweep.storage.layout import NO_MEMBERS
 from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.config import fields
 from edgesweep.sweeps.config import schema as sections
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config, parse_config, preset_names
@@ -290,6 +292,7 @@ def test_the_config_knows_what_the_engine_knows():
     assert set(ENGINE_PATCHES) == set(sections.PATCHES)
     assert set(ENGINE_METRICS) == set(sections.METRICS)
     assert ENGINE_SELECTIONS == sections.SELECTIONS
+    assert (set(fields.BY_SIZE), set(fields.OF_EDGES)) == (BY_SIZE, OF_EDGES)
     assert FOLDED == sections.AGGREGATIONS
 
 

@@ -113,6 +113,15 @@ def test_a_search_has_all_inputs_in_one_shard_and_finds_one_circuit():
     ]
 
 
+def test_greedy_circuits_are_of_edges_only():
+    both = {"selection": ["greedy", "topk_abs"], "threshold": [3, 5]}
+    plan = made(sweep={"method": ["eap", "node_ap"]}, evaluate=both)
+    found = [{s.selection for s in plan.circuits(cell)} for cell in plan.cells]
+    assert found == [{"greedy", "topk_abs"}, {"topk_abs"}]
+    with pytest.raises(ConfigError, match=r"'greedy' builds .* 'node_ap' scores nodes; add topk_a"):
+        made(sweep={"method": ["eap", "node_ap"]}, evaluate=both | {"selection": "greedy"})
+
+
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [

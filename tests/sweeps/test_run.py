@@ -159,8 +159,13 @@ def test_the_options_that_others_leave_alone(tmp_path):
     raw = tiny(
         sweep={"method": "ig_inputs", "steps": 2, "build_patch": "mean", "build_metric": "kl"},
         evaluate={
-            "selection": ["value", "abs", "topk_value"],
-            "threshold": {"value": [0, "1e-3"], "abs": {"linear": [0, 1, 3]}, "topk_value": 30},
+            "selection": ["value", "abs", "topk_value", "greedy"],
+            "threshold": {
+                "value": [0, "1e-3"],
+                "abs": {"linear": [0, 1, 3]},
+                "topk_value": 30,
+                "greedy": 30,
+            },
             "eval_patch": "mean",
             "metric": ["accuracy", "kl_reverse", "stat_dist"],
         },
@@ -172,9 +177,11 @@ def test_the_options_that_others_leave_alone(tmp_path):
     table = read_table(run, RESULTS)
     grid = set(table[["selection", "threshold"]].itertuples(index=False, name=None))
     assert grid == {
-        ("value", 0), ("value", 0.001), ("abs", 0), ("abs", 0.5), ("abs", 1), ("topk_value", 30)
+        ("value", 0), ("value", 0.001), ("abs", 0), ("abs", 0.5), ("abs", 1), ("topk_value", 30),
+        ("greedy", 30),
     }  # fmt: skip
     assert committed(tmp_path / "run")["means"]
+    assert set(table.query("selection == 'greedy' and ablation == 'edge'")["n_edges"]) == {30}
     whole = table.query("selection == 'abs' and threshold == 0 and ablation == 'edge'")
     # Every edge has some score, so this circuit is the model.
     assert (whole["n_edges"] == whole["n_edges_possible"]).all()
