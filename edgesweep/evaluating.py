@@ -70,7 +70,7 @@ def evaluate(
     mask = circuit.mask(found.graph)
     nodes = resolved.nodes[found.label, "heads"]
     mask = ran_mask(nodes, found.graph, mask, Condition(ablation, eval_patch))
-    stats = circuit_stats(found.graph, mask)
+    stats = circuit_stats(found.graph, mask, by_nodes=ablation == "node")
     values = _measured(config, load_model(found.source, device), dataset, mask)
     sizes = {"n_nodes": stats.n_nodes, "n_edges": stats.n_edges}
     return pd.DataFrame(

@@ -194,7 +194,21 @@ class CircuitStats:
         return self.n_edges / self.n_edges_possible if self.n_edges_possible else 0.0
 
 
-def circuit_stats(graph: Graph, mask: EdgeMask) -> CircuitStats:
-    """Count a circuit's nodes (on kept edges) and edges (a kv port's edge counts once)."""
-    n_nodes = int(touched_nodes(graph, mask).sum())
-    return CircuitStats(n_nodes, int(mask.sum()), graph.n_edges_possible)
+def circuit_stats(graph: Graph, mask: EdgeMask, *, by_nodes: bool = False) -> CircuitStats:
+    """Count a circuit's nodes and edges (a kv port's edge counts once).
+
+    Args:
+        by_nodes: of a circuit that is given by its nodes, pruned: these are the nodes that write,
+            and the sink. An edge into a kv port touches every head of the group, and those that are
+            not of the circuit are patched. Else all nodes on kept edges count.
+    """
+    nodes = _writing_nodes(graph, mask) if by_nodes else touched_nodes(graph, mask)
+    return CircuitStats(int(nodes.sum()), int(mask.sum()), graph.n_edges_possible)
+
+
+def _writing_nodes(graph: Graph, mask: EdgeMask) -> Bool[np.ndarray, " n_nodes"]:
+    """Sources of kept edges, and the sink if there are any."""
+    found = np.zeros(len(graph.nodes), dtype=bool)
+    found[graph.edge_source[mask]] = True
+    found[-1] = found.any()
+    return found

@@ -117,8 +117,8 @@ class Nodes(Protocol):
     def ablatable(self, graph: Graph, mask: EdgeMask) -> EdgeMask:
         """A circuit without what is not ablated."""
 
-    def stats(self, graph: Graph, mask: EdgeMask, ablation: str) -> CircuitStats:
-        """Size of a circuit as it is run."""
+    def stats(self, graph: Graph, mask: EdgeMask, ablation: str, of_nodes: bool) -> CircuitStats:
+        """Size of a circuit as it is run; `of_nodes`: it was chosen by its nodes."""
 
     # --- what a worker does --------------------------------------------------------------------
     def mean_partials(self, context: Context) -> Callable[..., dict[str, MeanPartial]]:

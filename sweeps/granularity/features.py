@@ -142,7 +142,7 @@ class Features:
         assert isinstance(graph, FeatureGraph)
         return mask if self.error == "node" else graph.without_errors(mask)
 
-    def stats(self, graph: Graph, mask: EdgeMask, ablation: str) -> CircuitStats:
+    def stats(self, graph: Graph, mask: EdgeMask, ablation: str, of_nodes: bool) -> CircuitStats:
         """Node ablation runs all edges that the sites allow among its nodes, and not only those
         that were found."""
         stats = circuit_stats(graph, mask)

@@ -156,8 +156,8 @@ class Heads:
     def ablatable(self, graph: Graph, mask: EdgeMask) -> EdgeMask:
         return mask
 
-    def stats(self, graph: Graph, mask: EdgeMask, ablation: str) -> CircuitStats:
-        return circuit_stats(graph, mask)
+    def stats(self, graph: Graph, mask: EdgeMask, ablation: str, of_nodes: bool) -> CircuitStats:
+        return circuit_stats(graph, mask, by_nodes=of_nodes or ablation == "node")
 
     # --- what a worker does --------------------------------------------------------------------
     def mean_partials(self, context: Context) -> Callable[..., dict[str, MeanPartial]]:

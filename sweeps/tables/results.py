@@ -105,7 +105,8 @@ def _subsets(dataset: Dataset) -> Iterator[tuple[str, slice]]:
 
 def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Condition) -> Row:
     ran = view.ran(cell, condition)[spec.key]
-    stats = view.plan.nodes(cell).stats(view.graph(cell), ran, condition.ablation)
+    graph, of_nodes = view.graph(cell), view.plan.is_nodes(cell)
+    stats = view.plan.nodes(cell).stats(graph, ran, condition.ablation, of_nodes)
     return {
         "cell": cell.key,
         "circuit": spec.key,

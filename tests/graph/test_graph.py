@@ -199,3 +199,20 @@ def test_node_circuit_drops_exactly_the_edges_out_of_other_nodes():
     assert inside == {"embed", "a0.h0", "logits"}
     assert {n.split("->")[0] for n in names_of(GROUPED, kept)} == {"embed", "a0.h0"}
     assert kept.sum() == np.isin(GROUPED.edge_source, [0, 1]).sum()
+
+
+@pytest.mark.parametrize("both_sides", [True, False])
+def test_siblings_that_share_a_kept_port_and_are_patched_are_not_counted(both_sides):
+    """V_C is embed, a0.h0, a1.h2 and the logits; a0.h1 and a1.h3 only share their keys and values."""
+    names = ("embed->a0.kv0.v", "a0.h0->a1.kv1.k", "a0.h0->logits", "embed->a1.kv1.v")
+    by_edges = mask_of(GROUPED, *names, "embed->a0.h0.q", "a1.h2->logits")
+    inside = [n in ("embed", "a0.h0", "a1.h2") for n in GROUPED.sources]
+    kept = prune(GROUPED, np.array(inside)[GROUPED.edge_source], both_sides=both_sides)
+    assert {"embed->a0.kv0.k", "a0.h0->a1.kv1.k"} < names_of(GROUPED, kept)
+    stats = circuit_stats(GROUPED, kept, by_nodes=True)
+    assert (stats.n_nodes, stats.n_edges) == (4, kept.sum())
+    assert stats.average_degree == 2 * kept.sum() / 4
+    assert circuit_stats(GROUPED, kept).n_nodes == 6  # as views over nodes have it
+    assert circuit_stats(GROUPED, by_edges).n_nodes == 6
+    nothing = np.zeros(GROUPED.n_edges, dtype=bool)
+    assert circuit_stats(GROUPED, nothing, by_nodes=True).n_nodes == 0
