@@ -1,7 +1,6 @@
 """Measures of circuits and rankings, from numbers alone: no model, no run directory.
 
-    areas       under faithfulness φ against size: over log size (`area_log`), and the circuit
-                performance and model distance areas of MIB (`cpr`, `cmd`; Mueller et al. 2025)
+    sizes       of the smallest circuits of some faithfulness φ (areas: `engine.areas`)
     bootstrap   what any of it would be with other inputs: inputs are drawn with replacement, within
                 their member task, the same draw for everything that is compared
     ranking     ROC and precision–recall of a full ranking, ties as ties; overlap of rankings
@@ -24,65 +23,13 @@ Array = Float[np.ndarray, "..."]
 Numbers = Array | np.float64
 #: edges of each circuit, and φ `[*lead, sizes]`
 Sizes = Int[np.ndarray, " sizes"] | Sequence[int]
-Curves = Array | Sequence[float]
 Groups = Int[np.ndarray, " inputs"]
 
 #: numbers that a bootstrap holds at once
 CHUNK_NUMBERS = 2**23
 
 
-# --- areas -------------------------------------------------------------------------------------
-
-
-def area_log(n_edges: Sizes, faithfulness: Curves, n_possible: int) -> Numbers:
-    """Mean of φ over the logarithm of size, from one edge to all: 1 for a ranking whose first edge
-    already does everything, about ½ for one that grows evenly with log size.
-
-    Args:
-        n_edges: edges of each circuit as it was run; circuits of one size are averaged, those of
-            none, which have no logarithm, left out.
-        faithfulness: `[*lead, sizes]`. Not clipped: φ may be below 0 or above 1, and NaN makes NaN.
-        n_possible: edges of the whole graph, at least 2.
-
-    Between the points φ is linear in log size; it is 0 at one edge and 1 at all edges unless such
-    circuits were measured.
-    """
-    sizes = np.asarray(n_edges, dtype=np.int64)
-    some = sizes > 0
-    found = np.asarray(faithfulness, dtype=np.float64)[..., some]
-    sizes, phi = _points(sizes[some], found, n_possible, first=1)
-    x = np.log(sizes) / np.log(n_possible)
-    return np.trapezoid(phi, x, axis=-1)
-
-
-def cpr(n_edges: Sizes, faithfulness: Curves, n_possible: int) -> Numbers:
-    """Circuit performance ratio: ∫ φ dk over the share k of edges, from (0, 0) to (1, 1), by the
-    trapezoid on a linear axis (MIB). May exceed 1."""
-    sizes, phi = _points(n_edges, faithfulness, n_possible, first=0)
-    return np.trapezoid(phi, sizes / n_possible, axis=-1)
-
-
-def cmd(n_edges: Sizes, faithfulness: Curves, n_possible: int) -> Numbers:
-    """Circuit model distance: ∫ |1 − φ| dk, as `cpr`; 0 is best (MIB)."""
-    sizes, phi = _points(n_edges, faithfulness, n_possible, first=0)
-    return np.trapezoid(np.abs(1 - phi), sizes / n_possible, axis=-1)
-
-
-def _points(
-    n_edges: Sizes, faithfulness: Curves, n_possible: int, first: int
-) -> tuple[Float[np.ndarray, " points"], Array]:
-    """Sizes ascending, each once, with the empty circuit (at `first`) and the full one where there
-    was no circuit of that size."""
-    phi = np.asarray(faithfulness, dtype=np.float64)
-    sizes, place = np.unique(n_edges, return_inverse=True)
-    one_hot = (place[:, None] == np.arange(len(sizes))).astype(np.float64)
-    mean = phi @ (one_hot / one_hot.sum(0))
-    lead = np.ones((*phi.shape[:-1], 1))
-    if not len(sizes) or sizes[0] > first:
-        sizes, mean = np.append(first, sizes), np.concatenate([0 * lead, mean], axis=-1)
-    if sizes[-1] < n_possible:
-        sizes, mean = np.append(sizes, n_possible), np.concatenate([mean, lead], axis=-1)
-    return sizes.astype(np.float64), mean
+# --- sizes -------------------------------------------------------------------------------------
 
 
 def edges_for(

@@ -34,7 +34,7 @@ from edgesweep.storage.stores import LocalStore, Missing, Place, place
 from edgesweep.storage.stores.batches import Batches
 
 #: raised when the meaning or the place of something stored changes
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _MISSING = "(missing)"
 
 

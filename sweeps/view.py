@@ -13,7 +13,7 @@ from edgesweep.storage import layout
 from edgesweep.storage.layout import AGGREGATES, EVALUATIONS
 from edgesweep.storage.packing.masks import Masks
 from edgesweep.storage.readers import Committed
-from edgesweep.sweeps.circuits import read_ran
+from edgesweep.sweeps.circuits import read_ran, read_selected
 
 if TYPE_CHECKING:
     from edgesweep.engine.graph import Graph
@@ -43,6 +43,7 @@ class View:
     _values: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
     _references: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
     _ran: dict[tuple[str, str], Masks] = field(default_factory=dict)
+    _n_selected: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -102,6 +103,7 @@ class View:
     def turn_to_another(self) -> None:
         """The same of what was read of the arrays of a cell; what many are held against stays."""
         self._group, self._scores, self._values, self._ran = "", {}, {}, {}
+        self._n_selected = {}
 
     def values(self, cell: Cell, circuit: str, condition: Condition, metric: str) -> np.ndarray:
         """A metric of a circuit `[input]`; of inputs that are not committed NaN."""
@@ -129,6 +131,13 @@ class View:
             self._ran = {k: v for k, v in self._ran.items() if k[0] == cell.key}  # cell by cell
             self._ran[cell.key, condition.key] = read_ran(self.run, cell, condition)
         return self._ran[cell.key, condition.key]
+
+    def n_selected(self, cell: Cell, circuit: str) -> int:
+        """Edges that a threshold keeps, before pruning."""
+        if cell.key not in self._n_selected:
+            masks = read_selected(self.run, cell)
+            self._n_selected = {cell.key: {key: int(masks[key].sum()) for key in masks.circuits}}
+        return self._n_selected[cell.key][circuit]
 
     def missing_references(self, source: str, patch: str) -> frozenset[str]:
         """Members of whose inputs a reference is not committed."""

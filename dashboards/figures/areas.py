@@ -36,7 +36,7 @@ def area_figure(table: pd.DataFrame, columns: list[str], marks: Mapping[str, Mar
     return styled(
         figure,
         height=96 + 30 * table["series"].nunique(),
-        xaxis={"title": {"text": "area"}},
+        xaxis={"title": {"text": "mean φ over log size"}},
         yaxis={"type": "category", "categoryorder": "max ascending", "gridwidth": 1},
     )
 
@@ -63,7 +63,7 @@ def cost_figure(table: pd.DataFrame, columns: list[str], marks: Mapping[str, Mar
             "exponentformat": "power",
             **log_ticks(table["cost"]),
         },
-        yaxis={"title": {"text": "area"}},
+        yaxis={"title": {"text": "mean φ over log size"}},
     )
 
 

@@ -17,6 +17,7 @@ from edgesweep.dashboards.style import Mark
 
 #: columns of the table beside the area: measure -> its head
 HEADS = {
+    "share_log": "of the axis",
     "cpr": "CPR",
     "cmd": "CMD",
     "edges_80": "edges for φ&nbsp;≥&nbsp;0.8",
@@ -47,10 +48,12 @@ def section(data: RunData) -> Iterator[Section]:
     yield Section(
         "methods",
         "The methods compared",
-        "A whole curve in one number. The area under faithfulness against the logarithm of the "
-        "size rewards small circuits: higher is better. CPR is the area against the share of edges "
-        "kept (higher is better); CMD the area between the curve and the model, |1 − φ| (lower is "
-        f"better). {_told(table, data)}{_of_searches(table)} Metric, inputs and the rest are "
+        "A whole curve in one number: the mean of φ over the logarithm of the size, from the "
+        "smallest circuit that was measured to the largest, which rewards small circuits. A size "
+        "is how many edges were selected; a circuit of which pruning leaves nothing has φ = 0. "
+        "Beside it stands how much of the axis, from one edge to all, was measured: areas over "
+        f"other sizes do not compare. {_mib(table)}{_told(table, data)}"
+        f"{_of_searches(table)} Metric, inputs and the rest are "
         "chosen under <a href='#curves'>Faithfulness against size</a>.",
         (
             legend(*(entry(data.marks[name], name) for name in names)),
@@ -58,6 +61,17 @@ def section(data: RunData) -> Iterator[Section]:
             measures_table(table, columns, data.marks),
         ),
     )
+
+
+def _mib(table: pd.DataFrame) -> str:
+    """What its areas are, where there are any."""
+    told = {
+        "cpr": "CPR is ∫ φ over the share of edges kept (higher is better), of what ranks first "
+        "by signed score",
+        "cmd": "CMD is ∫ |1 − φ| (lower is better), of what ranks first by magnitude",
+    }
+    found = [words for name, words in told.items() if table[name].notna().any()]
+    return f"At the ten sizes of MIB, {'; '.join(found)}. " if found else ""
 
 
 def _told(table: pd.DataFrame, data: RunData) -> str:
@@ -110,7 +124,7 @@ def curve_measures(measures: pd.DataFrame) -> pd.DataFrame:
 
 
 def _one_curve(found: pd.DataFrame) -> dict[str, float]:
-    names = ("area_log", "cpr", "cmd", "edges_80", "edges_95")
+    names = ("area_log", "share_log", "cpr", "cmd", "edges_80", "edges_95")
     values = {m: float(found["value"].get(m, np.nan)) for m in names}
     ends = {end: float(found[end].get("area_log", np.nan)) for end in ("low", "high")}
     return {**values, **ends}
@@ -143,6 +157,8 @@ def _cell(row: Mapping[Any, Any], measure: str) -> str:
     value = row[measure]
     if measure.startswith("edges"):
         return "<span class='dim'>not reached</span>" if pd.isna(value) else f"{int(value):,}"
+    if measure == "share_log":
+        return "" if pd.isna(value) else share(value)
     if measure == "cost":
         rest = row["all_edges"]
         whole = "" if pd.isna(rest) else f"<small>all edges: {_count(rest)}</small>"

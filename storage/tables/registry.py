@@ -45,9 +45,9 @@ RESULTS = Table(
     "a measured point: one circuit under one condition, in one metric, over the inputs of a subset",
     _columns(
         "cell circuit model task subset split nodes method steps:int build_patch build_metric "
-        "aggregation selection threshold:float ablation eval_patch pruned:bool blocks n_nodes:int "
-        "n_edges:int n_edges_possible:int average_degree:float density:float metric value:float "
-        "value_full:float value_empty:float faithfulness:float n_inputs:int"
+        "aggregation selection threshold:float n_selected:int ablation eval_patch pruned:bool "
+        "blocks n_nodes:int n_edges:int n_edges_possible:int average_degree:float density:float "
+        "metric value:float value_full:float value_empty:float faithfulness:float n_inputs:int"
     ),
     key=("circuit", "split", "ablation", "eval_patch", "metric", "subset", "blocks"),
 )

@@ -20,7 +20,6 @@ BY_SIZE = ("topk_value", "topk_abs", "greedy")
 #: and those that build on edges, and select no nodes
 OF_EDGES = ("greedy",)
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-MAX_GRID = 1000
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
@@ -57,7 +56,8 @@ AXIS = BeforeValidator(_as_list)
 OPTIONAL_AXIS = BeforeValidator(lambda value: None if value is None else _as_list(value))
 
 
-def _no_bool(value: Any) -> Any:
+def no_bool(value: Any) -> Any:
+    """What is no yes or no. Raises ValueError."""
     if isinstance(value, bool):
         raise ValueError("is a yes or no; a number is wanted (YAML reads on, yes, off, no so)")
     return value
@@ -67,7 +67,7 @@ def within(low: int, high: int | None = None) -> WrapValidator:
     """A whole number in a range, ends included."""
 
     def check(value: Any, parse: Any) -> int:
-        number = int(parse(_no_bool(value)))
+        number = int(parse(no_bool(value)))
         if number < low or (high is not None and number > high):
             limit = f"{low} or more" if high is None else f"{low} to {high}"
             raise ValueError(f"is out of range; allowed: {limit}")
@@ -130,8 +130,8 @@ def at_most(high: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-Positive = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_positive)]
-NotNegative = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_not_negative)]
+Positive = Annotated[float, BeforeValidator(no_bool), AfterValidator(_positive)]
+NotNegative = Annotated[float, BeforeValidator(no_bool), AfterValidator(_not_negative)]
 
 
 def _check_name(value: str) -> str:
@@ -172,78 +172,3 @@ def _check_place(value: str) -> str:
 
 #: where all nodes find the same: a path or the address of a store
 Place = Annotated[Text, AfterValidator(_check_place)]
-
-
-# --- threshold grids --------------------------------------------------------------------------
-
-
-def _numbers(values: list[Any]) -> list[float]:
-    numbers: list[float] = []
-    for value in values:
-        _no_bool(value)
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"has {value!r}, which is no number") from None
-        if not math.isfinite(number):
-            raise ValueError(f"has {value!r}, which is not finite")
-        numbers.append(number)
-    return numbers
-
-
-def _spaced(kind: str, bounds: Any) -> list[float]:
-    """`log: [low, high, n]` and `linear: [low, high, n]`, ends included."""
-    if not isinstance(bounds, list | tuple) or len(bounds) != 3:
-        raise ValueError(f"{kind} takes [low, high, number of points]")
-    low, high, points = _numbers(list(bounds))
-    if points != int(points) or not 1 <= points <= MAX_GRID:
-        raise ValueError(f"{kind} has {points:g} points; allowed: 1 to {MAX_GRID}")
-    if high < low or (kind == "log" and low <= 0):
-        raise ValueError(f"{kind} goes from {low:g} to {high:g}; low must be {_low_rule(kind)}")
-    n = int(points)
-    shares = [i / (n - 1) for i in range(n)] if n > 1 else [0.0]
-    if kind == "log":
-        return [float(f"{low * (high / low) ** s:.12g}") for s in shares]
-    return [low + (high - low) * s for s in shares]
-
-
-def _low_rule(kind: str) -> str:
-    return "above 0 and not above high" if kind == "log" else "not above high"
-
-
-def grid_values(value: Any) -> tuple[float, ...]:
-    """A number, a list of numbers, `{log: [low, high, n]}` or `{linear: [low, high, n]}`.
-
-    Raises:
-        ValueError: what is wrong with it.
-    """
-    if isinstance(value, dict):
-        kinds = sorted(str(k) for k in value)
-        if kinds not in (["log"], ["linear"]):
-            hint = did_you_mean(kinds[0], ("log", "linear")) if kinds else ""
-            raise ValueError(
-                "is no grid; allowed: numbers, {log: [low, high, n]}, {linear: [low, high, n]}"
-                + hint
-            )
-        return tuple(_spaced(kinds[0], value[kinds[0]]))
-    values = value if isinstance(value, list | tuple) else [value]
-    if not values:
-        raise ValueError("is an empty grid; give at least one threshold")
-    if len(values) > MAX_GRID:
-        raise ValueError(f"has {len(values)} values; allowed: at most {MAX_GRID}")
-    return tuple(_numbers(list(values)))
-
-
-def for_selection(selection: str, values: tuple[float, ...]) -> tuple[float, ...]:
-    """The grid as that selection reads it: whole numbers of edges for top-k; ascending, distinct.
-
-    Raises:
-        ValueError: a top-k size below 1.
-    """
-    if selection not in BY_SIZE:
-        return tuple(sorted(set(values)))
-    if min(values) < 1:
-        raise ValueError(
-            f"has {min(values):g}; a threshold of {selection} is a number of edges, 1 or more"
-        )
-    return tuple(sorted({float(round(v)) for v in values}))

@@ -24,13 +24,12 @@ from edgesweep.sweeps.config.fields import (
     Positive,
     Text,
     at_most,
-    for_selection,
-    grid_values,
     one_of,
     seconds_or_none,
     within,
     word_or_share,
 )
+from edgesweep.sweeps.config.grids import Grid, grid_of, grid_values, grids_of
 
 #: which method attributes which kind of nodes
 FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")
@@ -179,10 +178,11 @@ def sets_of_features(value: Any) -> Any:
 
 
 class Evaluate(Section):
-    """The axes under each cell. `threshold` is a grid, or a grid for each selection;
-    `node_threshold` a grid of numbers of nodes, for methods that score nodes (None: 10 sizes up to
-    all). With `complement` each circuit's complement is run too (completeness). `circuits` are run
-    beside those that are found: files, and `known` for the published ones."""
+    """The axes under each cell. `threshold` is a grid, or a grid for each selection (see `grids`);
+    `node_threshold` a grid of numbers of nodes, for methods that score nodes (None: the shares that
+    `threshold` is in, else 10 sizes up to all). With `complement` each circuit's complement is run
+    too (completeness). `circuits` are run beside those that are found: files, and `known` for the
+    published ones."""
 
     aggregation: Annotated[tuple[Annotated[str, one_of(*AGGREGATIONS)], ...], AXIS] = ("mean",)
     selection: Annotated[tuple[Annotated[str, one_of(*SELECTIONS)], ...], AXIS] = ("topk_abs",)
@@ -198,40 +198,33 @@ class Evaluate(Section):
     @classmethod
     def _is_a_grid_of_numbers_of_nodes(cls, value: Any) -> Any:
         if value is not None:
-            for_selection("topk_abs", grid_values(value))
+            grid_of(value, "topk_abs")
         return value
 
     @model_validator(mode="after")
     def _thresholds_can_be_had(self) -> Evaluate:
-        self.thresholds()
+        self.grids()
         return self
 
-    def node_thresholds(self, n_nodes: int) -> tuple[float, ...]:
-        """Numbers of nodes, ascending, none above `n_nodes`."""
-        grid = {"log": [1, n_nodes, 10]} if self.node_threshold is None else self.node_threshold
-        values = for_selection("topk_abs", grid_values(grid))
-        return tuple(sorted({min(v, float(n_nodes)) for v in values}))
+    def grids(self) -> dict[str, Grid]:
+        """The grid of each selection. Raises ValueError if there is none."""
+        return grids_of(self.threshold, self.selection, SELECTIONS)
 
-    def node_grids(self, n_nodes: int) -> dict[str, tuple[float, ...]]:
-        """`thresholds` for methods that score nodes: none of a selection that builds on edges."""
-        sizes = self.node_thresholds(n_nodes)
-        grids = {s: grid for s, grid in self.thresholds().items() if s not in OF_EDGES}
-        return {s: sizes if s in BY_SIZE else grid for s, grid in grids.items()}
+    def thresholds(self, n: int, *, of_nodes: bool) -> dict[str, tuple[float, ...]]:
+        """Of each selection, ascending, where `n` edges or nodes are scored; of nodes none of a
+        selection that builds on edges."""
+        grids = {s: g for s, g in self.grids().items() if not (of_nodes and s in OF_EDGES)}
+        return {s: self._of_nodes(s, g, n) if of_nodes else g.of(n) for s, g in grids.items()}
 
-    def thresholds(self) -> dict[str, tuple[float, ...]]:
-        """The grid of each selection, ascending. Raises ValueError if there is none."""
-        per_selection = isinstance(self.threshold, dict) and set(self.threshold) & set(SELECTIONS)
-        if not per_selection:
-            values = grid_values(self.threshold)
-            return {s: for_selection(s, values) for s in self.selection}
-        missing = [s for s in self.selection if s not in self.threshold]
-        surplus = [s for s in self.threshold if s not in self.selection]
-        if missing or surplus:
-            raise ValueError(
-                f"has grids for {', '.join(map(str, self.threshold))}, and evaluate.selection is "
-                f"{', '.join(self.selection)}; give one grid for each selection"
-            )
-        return {s: for_selection(s, grid_values(self.threshold[s])) for s in self.selection}
+    def _of_nodes(self, selection: str, grid: Grid, n: int) -> tuple[float, ...]:
+        """Scores, or numbers of nodes, none above all."""
+        if selection not in BY_SIZE:
+            return grid.of(n)
+        if self.node_threshold is not None:
+            grid = grid_of(self.node_threshold, selection)
+        elif not grid.shares:
+            grid = grid_of({"log": [1, n, 10]}, selection)
+        return tuple(sorted({min(v, float(n)) for v in grid.of(n)}))
 
 
 class Data(Section):

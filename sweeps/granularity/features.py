@@ -233,6 +233,11 @@ class FeaturesKind:
                     f"{key}: 'noise' is not defined for nodes {nodes!r}; allowed: counterfactual, "
                     "resample, mean, zero"
                 )
+        if any(grid.shares for grid in config.evaluate.grids().values()):
+            raise ConfigError(
+                f"evaluate.threshold: {config.evaluate.threshold!r} are shares of all edges, and "
+                f"which edges nodes {nodes!r} have their scores say; give numbers of edges"
+            )
         given = config.features[nodes].dictionaries
         trained = [site for site, how in given.items() if isinstance(how, Trained)]
         if trained and config.seeds != (config.seed,):

@@ -181,19 +181,14 @@ class Plan:
         ACDC finds one: the edges whose mean score is above its τ."""
         if cell.tau is not None:
             return [CircuitSpec(cell.key, "mean", "value", cell.tau)]
-        evaluate, grids = self.config.evaluate, self._thresholds
-        if self.is_nodes(cell):
-            grids = evaluate.node_grids(self.n_scores(cell))
+        evaluate = self.config.evaluate
+        thresholds = evaluate.thresholds(self.n_scores(cell), of_nodes=self.is_nodes(cell))
         return [
             CircuitSpec(cell.key, aggregation, selection, threshold)
             for aggregation in evaluate.aggregation
-            for selection, grid in grids.items()
+            for selection, grid in thresholds.items()
             for threshold in grid
         ]
-
-    @cached_property
-    def _thresholds(self) -> dict[str, tuple[float, ...]]:
-        return self.config.evaluate.thresholds()
 
     # --- blocks of inputs ----------------------------------------------------------------------
     def n_inputs(self, split: str) -> int:

@@ -25,6 +25,7 @@ from edgesweep.storage import layout
 from edgesweep.storage.tables import MEASURES, ROC, Table
 from edgesweep.sweeps.plan.cells import Cell, Condition
 from edgesweep.sweeps.plan.points import settings_of
+from edgesweep.sweeps.tables.areas import Curve
 from edgesweep.sweeps.tables.rankings import Ranking, rankings_of
 
 if TYPE_CHECKING:
@@ -78,24 +79,16 @@ class Analysis:
 
     def _of_curve(self, cell: Cell, fixed: Row, rows: pd.DataFrame) -> Iterator[Row]:
         """Areas under one curve, and the smallest circuits of some faithfulness."""
-        n_edges, phi = rows["n_edges"].to_numpy(), rows["faithfulness"].to_numpy()
-        possible, n_inputs = int(rows["n_edges_possible"].iloc[0]), int(rows["n_inputs"].iloc[0])
+        phi, n_inputs = rows["faithfulness"].to_numpy(), int(rows["n_inputs"].iloc[0])
         # a graph over features may have no edges, and a broken model has no faithfulness
-        is_curve = possible > 1 and bool(np.isfinite(phi).any())
+        is_curve = int(rows["n_edges_possible"].iloc[0]) > 1 and bool(np.isfinite(phi).any())
         resampled = self._resampled(cell, fixed, rows) if is_curve else None
         base = self._base(cell, **fixed, n_inputs=n_inputs)
-        for name in ("area_log", "cpr", "cmd"):
-            area = getattr(measures, name)
-            low: Any = np.nan
-            high: Any = np.nan
-            if resampled is not None:
-                samples = area(n_edges, resampled, possible)
-                low, high = measures.interval(samples, self._plan.config.measures.level)
-            ends = {"low": float(low), "high": float(high)}
-            value = float(area(n_edges, phi, possible)) if is_curve else np.nan
-            yield {**base, "measure": name, "value": value, **ends}
+        curve = Curve.of(rows, self._plan.n_scores(cell), of_nodes=self._plan.is_nodes(cell))
+        for row in curve.areas(resampled, self._plan.config.measures.level):
+            yield {**base, **row}
         for name, level in LEVELS.items():
-            value = float(measures.edges_for(n_edges, phi, level))
+            value = float(measures.edges_for(rows["n_edges"].to_numpy(), phi, level))
             yield {**base, "measure": name, "value": value, "low": np.nan, "high": np.nan}
 
     def _resampled(self, cell: Cell, fixed: Row, rows: pd.DataFrame) -> np.ndarray | None:

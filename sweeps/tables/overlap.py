@@ -93,9 +93,7 @@ class Overlap:
     def __init__(self, view: View, reduced: Iterable[Cell]) -> None:
         self._view, self._plan, plan = view, view.plan, view.plan
         self._selection = plan.config.evaluate.selection[0]
-        grids = plan.config.evaluate.thresholds()
-        ranks = self._selection in BY_SIZE
-        self._sizes = [int(size) for size in grids[self._selection]] if ranks else []
+        self._grid = plan.config.evaluate.grids()[self._selection]
         # edges between features differ from cell to cell
         self._cells = [cell for cell in reduced if plan.nodes(cell).same_in_all_cells]
 
@@ -164,13 +162,17 @@ class Overlap:
         if not found:
             value = measures.correlation(a.ranks(both), b.ranks(both))
             yield {"measure": "spearman", "size": 0, "value": value, "chance": 0.0, "n": n}
-        for size in [min(found)] if found else self._sizes:
+        for size in [min(found)] if found else self._sizes(n):
             kept = a.kept(both, size), b.kept(both, size)
             drawn = sorted(int(mask.sum()) for mask in kept)
             if drawn[0] > 0 and size < n:
                 chance = measures.jaccard_by_chance(n, *drawn)
                 row = {"measure": "jaccard", "size": size, "value": measures.jaccard(*kept)}
                 yield {**row, "chance": chance, "n": n}
+
+    def _sizes(self, n: int) -> list[int]:
+        """Those of the thresholds, of n edges; none where these are scores."""
+        return [int(size) for size in self._grid.of(n)] if self._selection in BY_SIZE else []
 
 
 def _grouped(

@@ -119,6 +119,7 @@ def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Conditi
         "build_patch": cell.build_patch,
         "build_metric": cell.build_metric,
         **spec.point,
+        "n_selected": view.n_selected(cell, spec.key),
         "ablation": condition.ablation,
         "eval_patch": condition.eval_patch,
         "pruned": True,

@@ -58,6 +58,7 @@ def _result(key: str, size: int, ablation: str, metric: str, blocks: str) -> dic
         "subset": "all",
         "split": "eval",
         "threshold": threshold,
+        "n_selected": size,
         "ablation": ablation,
         "eval_patch": "counterfactual",
         "pruned": True,
@@ -134,6 +135,7 @@ def areas(key: str) -> dict[str, float]:
     area = quality(key) / 2
     return {
         "area_log": area,
+        "share_log": 0.75,
         "cpr": area**0.5,
         "cmd": 1 - area**0.5,
         "edges_80": 64.0 / quality(key),

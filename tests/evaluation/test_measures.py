@@ -11,9 +11,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from edgesweep.engine import measures
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.measures import (
-    area_log,
-    cmd,
-    cpr,
     edges_for,
     faithfulness_samples,
     fit,
@@ -27,66 +24,6 @@ from edgesweep.engine.measures import (
 )
 
 NAN = float("nan")
-
-
-# --- areas -------------------------------------------------------------------------------------
-def slow_area(points, n_possible, place, first, height=lambda phi: phi):
-    """Trapezoids, one at a time, over the mean φ at each size."""
-    by_size = {first: [0.0], n_possible: [1.0]}
-    for size in {n for n, _ in points}:
-        by_size[size] = [phi for n, phi in points if n == size]
-    sizes = sorted(by_size)
-    mean = {n: sum(phis) / len(phis) for n, phis in by_size.items()}
-    return sum(
-        (height(mean[a]) + height(mean[b])) / 2 * (place(b) - place(a))
-        for a, b in itertools.pairwise(sizes)
-    )
-
-
-SIZES, PHI = np.array([40, 5, 5, 200]), np.array([0.7, -0.1, 0.3, 1.3])
-POINTS = list(zip(SIZES.tolist(), PHI.tolist(), strict=True))
-
-
-def test_areas_worked_out_by_hand():
-    # one circuit, 10 of 100 edges, φ = 0.8: triangles and trapezoids of half the log range each
-    assert area_log([10], [0.8], 100) == pytest.approx(0.5 * 0.4 + 0.5 * 0.9)
-    assert cpr([10], [0.8], 100) == pytest.approx(0.1 * 0.4 + 0.9 * 0.9)
-    assert cmd([10], [0.8], 100) == pytest.approx(0.1 * 0.6 + 0.9 * 0.1)
-
-
-def test_areas_equal_a_loop_over_trapezoids():
-    logs = slow_area(POINTS, 1000, lambda n: math.log10(n) / 3, 1)
-    share = slow_area(POINTS, 1000, lambda n: n / 1000, 0)
-    distance = slow_area(POINTS, 1000, lambda n: n / 1000, 0, lambda phi: abs(1 - phi))
-    assert area_log(SIZES, PHI, 1000) == pytest.approx(logs)
-    assert cpr(SIZES, PHI, 1000) == pytest.approx(share)
-    assert cmd(SIZES, PHI, 1000) == pytest.approx(distance)
-
-
-@pytest.mark.parametrize("area", [area_log, cpr, cmd])
-def test_order_does_not_matter_and_leading_axes_are_curves(area):
-    back = slice(None, None, -1)
-    one = area(SIZES, PHI, 1000)
-    assert area(SIZES[back], PHI[back], 1000) == pytest.approx(one)
-    curves = np.stack([PHI, 2 * PHI, 0 * PHI])
-    each = [area(SIZES, curve, 1000) for curve in curves]
-    assert area(SIZES, curves, 1000).tolist() == pytest.approx(each)
-
-
-def test_ends_that_were_measured_replace_those_that_are_known():
-    assert area_log([1, 100], [0.5, 0.9], 100) == pytest.approx(0.7)
-    assert cpr([0, 100], [0.1, 0.9], 100) == pytest.approx(0.5)
-    assert area_log([0, 0, 1], [0.3, 0.0, 0.5], 100) == pytest.approx(0.75)  # no log of nothing
-    assert area_log([0], [0.3], 100) == area_log([], [], 100) == pytest.approx(0.5)
-    assert cpr([], [], 100) == pytest.approx(0.5)
-
-
-def test_area_of_the_perfect_ranking_is_one_and_phi_is_not_clipped():
-    assert area_log([1], [1.0], 50) == pytest.approx(1.0)
-    assert cmd([0], [1.0], 50) == pytest.approx(0.0)
-    assert cpr([25], [2.0], 50) > 1
-    assert area_log([7], [-3.0], 50) < 0
-    assert math.isnan(cpr([5, 9], [NAN, 0.2], 50))
 
 
 def test_edges_for_a_level():
@@ -199,14 +136,6 @@ def test_faithfulness_samples_are_nan_where_faithfulness_is():
     ours = faithfulness_samples(values, full, 0 * full, n=5, seed=0)
     assert np.isnan(ours[:, 0]).all()
     assert np.allclose(ours[:, 1], 0.5)
-
-
-def test_areas_of_resampled_curves_are_those_of_each_curve():
-    draw = np.random.default_rng(7)
-    values, full = draw.random((6, 4)), draw.random(6) + 1
-    phi = faithfulness_samples(values, full, np.zeros(6), n=20, seed=0)
-    areas = area_log(SIZES, phi, 1000)
-    assert areas.tolist() == pytest.approx([area_log(SIZES, row, 1000) for row in phi])
 
 
 def test_stability_equals_a_loop_and_is_one_for_inputs_that_agree():

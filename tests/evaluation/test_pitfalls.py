@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.areas import mean_over_log_size, of_whole
 from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
 from edgesweep.engine.graph import circuit_stats, prune, select
-from edgesweep.engine.measures import area_log, faithfulness_samples, roc, score_intervals
+from edgesweep.engine.measures import faithfulness_samples, roc, score_intervals
 from edgesweep.engine.metrics import METRICS, ORIENTATION, measure, oriented
 from edgesweep.engine.network import PromptBatch, RunValues
 from edgesweep.engine.network.values import stack_sources
@@ -192,7 +193,7 @@ def test_the_empty_circuit_still_has_its_logits_and_its_constants(family):
         assert np.allclose(empty["logit_diff"], slow.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_size_counts_the_edges_that_are_left_after_pruning():
+def test_a_size_counts_the_edges_that_are_left_after_pruning_and_an_area_those_selected():
     model, _ = model_and_batch("llama")
     scores = np.random.default_rng(0).normal(size=model.graph.n_edges)
     sizes = [int(n) for n in np.geomspace(5, model.graph.n_edges - 1, 6)]
@@ -203,8 +204,9 @@ def test_a_size_counts_the_edges_that_are_left_after_pruning():
     assert counts == [int(mask.sum()) for mask in run]
     assert all(count <= n for count, n in zip(counts, sizes, strict=True))
     assert counts[0] < sizes[0]
-    phi = np.linspace(0.1, 0.9, 6)
-    assert area_log(counts, phi, model.graph.n_edges) > area_log(sizes, phi, model.graph.n_edges)
+    phi = np.where(np.array(counts) == 0, 0.0, np.linspace(0.1, 0.9, 6))
+    by_size = mean_over_log_size(sizes, of_whole(counts, np.linspace(0.1, 0.9, 6)))
+    assert by_size == mean_over_log_size(sizes, phi)
 
 
 def test_ties_leave_a_top_k_circuit_of_k_edges():

@@ -203,7 +203,7 @@ def test_node_circuit_drops_exactly_the_edges_out_of_other_nodes():
 
 @pytest.mark.parametrize("both_sides", [True, False])
 def test_siblings_that_share_a_kept_port_and_are_patched_are_not_counted(both_sides):
-    """V_C is embed, a0.h0, a1.h2 and the logits; a0.h1 and a1.h3 only share their keys and values."""
+    """V_C is embed, a0.h0, a1.h2 and the logits; a0.h1 and a1.h3 share their keys and values."""
     names = ("embed->a0.kv0.v", "a0.h0->a1.kv1.k", "a0.h0->logits", "embed->a1.kv1.v")
     by_edges = mask_of(GROUPED, *names, "embed->a0.h0.q", "a1.h2->logits")
     inside = [n in ("embed", "a0.h0", "a1.h2") for n in GROUPED.sources]

@@ -75,6 +75,11 @@ BAD_SETTINGS = [
     ("evaluate.threshold={lin: [1, 10, 3]}", "did you mean 'linear'?"),
     ("evaluate.threshold=0.5", "a threshold of topk_abs is a number of edges, 1 or more"),
     ("evaluate.threshold=ten", "'ten', which is no number"),
+    ("evaluate.threshold=mbi", "'mbi', which is no number; did you mean 'mib'?"),
+    ("evaluate.threshold={share: [0.1, 2]}", "has 2; a share is more than 0 and at most 1"),
+    ("evaluate.threshold={shar: [0.1]}", "did you mean 'share'?"),
+    ("evaluate.threshold={topk_abs: mib, value: mib}", "evaluate.threshold: "),
+    ("evaluate.node_threshold={share: 0}", "evaluate.node_threshold: {'share': 0} has 0"),
     ("evaluate.metric=logit", "evaluate.metric: 'logit' is not known"),
     ("evaluate.aggregation=median", "allowed: mean, max, rms, mean_abs, max_abs"),
     ("blocks.fit=nsted", "did you mean 'nested'?"),
@@ -247,13 +252,14 @@ def test_configs_that_are_none(monkeypatch, capsys, tmp_path):
 def test_yaml_writes_numbers_as_texts():
     settings = ["evaluate.selection=value", "evaluate.threshold=[1e-3, 0]", 'sweep.steps="8"']
     loaded = load_config("smoke", settings)
-    assert loaded.evaluate.thresholds() == {"value": (0.0, 0.001)}
+    assert loaded.evaluate.thresholds(9, of_nodes=False) == {"value": (0.0, 0.001)}
     assert loaded.sweep.steps == (8,)
 
 
 def test_grids():
-    def thresholds(**evaluate):
-        return parse_config({"name": "x", "evaluate": evaluate}).evaluate.thresholds()
+    def thresholds(of_nodes=False, n=1000, **evaluate):
+        told = parse_config({"name": "x", "evaluate": evaluate}).evaluate
+        return told.thresholds(n, of_nodes=of_nodes)
 
     assert thresholds(threshold={"log": [10, 1000, 3]}) == {"topk_abs": (10, 100, 1000)}
     assert thresholds(threshold={"linear": [0, 1, 3]}, selection="abs") == {"abs": (0, 0.5, 1)}
@@ -265,6 +271,29 @@ def test_grids():
     }
     with pytest.raises(ConfigError, match="give one grid for each selection"):
         thresholds(threshold=both, selection="value")
+    ten = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    assert thresholds(threshold="mib") == {"topk_abs": ten}
+    assert thresholds(threshold={"share": [0.5, 0.001, 0.0001]}) == {"topk_abs": (1, 500)}
+    assert thresholds(threshold={"share": {"log": [0.01, 1, 3]}}, n=70_651) == {
+        "topk_abs": (706, 7065, 70_651)
+    }
+    with pytest.raises(ConfigError, match="'value' keeps scores above a threshold"):
+        thresholds(threshold="mib", selection=["topk_abs", "value"])
+    mixed = {"topk_abs": "mib", "value": 0.1}
+    found = thresholds(threshold=mixed, selection=["topk_abs", "value"])
+    assert found == {"topk_abs": ten, "value": (0.1,)}
+
+
+def test_grids_of_nodes():
+    def thresholds(**evaluate):
+        told = parse_config({"name": "x", "evaluate": evaluate}).evaluate
+        return told.thresholds(10, of_nodes=True)
+
+    assert thresholds(threshold=[7, 100]) == {"topk_abs": (1, 2, 3, 4, 5, 6, 8, 10)}  # up to all
+    assert thresholds(threshold="mib") == {"topk_abs": (1, 2, 5, 10)}  # shares of nodes
+    assert thresholds(threshold="mib", node_threshold=[4, 99]) == {"topk_abs": (4, 10)}
+    assert thresholds(node_threshold={"share": [0.3]}) == {"topk_abs": (3,)}
+    assert thresholds(threshold=0.1, selection="value", node_threshold=3) == {"value": (0.1,)}
 
 
 def test_a_config_is_read_back_from_what_it_resolves_to():

@@ -1,7 +1,6 @@
 """Every method through the sweep engine: candidates, searches, nodes, complements, single edges,
 and the tables that are derived from what is stored."""
 
-import itertools
 import json
 import math
 
@@ -270,13 +269,15 @@ def test_areas_and_sizes_follow_from_the_results(run, plan):
     mine = found[
         (found["cell"] == cell.key) & (found["metric"] == "kl") & (found["ablation"] == "edge")
     ].set_index("measure")
-    n = [0, *(rows["n_edges"] / rows["n_edges_possible"]), 1]
-    phi = [0, *rows["faithfulness"], 1]
-    pairs = list(itertools.pairwise(zip(n, phi, strict=True)))
-    cpr = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs)
-    assert mine.loc["cpr", "value"] == pytest.approx(cpr)
-    for name in ("area_log", "cpr", "cmd"):
-        assert mine.loc[name, "low"] <= mine.loc[name, "high"]
+    masks = read_selected(run, cell)
+    assert rows["n_selected"].tolist() == [masks[key].sum() for key in rows["circuit"]]
+    rows = rows.sort_values("n_selected")
+    phi = np.where(rows["n_edges"] == 0, 0.0, rows["faithfulness"])
+    assert mine.loc["area_log", "value"] == pytest.approx(phi.mean())  # two sizes: one trapezoid
+    assert mine.loc["area_log", "low"] <= mine.loc["area_log", "high"]
+    span = math.log(200 / 40) / math.log(rows["n_edges_possible"].iloc[0])
+    assert mine.loc["share_log", "value"] == pytest.approx(span)
+    assert mine.loc[["cpr", "cmd"], "value"].isna().all()  # these are not MIB's sizes
     reached = rows[rows["faithfulness"] >= 0.8]["n_edges"]
     smallest = float(reached.min()) if len(reached) else math.nan
     assert mine.loc["edges_80", "value"] == pytest.approx(smallest, nan_ok=True)
