@@ -15,10 +15,6 @@ class ConfigError(ValueError):
     """A config or an argument that cannot be used: one line; the command exits with 2."""
 
 
-#: selections whose thresholds are numbers of edges
-BY_SIZE = ("topk_value", "topk_abs", "greedy")
-#: and those that build on edges, and select no nodes
-OF_EDGES = ("greedy",)
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -56,8 +52,7 @@ AXIS = BeforeValidator(_as_list)
 OPTIONAL_AXIS = BeforeValidator(lambda value: None if value is None else _as_list(value))
 
 
-def no_bool(value: Any) -> Any:
-    """What is no yes or no. Raises ValueError."""
+def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("is a yes or no; a number is wanted (YAML reads on, yes, off, no so)")
     return value
@@ -67,7 +62,7 @@ def within(low: int, high: int | None = None) -> WrapValidator:
     """A whole number in a range, ends included."""
 
     def check(value: Any, parse: Any) -> int:
-        number = int(parse(no_bool(value)))
+        number = int(parse(_no_bool(value)))
         if number < low or (high is not None and number > high):
             limit = f"{low} or more" if high is None else f"{low} to {high}"
             raise ValueError(f"is out of range; allowed: {limit}")
@@ -130,8 +125,8 @@ def at_most(high: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-Positive = Annotated[float, BeforeValidator(no_bool), AfterValidator(_positive)]
-NotNegative = Annotated[float, BeforeValidator(no_bool), AfterValidator(_not_negative)]
+Positive = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_positive)]
+NotNegative = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_not_negative)]
 
 
 def _check_name(value: str) -> str:

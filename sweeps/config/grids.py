@@ -8,14 +8,18 @@ each selection has its own.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgesweep.engine.areas import MIB_SHARES, size_of_share
-from edgesweep.sweeps.config.fields import BY_SIZE, did_you_mean, no_bool
 
+#: selections whose thresholds are numbers of edges
+BY_SIZE = ("topk_value", "topk_abs", "greedy")
+#: and those that build on edges, and select no nodes
+OF_EDGES = ("greedy",)
 MAX_GRID = 1000
 #: how grids may be written, in words
 FORMS = "numbers, {log: [low, high, n]}, {linear: [low, high, n]}, {share: [0.01, 1]}, mib"
@@ -98,7 +102,7 @@ def grid_values(value: Any) -> tuple[float, ...]:
     if isinstance(value, dict):
         kinds = sorted(str(k) for k in value)
         if kinds not in (["log"], ["linear"]):
-            hint = did_you_mean(kinds[0], ("log", "linear", "share")) if kinds else ""
+            hint = _near(kinds[0], "log", "linear", "share") if kinds else ""
             raise ValueError(f"is no grid; allowed: {FORMS}{hint}")
         return tuple(_spaced(kinds[0], value[kinds[0]]))
     values = value if isinstance(value, list | tuple) else [value]
@@ -112,11 +116,12 @@ def grid_values(value: Any) -> tuple[float, ...]:
 def _numbers(values: list[Any]) -> list[float]:
     numbers: list[float] = []
     for value in values:
-        no_bool(value)
+        if isinstance(value, bool):
+            raise ValueError("has a yes or no; numbers are wanted (YAML reads on, yes, off, no so)")
         try:
             number = float(value)
         except (TypeError, ValueError):
-            hint = did_you_mean(value, (MIB,))
+            hint = _near(str(value), MIB)
             raise ValueError(f"has {value!r}, which is no number{hint}") from None
         if not math.isfinite(number):
             raise ValueError(f"has {value!r}, which is not finite")
@@ -142,3 +147,9 @@ def _spaced(kind: str, bounds: Any) -> list[float]:
 
 def _low_rule(kind: str) -> str:
     return "above 0 and not above high" if kind == "log" else "not above high"
+
+
+def _near(value: str, *known: str) -> str:
+    """`; did you mean 'x'?`, or nothing."""
+    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

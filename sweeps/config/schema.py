@@ -16,8 +16,6 @@ from pydantic import (
 
 from edgesweep.sweeps.config.fields import (
     AXIS,
-    BY_SIZE,
-    OF_EDGES,
     OPTIONAL_AXIS,
     NotNegative,
     Place,
@@ -29,7 +27,14 @@ from edgesweep.sweeps.config.fields import (
     within,
     word_or_share,
 )
-from edgesweep.sweeps.config.grids import Grid, grid_of, grid_values, grids_of
+from edgesweep.sweeps.config.grids import (
+    BY_SIZE,
+    OF_EDGES,
+    Grid,
+    grid_of,
+    grid_values,
+    grids_of,
+)
 
 #: which method attributes which kind of nodes
 FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")

@@ -20,7 +20,7 @@ from edgesweep.engine.patches import PATCHES as ENGINE_PATCHES
 from edgesweep.storage.fold import AGGREGATIONS as FOLDED
 from edgesweep.storage.layout import NO_MEMBERS
 from edgesweep.sweeps.command import cli
-from edgesweep.sweeps.config import fields
+from edgesweep.sweeps.config import grids
 from edgesweep.sweeps.config import schema as sections
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config, parse_config, preset_names
@@ -321,7 +321,7 @@ def test_the_config_knows_what_the_engine_knows():
     assert set(ENGINE_PATCHES) == set(sections.PATCHES)
     assert set(ENGINE_METRICS) == set(sections.METRICS)
     assert ENGINE_SELECTIONS == sections.SELECTIONS
-    assert (set(fields.BY_SIZE), set(fields.OF_EDGES)) == (BY_SIZE, OF_EDGES)
+    assert (set(grids.BY_SIZE), set(grids.OF_EDGES)) == (BY_SIZE, OF_EDGES)
     assert FOLDED == sections.AGGREGATIONS
 
 
