@@ -78,7 +78,7 @@ NO_MEMBERS = frozenset(
 #: beside the scores of an input; float64
 PER_INPUT = ("residual", "metric_clean", "metric_baseline")
 #: of a cell over features: its largest edges (numbers of nodes), and the weight in the target's
-#: units beside that in the metric's
+#: units beside that in the units that `target` asks for
 LISTS = {"source": "int64", "target": "int64", "weight": "float32", "raw": "float32"}
 #: how many edges a list has, the sum of what it dropped, with and without sign, and how far the
 #: completeness of its targets is missed

@@ -1,9 +1,10 @@
 """Edges of one input as a list, of which the largest are kept while they are being found.
 
-An edge is a source, a target, its weight in units of the metric and its raw weight in those of the
-target. With a cap, the edges of largest |weight| are kept, of equal ones those that come first in
-the order of targets, then of sources; what is dropped is summed, so that nothing vanishes unseen.
-The kept set does not depend on how the edges were handed in.
+An edge is a source, a target, its weight in the units that are asked for, by which it is ranked,
+and its raw weight in those of the target. With a cap, the edges of largest |weight| are kept, of
+equal ones those that come first in the order of targets, then of sources; what is dropped is
+summed, so that nothing vanishes unseen. The kept set does not depend on how the edges were
+handed in.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class InputEdges:
 
     Attributes:
         source, target: global node numbers (`engine.features.batch`).
-        weight, raw: in units of the metric; in those of the target.
+        weight, raw: in the units that are asked for; in those of the target.
         source_position, target_position: where edges are kept by position; else None.
         dropped_abs, dropped_sum: Σ |weight| and Σ weight of the edges that were not kept.
     """

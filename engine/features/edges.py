@@ -9,8 +9,8 @@ For one input and one target site (or the logits), with t from patch to clean:
    (`Network.pull_back`).
 4. An active feature (i, q) of s contributes (f_i,clean − f_i,patch)(q) ⟨d_i, G_s(q)⟩, the error
    node ⟨(ε_clean − ε_patch)(q), G_s(q)⟩: products of G with the few vectors that moved.
-5. The contributions to a target, times its factor, are its edges' weights in units of the metric;
-   both are summed over source and target positions, per input.
+5. The contributions to a target, times its factor, are its edges' weights, in the units that
+   `target` asks for; both are summed over source and target positions, per input.
 
 Contributions to a target sum to its change from patch parents to clean ones, up to the quadrature;
 what is missing is the residual. Where no parent has moved at or before a position nothing is
@@ -33,6 +33,7 @@ from edgesweep.engine.features.nodes import NodeAttribution
 from edgesweep.engine.features.sources import Sources
 from edgesweep.engine.features.targets import (
     AlongPath,
+    AttributedTargets,
     LogitsTarget,
     MetricTargets,
     SiteTargets,
@@ -43,7 +44,7 @@ from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.network.base import LOGITS
 from edgesweep.engine.network.pullback import groups
 
-TARGETS = ("value", "metric")
+TARGETS = ("attribution", "value", "metric")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class EdgeSettings:
 
     Attributes:
         steps, rule: of the quadrature.
-        target: one of `TARGETS`, what an edge's target is worth.
+        target: one of `TARGETS`, what an edge's weight is of (see `targets`).
         contracted: sum over positions.
         keep: the most edges of an input; None: all.
         micro_bytes: what one micro-batch of (target, step) rows may take.
@@ -60,7 +61,7 @@ class EdgeSettings:
 
     steps: int = 5
     rule: str = "midpoint"
-    target: str = "value"
+    target: str = "attribution"
     contracted: bool = True
     keep: int | None = None
     micro_bytes: int = MICRO_BYTES
@@ -99,7 +100,7 @@ class Contributions:
         node, position: of each target.
         source, source_position: of each source; no positions where they are summed.
         values: in units of the target.
-        factor: what takes them to units of the metric.
+        factor: what takes them to those of the weights.
     """
 
     target: str
@@ -222,8 +223,9 @@ def _targets(
         return LogitsTarget(ends, metric, number, x, value, wanted)
     site = next(s for s in ends.features.sites if s.name == target)
     gradient = nodes.gradients[target][number]
-    found = SiteTargets(ends, site, number, AlongPath(x, start[0]), gradient, wanted)
-    if settings.target == "value":
+    kind = AttributedTargets if settings.target == "attribution" else SiteTargets
+    found = kind(ends, site, number, AlongPath(x, start[0]), gradient, wanted)
+    if settings.target != "metric":
         return found
     rows = target_rows(ends, settings.micro_bytes)[1]
     return MetricTargets(found, ends, metric, site, number, rows)

@@ -1,18 +1,22 @@
 """What edges end at: active features, error nodes and the logits, each a cotangent at one position.
 
-Values of a target as a function of x, the value of its site (`target: value`):
+Values of a target as a function of x, the value of its site:
 
     feature (j, p)   f_j(p); its gradient is slope_j(x(p)) e_j (`engine.dictionaries.base`)
     error (p)        ⟨ḡ(p), ε(p)⟩ with ḡ of the site's own path (`engine.features.nodes`); its
                      gradient is ḡ − Σ_j slope_j(x(p)) ⟨d_j, ḡ⟩ e_j
     logits           the metric
 
-The first is in activation units, the others in those of the metric. `factor` takes a feature's to
-the metric's: Attr(f_j(p)) / (f_j,clean − f_j,patch)(p) = ⟨d_j, ḡ(p)⟩, 0 where the denominator is 0.
+The first is in activation units, the others in those of the metric, and an edge's weight is one of
 
-With `target: metric` (Dhimoïla 2024, footnote 5) the value of every target is the metric of the run
-that is clean but for this target, which sees the interpolated parents: the gradient is multiplied
-by the metric's there, one downstream pass a target and step, and every factor is 1.
+    value         the contribution to the target's value, in its own units (Dhimoïla 2024, section
+                  5.1: the activation value of r', as for single features in 5.2)
+    attribution   the same in units of the metric: a feature's contributions are multiplied by what
+                  its change is worth, Attr(f_j(p)) / (f_j,clean − f_j,patch)(p) = ⟨d_j, ḡ(p)⟩, and
+                  by 0 where it has not changed
+    metric        the contribution to the metric of the run that is clean but for this target, which
+                  sees the interpolated parents (5.1, footnote 5): the gradient is multiplied by the
+                  metric's there, one downstream pass a target and step
 """
 
 from dataclasses import dataclass
@@ -47,7 +51,7 @@ class Targets(Protocol):
         """Gradients of some targets at their positions, along the path."""
 
     def factor(self, some: Index) -> Numbers:
-        """What takes an edge's raw weight to units of the metric."""
+        """What takes an edge's raw weight to the units that it is asked for in."""
 
     def change(self, some: Index) -> Numbers:
         """Value at the clean parents minus that at their patch values."""
@@ -67,7 +71,7 @@ class AlongPath:
 
 
 class SiteTargets:
-    """Nodes of a site as targets, by value.
+    """Nodes of a site as targets, by value in their own units.
 
     Args:
         number: of the input.
@@ -94,7 +98,7 @@ class SiteTargets:
         self.node = torch.cat([active.feature[kept], errors])
         self.position = torch.cat([active.position[kept], positions])
         self._clean_f, moved = active.clean[kept], active.clean[kept] != active.patch[kept]
-        self._moved = torch.cat([moved, torch.ones_like(errors, dtype=torch.bool)])
+        self.moved = torch.cat([moved, torch.ones_like(errors, dtype=torch.bool)])
         self.slopes = self.dictionary.slopes(along.x)
 
     @cached_property
@@ -131,11 +135,7 @@ class SiteTargets:
         return out
 
     def factor(self, some: Index) -> Numbers:
-        error, node, position = self.is_error(some), self.node[some], self.position[some]
-        out = self.gradient.new_ones(len(some))
-        along = self.dictionary.decoder[node[~error]] * self.gradient[position[~error]]
-        out[~error] = along.sum(-1)
-        return out * self._moved[some]
+        return self.gradient.new_ones(len(some))
 
     def change(self, some: Index) -> Numbers:
         error, node, position = self.is_error(some), self.node[some], self.position[some]
@@ -151,6 +151,17 @@ class SiteTargets:
     def _error_change(self) -> Float[Tensor, " positions"]:
         start = split(self.dictionary, self.along.start)[1]
         return ((self.clean_error - start) * self.gradient).sum(-1)
+
+
+class AttributedTargets(SiteTargets):
+    """The same, in units of the metric by what their change is worth."""
+
+    def factor(self, some: Index) -> Numbers:
+        error, node, position = self.is_error(some), self.node[some], self.position[some]
+        out = self.gradient.new_ones(len(some))
+        along = self.dictionary.decoder[node[~error]] * self.gradient[position[~error]]
+        out[~error] = along.sum(-1)
+        return out * self.moved[some]
 
 
 class MetricTargets:

@@ -62,6 +62,7 @@ METRICS = (
     "nll",
     "accuracy",
 )
+TARGETS = ("attribution", "value", "metric")
 AGGREGATIONS = ("mean", "max", "rms", "mean_abs", "max_abs")
 SELECTIONS = ("value", "abs", "topk_value", "topk_abs", "greedy")
 ABLATIONS = ("edge", "node")
@@ -160,14 +161,15 @@ class Features(Section):
     `dictionaries`: site (`embed`, `resid3`, `attn3`, `mlp3`, or `resid*` for every layer) -> where
     its dictionary is (a file, a folder, a hub name, `identity`, `none`; `{layer}` stands for the
     layer), or how it is trained (`Trained`). `error`: what error terms are in an ablated run;
-    `target`: what an edge into a feature is of, the feature's value or the metric. Of each input
+    `target`: what an edge's weight is of: the target's value in its own units, its attribution (the
+    same in units of the metric), or the metric with the target alone changed. Of each input
     the `keep` largest edges are stored, of all inputs together `edges`. Target positions are split
     over `position_shards`.
     """
 
     dictionaries: dict[str, GivenDictionary] = {}
     error: Annotated[str, one_of("node", "clean", "patch", "zero")] = "node"
-    target: Annotated[str, one_of("value", "metric")] = "value"
+    target: Annotated[str, one_of(*TARGETS)] = "attribution"
     keep: Annotated[int, within(1, 10**7)] = 20000
     edges: Annotated[int, within(1, 10**8)] = 200000
     position_shards: Annotated[int, within(1, 1000)] = 1

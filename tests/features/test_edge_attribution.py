@@ -126,10 +126,26 @@ def test_every_kind_of_dictionary(kind):
     check(ends, given, "logit_diff", STEPS, 0, 1e-9)
 
 
+@pytest.mark.parametrize("target", ["metric", "value"])
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
-def test_targets_by_the_metric(family):
+def test_targets_by_the_metric_and_in_their_own_units(family, target):
     _, _, given, ends = made(family, ("embed", "attn0", "resid0", "mlp1"))
-    check(ends, given, "logit_diff", replace(STEPS, target="metric"), 1, 1e-9)
+    check(ends, given, "logit_diff", replace(STEPS, target=target), 1, 1e-9)
+
+
+def test_in_its_own_units_the_edges_into_a_target_sum_to_its_change():
+    """Even where its change is worth nothing to the metric, and its attribution is 0."""
+    _, _, _, ends = made("gpt2", CHAIN, "linear", n=1)
+    how = EdgeSettings(steps=100, target="value")
+    own, worth = (attribute(ends, s).inputs[0] for s in (how, replace(how, target="attribution")))
+    assert np.array_equal(own.weight, own.raw)
+    assert not np.array_equal(worth.weight, worth.raw)
+    features = torch.arange(ends.features.dictionary("resid1").n_features)
+    clean, patch = (v.features("resid1", features)[0].sum(0) for v in (ends.clean, ends.patch))
+    first = ends.numbers.first["resid1"]
+    sums = [float(own.weight[own.target == first + j].sum()) for j in features.tolist()]
+    change = (clean - patch).numpy()
+    assert np.abs(sums - change).max() < 1e-3 * np.abs(change).max()
 
 
 def test_a_model_that_sees_ahead():
@@ -240,7 +256,7 @@ def test_many_steps_are_complete(kind, sites):
 
 def test_unknown_targets_are_refused():
     _, _, _, ends = made("gpt2", ("resid1",))
-    with pytest.raises(MethodError, match="target 'loss' is none of value, metric"):
+    with pytest.raises(MethodError, match="target 'loss' is none of attribution, value, metric"):
         attribute(ends, replace(STEPS, target="loss"))
 
 

@@ -114,12 +114,12 @@ class SlowAttribution:
         dictionary = self.features.dictionary(site)
         if node == "err":
             error = dictionary.error(x)[0, p]
-            if kind == "value":
+            if kind != "metric":
                 return error @ self.gradients[site][p]
             moved = error - self.clean.error(site)[0, p]
         else:
             f = dictionary.encode(x)[0, p, node]
-            if kind == "value":
+            if kind != "metric":
                 return f
             moved = (f - self.f(self.clean, site)[p, node]) * dictionary.decoder[node]
         here = torch.zeros_like(x[0, :, :1])
@@ -128,12 +128,12 @@ class SlowAttribution:
 
     def factor(self, site, target, kind):
         node, p = target
-        if kind == "metric" or node in ("err", "metric"):
+        if kind != "attribution" or node in ("err", "metric"):
             return 1.0
         delta = float((self.f(self.clean, site) - self.f(self.patch, site))[p, node])
         return self.node_score(site, node, p) / delta if delta else 0.0
 
-    def target(self, site, target, kind="value") -> SlowTarget:
+    def target(self, site, target, kind="attribution") -> SlowTarget:
         names = [p.name for p in self.features.parents(site)]
         gradients = dict.fromkeys(names, 0.0)
         for t, weight in self.points:

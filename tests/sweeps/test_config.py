@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edgesweep.engine.features.edges import TARGETS as ENGINE_TARGETS
 from edgesweep.engine.graph import BY_SIZE, OF_EDGES
 from edgesweep.engine.graph import SELECTIONS as ENGINE_SELECTIONS
 from edgesweep.engine.graph.circuit_files import KNOWN as ENGINE_KNOWN
@@ -318,6 +319,7 @@ def test_the_config_knows_what_the_engine_knows():
     assert set(ENGINE_METHODS) == {*sections.METHODS, "given"}  # by evaluate.circuits
     assert ENGINE_KNOWN == sections.KNOWN
     assert set(RULES) == set(sections.RULES)
+    assert ENGINE_TARGETS == sections.TARGETS
     assert set(ENGINE_PATCHES) == set(sections.PATCHES)
     assert set(ENGINE_METRICS) == set(sections.METRICS)
     assert ENGINE_SELECTIONS == sections.SELECTIONS

@@ -40,7 +40,7 @@ from tests.sweeps.over_features import (
 def test_lists_are_those_of_a_direct_call(run, plan, features):
     cell = cell_of(plan, "ig_activations")
     patch = make_feature_patch("counterfactual")
-    how = EdgeSettings(steps=2, rule="midpoint", target="value", keep=5000)
+    how = EdgeSettings(steps=2, rule="midpoint", target="attribution", keep=5000)
     direct = []
     for batch in batches(plan.dataset(cell).data.build):
         ends = FeatureBatch.of(features, batch, patch)
@@ -88,10 +88,54 @@ def small_run(out, features):
     return RunDirectory.open(out), reopen(out).plan
 
 
-def test_a_cap_keeps_the_largest_and_counts_what_it_drops(run, plan, tmp_path):
+@pytest.fixture(scope="module")
+def sets_run(tmp_path_factory):
+    """A run of two sets of one dictionary a site, that rank edges by other weights."""
+    raw = config(
+        sweep={"method": "ig_activations", "nodes": ["capped", "own"]},
+        evaluate={"threshold": 20, "eval_patch": "counterfactual", "ablation": "edge"},
+        blocks={"fit": "none"},
+    )
+    given = raw["features"]
+    raw["features"] = {"capped": {**given, "keep": 100}, "own": {**given, "target": "value"}}
+    out = tmp_path_factory.mktemp("sets") / "run"
+    assert run_tiny(out, raw).exit_code == 0
+    return RunDirectory.open(out), reopen(out).plan
+
+
+def test_edges_are_ranked_by_their_weight_in_the_units_of_their_targets(run, plan, sets_run):
+    cell, (other, theirs) = cell_of(plan, "ig_activations"), sets_run
+    own = next(c for c in theirs.cells if c.nodes == "own")
+    assert (cell.target, own.target) == ("attribution", "value")
+    for row in range(N):
+        raw, weight = (stored(other, own, name)[row] for name in ("raw", "weight"))
+        np.testing.assert_array_equal(weight, raw)
+        of_run = {
+            (s, t): w
+            for s, t, w in zip(*(stored(run, cell, n)[row] for n in LISTED), strict=True)
+            if t >= 0
+        }
+        mine = {
+            (s, t): w
+            for s, t, w in zip(*(stored(other, own, n)[row] for n in LISTED), strict=True)
+            if t >= 0
+        }
+        assert of_run.keys() <= mine.keys()  # what is worth nothing to the metric has a value too
+        for edge, value in of_run.items():
+            assert mine[edge] == pytest.approx(value, rel=1e-5, abs=1e-7)
+    mean = aggregate(other, own.key, "mean")
+    of_attribution = aggregate(run, cell.key, "mean")
+    assert np.nanmax(np.abs(mean)) != pytest.approx(np.nanmax(np.abs(of_attribution)), rel=1e-3)
+
+
+LISTED = ("source", "target", "raw")
+
+
+def test_a_cap_keeps_the_largest_and_counts_what_it_drops(run, plan, sets_run):
+    """By the weight that is asked for: here in units of the metric."""
     cell = cell_of(plan, "ig_activations")
-    capped, theirs = small_run(tmp_path / "run", {"keep": 100})
-    small = theirs.cells[0]
+    capped, theirs = sets_run
+    small = next(c for c in theirs.cells if c.nodes == "capped")
     for row in range(N):
         whole = stored(run, cell, "weight")[row]
         sizes = np.sort(np.abs(whole[np.isfinite(whole)]))[::-1]
