@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError, field_validator
 
+from edgesweep.sweeps.config.features import Features, Trained, sets_of_features
 from edgesweep.sweeps.config.fields import ConfigError, Name, did_you_mean
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.schema import (
@@ -24,14 +25,11 @@ from edgesweep.sweeps.config.schema import (
     Data,
     Evaluate,
     Execution,
-    Features,
     Measures,
     Scores,
     Section,
     Seed,
     Sweep,
-    Trained,
-    sets_of_features,
 )
 from edgesweep.tasks import absolute_task
 

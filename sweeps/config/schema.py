@@ -8,8 +8,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
-    Tag,
     field_validator,
     model_validator,
 )
@@ -62,7 +60,6 @@ METRICS = (
     "nll",
     "accuracy",
 )
-TARGETS = ("attribution", "value", "metric")
 AGGREGATIONS = ("mean", "max", "rms", "mean_abs", "max_abs")
 SELECTIONS = ("value", "abs", "topk_value", "topk_abs", "greedy")
 ABLATIONS = ("edge", "node")
@@ -123,65 +120,6 @@ class Sweep(Section):
     @classmethod
     def _all_is_no_choice(cls, value: Any) -> Any:
         return None if value == "all" else value
-
-
-class Trained(Section):
-    """A dictionary that the run trains itself, before all else, on the activations of its site over
-    prompts of the run's tasks: `prompts` of each task, clean and patch.
-
-    `kind` topk keeps the `k` largest features a position, relu pays `l1` for each; pca takes
-    neither.
-    """
-
-    kind: Annotated[str, one_of("topk", "relu", "pca")]
-    features: Annotated[int, within(1, 10**6)] = 1024
-    k: Annotated[int, within(1)] = 16
-    l1: NotNegative = 0.01
-    steps: Annotated[int, within(1, 10**7)] = 1000
-    batch: Annotated[int, within(1, 10**6)] = 256
-    lr: Positive = 1e-3
-    prompts: Annotated[int, within(1, 10**6)] = 256
-
-
-def _given_as(value: Any) -> str:
-    return "trained" if isinstance(value, dict | Trained) else "text"
-
-
-#: where a dictionary is, or how it is trained; the tags keep a fault in one from being told as if
-#: it were in the other
-GivenDictionary = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[Trained, Tag("trained")], Discriminator(_given_as)
-]
-
-
-class Features(Section):
-    """How a set of dictionaries takes a model apart. One set is `features` itself, and
-    `sweep.nodes: features` names it; several stand in it by name.
-
-    `dictionaries`: site (`embed`, `resid3`, `attn3`, `mlp3`, or `resid*` for every layer) -> where
-    its dictionary is (a file, a folder, a hub name, `identity`, `none`; `{layer}` stands for the
-    layer), or how it is trained (`Trained`). `error`: what error terms are in an ablated run;
-    `target`: what an edge's weight is of: the target's value in its own units, its attribution (the
-    same in units of the metric), or the metric with the target alone changed. Of each input
-    the `keep` largest edges are stored, of all inputs together `edges`. Target positions are split
-    over `position_shards`.
-    """
-
-    dictionaries: dict[str, GivenDictionary] = {}
-    error: Annotated[str, one_of("node", "clean", "patch", "zero")] = "node"
-    target: Annotated[str, one_of(*TARGETS)] = "attribution"
-    keep: Annotated[int, within(1, 10**7)] = 20000
-    edges: Annotated[int, within(1, 10**8)] = 200000
-    position_shards: Annotated[int, within(1, 1000)] = 1
-
-
-def sets_of_features(value: Any) -> Any:
-    """One set without a name is called `features`."""
-    if not value:
-        return {}
-    named = isinstance(value, dict) and not set(value) & set(Features.model_fields)
-    is_set = named and all(item is None or isinstance(item, dict) for item in value.values())
-    return {k: item or {} for k, item in value.items()} if is_set else {"features": value}
 
 
 class Evaluate(Section):

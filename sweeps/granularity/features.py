@@ -28,8 +28,9 @@ from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import read_static, write_static
 from edgesweep.storage.graphs import write_graph
 from edgesweep.storage.readers import Committed
+from edgesweep.sweeps.config.features import Trained
 from edgesweep.sweeps.config.fields import ConfigError
-from edgesweep.sweeps.config.schema import FEATURE_METHODS, NUMBER_BYTES, Trained
+from edgesweep.sweeps.config.schema import FEATURE_METHODS, NUMBER_BYTES
 from edgesweep.sweeps.granularity import feature_cost, feature_scores
 from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary, feature_set
 from edgesweep.sweeps.granularity.words import FEATURES, Words, sites_told

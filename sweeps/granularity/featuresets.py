@@ -19,8 +19,8 @@ from edgesweep.engine.dictionaries.files import load_dictionary
 from edgesweep.engine.graph import FeatureGraph, NodeNumbers
 from edgesweep.engine.model import ModelSource
 from edgesweep.engine.network.base import LOGITS, SiteError, Sites
+from edgesweep.sweeps.config.features import Features, Trained
 from edgesweep.sweeps.config.fields import ConfigError
-from edgesweep.sweeps.config.schema import Features, Trained
 from edgesweep.sweeps.plan.canonical import digest
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from edgesweep.storage.layout import NO_MEMBERS
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.config import grids
 from edgesweep.sweeps.config import schema as sections
+from edgesweep.sweeps.config.features import TARGETS
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config, parse_config, preset_names
 from tests.sweeps.helpers import run_tiny, tiny
@@ -319,7 +320,7 @@ def test_the_config_knows_what_the_engine_knows():
     assert set(ENGINE_METHODS) == {*sections.METHODS, "given"}  # by evaluate.circuits
     assert ENGINE_KNOWN == sections.KNOWN
     assert set(RULES) == set(sections.RULES)
-    assert ENGINE_TARGETS == sections.TARGETS
+    assert ENGINE_TARGETS == TARGETS
     assert set(ENGINE_PATCHES) == set(sections.PATCHES)
     assert set(ENGINE_METRICS) == set(sections.METRICS)
     assert ENGINE_SELECTIONS == sections.SELECTIONS
