@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from edgesweep.sweeps.config.fields import NotNegative, Positive, Text, one_of, within
-from edgesweep.sweeps.config.schema import Section
+from edgesweep.sweeps.config.fields import NotNegative, Positive, Section, Text, one_of, within
 
 #: what an edge's weight is of
 TARGETS = ("attribution", "value", "metric")

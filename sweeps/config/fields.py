@@ -8,11 +8,17 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, WrapValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WrapValidator
 
 
 class ConfigError(ValueError):
     """A config or an argument that cannot be used: one line; the command exits with 2."""
+
+
+class Section(BaseModel):
+    """A frozen part of the config that knows all of its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     field_validator,
     model_validator,
 )
@@ -18,6 +16,7 @@ from edgesweep.sweeps.config.fields import (
     NotNegative,
     Place,
     Positive,
+    Section,
     Text,
     at_most,
     one_of,
@@ -77,12 +76,6 @@ def _a_share(value: float) -> float:
     return value
 
 
-class Section(BaseModel):
-    """A frozen part of the config that knows all of its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 class Candidates(Section):
     """The edges that exact patching and ACDC look at: those that EAP ranks first, by |mean score|
     over the build prompts, and some drawn from the others."""
@@ -131,7 +124,7 @@ class Evaluate(Section):
 
     aggregation: Annotated[tuple[Annotated[str, one_of(*AGGREGATIONS)], ...], AXIS] = ("mean",)
     selection: Annotated[tuple[Annotated[str, one_of(*SELECTIONS)], ...], AXIS] = ("topk_abs",)
-    threshold: Any = {"log": [10, 10000, 10]}
+    threshold: Any = {"log": [10, 10000, 10]}  # noqa: RUF012
     node_threshold: Any = None
     complement: bool = False
     circuits: Annotated[tuple[Text, ...] | None, OPTIONAL_AXIS] = None
