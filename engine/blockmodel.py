@@ -6,8 +6,9 @@ kill, timeout, nonsense in its result), the caller gets a ``BlockModelError``.
 
 A fit is several chains with their own seeds, of which the shortest description is kept (Peixoto
 2017; "Emerging structures" 3.3). One chain is one unit of work: the sweep engine runs chains as
-shards, ``fit`` runs them side by side from one process. The graph is simple and directed, and its
-nodes are those of the circuit.
+shards, ``fit`` runs them side by side from one process, ``run_jobs`` many short ones, of any
+graphs, one after another in one. The graph is simple and directed, and its nodes are those of the
+circuit.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = [
     "BlockOptions",
     "Chain",
     "Interpreter",
+    "Job",
     "best",
     "block_model",
     "canonical",
@@ -47,6 +49,7 @@ __all__ = [
     "find_interpreter",
     "fit",
     "fit_chain",
+    "run_jobs",
 ]
 
 
@@ -123,6 +126,23 @@ class BlockModel:
         return len(set(self.blocks(level).tolist()))
 
 
+@dataclass(frozen=True)
+class Job:
+    """A graph to be described.
+
+    Attributes:
+        edges: int [n_edges, 2], (source, target) in 0..n_nodes-1; their order and repetitions do
+            not matter.
+        bottom: the block of each node where the partition is given, canonical; the levels above it
+            are fitted. None: all is.
+    """
+
+    edges: np.ndarray
+    n_nodes: int
+    seed: int
+    bottom: tuple[int, ...] | None = None
+
+
 def fit_chain(
     edges: np.ndarray,
     n_nodes: int,
@@ -132,24 +152,57 @@ def fit_chain(
     timeout_s: float = 1800.0,
     stop: threading.Event | None = None,
 ) -> Chain:
-    """Fit one chain in a process of its own and wait for it.
+    """Fit one chain in a process of its own and wait for it; see ``Job`` and ``run_jobs``."""
+    return run_jobs([Job(edges, n_nodes, seed)], options, interpreter, timeout_s, stop)[0]
 
-    ``edges``: int [n_edges, 2], (source, target) in 0..n_nodes-1; their order and repetitions do
-    not matter. A graph without edges has nothing to describe: one block, length 0, no process.
-    ``stop``, once set, ends the process early. Raises ``BlockModelError`` with the cause and the
-    last line the process wrote to stderr.
+
+def run_jobs(
+    jobs: Sequence[Job],
+    options: BlockOptions,
+    interpreter: Interpreter,
+    timeout_s: float = 1800.0,
+    stop: threading.Event | None = None,
+) -> list[Chain]:
+    """Do all jobs in one process, and wait for it; each has the chain that it would have alone.
+
+    A graph without edges has nothing to describe: its blocks are as given or one, length 0, and
+    there is no process for it. ``timeout_s`` is of each. ``stop``, once set, ends the process
+    early. Raises ``BlockModelError`` with the cause and the last line the process wrote to stderr.
     """
-    pairs = _simple_edges(edges, n_nodes)
-    if not 0 <= seed < 2**32:
-        raise BlockModelError(f"seed is {seed}; it must be in 0..2**32-1")
-    if len(pairs) == 0:
-        return Chain(((0,) * n_nodes,), 0.0, 0.0, seed, options, "none")
+    checked = [_checked(job) for job in jobs]
+    some = [job for job in checked if len(job.edges)]
+    found = iter(_run(some, options, interpreter, timeout_s * len(some), stop) if some else ())
+    return [next(found) if len(job.edges) else _of_nothing(job, options) for job in checked]
+
+
+def _checked(job: Job) -> Job:
+    if not 0 <= job.seed < 2**32:
+        raise BlockModelError(f"seed is {job.seed}; it must be in 0..2**32-1")
+    if job.bottom is not None and len(job.bottom) != job.n_nodes:
+        raise BlockModelError(f"a partition of {len(job.bottom)} nodes for {job.n_nodes}")
+    return dataclasses.replace(job, edges=_simple_edges(job.edges, job.n_nodes))
+
+
+def _of_nothing(job: Job, options: BlockOptions) -> Chain:
+    return Chain((job.bottom or (0,) * job.n_nodes,), 0.0, 0.0, job.seed, options, "none")
+
+
+def _run(
+    jobs: Sequence[Job],
+    options: BlockOptions,
+    interpreter: Interpreter,
+    timeout_s: float,
+    stop: threading.Event | None,
+) -> list[Chain]:
+    told = [{"n_nodes": job.n_nodes, "seed": job.seed} for job in jobs]
+    text = json.dumps({**dataclasses.asdict(options), "jobs": told})
+    arrays = {f"edges{i}": job.edges for i, job in enumerate(jobs)}
+    arrays |= {f"bottom{i}": np.array(j.bottom) for i, j in enumerate(jobs) if j.bottom is not None}
     with tempfile.TemporaryDirectory(prefix="edgesweep-blocks-") as folder:
         request, result = Path(folder) / "request.npz", Path(folder) / "result.json"
-        text = json.dumps({**dataclasses.asdict(options), "seed": seed})
-        np.savez(request, n_nodes=np.int64(n_nodes), edges=pairs, options=np.array(text))
+        np.savez(request, allow_pickle=False, options=np.array(text), **arrays)
         run_worker(interpreter, request, result, timeout_s, stop)
-        return _read_chain(result, n_nodes, options, seed)
+        return _read_chains(result, jobs, options)
 
 
 def _simple_edges(edges: np.ndarray, n_nodes: int) -> np.ndarray:
@@ -161,21 +214,25 @@ def _simple_edges(edges: np.ndarray, n_nodes: int) -> np.ndarray:
     return np.unique(pairs, axis=0)
 
 
-def _read_chain(result: Path, n_nodes: int, options: BlockOptions, seed: int) -> Chain:
+def _read_chains(result: Path, jobs: Sequence[Job], options: BlockOptions) -> list[Chain]:
     try:
-        data = json.loads(result.read_text(encoding="utf-8"))
-        levels = tuple(_level(level, n_nodes) for level in data["levels"])
-        length = float(data["description_length"])
-        null = float(data["description_length_null"])
-        engine = f"graph-tool {data['versions']['graph_tool']}"
-        if not levels or not math.isfinite(length) or not math.isfinite(null):
-            raise ValueError("no level, or a description length that is not finite")
+        found = json.loads(result.read_text(encoding="utf-8"))
+        return [_chain(data, job, options) for data, job in zip(found, jobs, strict=True)]
     except FileNotFoundError:
         raise BlockModelError("the block model's process ended well but left no result") from None
     except (ValueError, KeyError, TypeError) as error:
         kind = type(error).__name__
         raise BlockModelError(f"the block model's result is malformed: {kind}: {error}") from None
-    return Chain(levels, length, null, seed, options, engine)
+
+
+def _chain(data: Mapping[str, Any], job: Job, options: BlockOptions) -> Chain:
+    levels = tuple(_level(level, job.n_nodes) for level in data["levels"])
+    length = float(data["description_length"])
+    null = float(data["description_length_null"])
+    engine = f"graph-tool {data['versions']['graph_tool']}"
+    if not levels or not math.isfinite(length) or not math.isfinite(null):
+        raise ValueError("no level, or a description length that is not finite")
+    return Chain(levels, length, null, job.seed, options, engine)
 
 
 def _level(level: Any, n_nodes: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Fit one stochastic block model; run as a script by an interpreter that has graph-tool.
+"""Fit stochastic block models; run as a script by an interpreter that has graph-tool.
 
     python -I blockmodel_worker.py --probe              prints the versions as one line of JSON
     python -I blockmodel_worker.py REQUEST.npz RESULT.json
@@ -7,15 +7,18 @@ Kept apart from the engine because graph-tool is compiled against its own numpy 
 imported beside the engine's (design page, "Environment facts"). It imports the standard library,
 numpy and graph_tool, and nothing else; a test holds this.
 
-Request (no pickles): ``n_nodes`` int; ``edges`` int [n_edges, 2] of (source, target), distinct;
-``options`` a JSON string with fit ("nested" | "flat"), degree_corrected, n_iter, patience,
-max_rounds, seed. Result: see ``result``; description lengths are in nats.
+Request (no pickles): ``options``, a JSON string with fit ("nested" | "flat"), degree_corrected,
+n_iter, patience, max_rounds, and ``jobs``, a list of {n_nodes, seed}; and for the i-th job
+``edges<i>`` int [n_edges, 2] of (source, target), distinct, and, where its partition is given and
+not to be found, ``bottom<i>`` int [n_nodes]. Result: a list, see ``result``; description lengths
+are in nats. A job is done alike whatever others stand beside it.
 
 The fit, for one chain:
 1. the agglomerative multilevel minimisation of Peixoto 2014 (graph-tool's ``minimize_*``);
 2. rounds of ``n_iter`` merge-split sweeps at zero temperature (Peixoto 2020), until ``patience``
    rounds in a row bring nothing;
 3. the best partition seen is rebuilt from nothing, and the length reported is that state's.
+Of a partition that is given, step 2 finds the levels above it.
 """
 
 from __future__ import annotations
@@ -131,12 +134,13 @@ def minimised(graph: Any, options: dict[str, Any]) -> Any:
     return state.copy(bs=hierarchy(state, options) + [np.zeros(1, dtype=np.int64)] * EXTRA_LEVELS)
 
 
-def refined(state: Any, options: dict[str, Any]) -> list[np.ndarray]:
-    """Step 2: zero-temperature merge-split rounds; the best hierarchy seen."""
+def refined(state: Any, options: dict[str, Any], **among: Any) -> list[np.ndarray]:
+    """Step 2: zero-temperature merge-split rounds; the best hierarchy seen. ``among`` restricts the
+    sweeps to some levels."""
     best, shortest = hierarchy(state, options), state.entropy()
     idle = n_rounds = 0
     while idle < options["patience"] and n_rounds < options["max_rounds"]:
-        state.multiflip_mcmc_sweep(niter=options["n_iter"], beta=np.inf)
+        state.multiflip_mcmc_sweep(niter=options["n_iter"], beta=np.inf, **among)
         n_rounds += 1
         length = state.entropy()
         if length < shortest - MIN_GAIN_NATS:
@@ -146,18 +150,34 @@ def refined(state: Any, options: dict[str, Any]) -> list[np.ndarray]:
     return best
 
 
-def result(n_nodes: int, edges: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
-    """One chain: levels [n_levels][n_nodes], its length, the one-block length, versions."""
+def above(graph: Any, bottom: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
+    """A hierarchy whose first level is given; flat, it has no other."""
+    n_blocks = int(bottom.max()) + 1
+    if options["fit"] != "nested" or n_blocks == 1:
+        return [bottom]
+    top = [np.zeros(1, dtype=np.int64)] * EXTRA_LEVELS
+    state = make_state(graph, [bottom, np.zeros(n_blocks, dtype=np.int64), *top], options)
+    return refined(state, options, ls=range(1, EXTRA_LEVELS + 2))
+
+
+def result(
+    edges: np.ndarray, bottom: np.ndarray | None, job: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    """One job: levels [n_levels][n_nodes], their length, the one-block length, versions."""
     # graph-tool takes 0 as "draw a seed yourself": every run would give another partition.
-    graph_tool.seed_rng(options["seed"] or 2**32 - 1)
-    np.random.seed(options["seed"])  # noqa: NPY002 - graph-tool's Python side draws from it
-    graph = make_graph(n_nodes, edges)
-    best = refined(minimised(graph, options), options)
-    one_block = [np.zeros(n_nodes, dtype=np.int64)]
+    graph_tool.seed_rng(job["seed"] or 2**32 - 1)
+    np.random.seed(job["seed"])  # noqa: NPY002 - graph-tool's Python side draws from it
+    graph = make_graph(job["n_nodes"], edges)
+    if bottom is None:
+        best = refined(minimised(graph, options), options)
+    else:
+        best = above(graph, bottom, options)
+    one_block = [np.zeros(job["n_nodes"], dtype=np.int64)]
     null = make_state(graph, one_block, options).entropy()
     levels = levels_over_nodes(best)
     length = make_state(graph, hierarchy_of_levels(levels), options).entropy()
-    if length > null:  # the search may stop above the trivial partition; the shortest is kept
+    if bottom is None and length > null:
+        # The search may stop above the trivial partition; the shortest is kept.
         levels, length = one_block, null
     return {
         "levels": [level.tolist() for level in levels],
@@ -185,9 +205,13 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     single_thread()
     with np.load(request_path, allow_pickle=False) as request:
-        n_nodes, edges = int(request["n_nodes"]), request["edges"]
-        options = json.loads(str(request["options"]))
-    write_atomic(result_path, json.dumps(result(n_nodes, edges, options)))
+        told = json.loads(str(request["options"]))
+        arrays = dict(request)
+    results = [
+        result(arrays[f"edges{i}"], arrays.get(f"bottom{i}"), job, told)
+        for i, job in enumerate(told["jobs"])
+    ]
+    write_atomic(result_path, json.dumps(results))
     return 0
 
 

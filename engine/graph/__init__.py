@@ -23,6 +23,15 @@ from edgesweep.engine.graph.edge_names import CircuitError
 from edgesweep.engine.graph.edges import EdgeGraph, GraphSpec, PortBlock
 from edgesweep.engine.graph.features import ERROR, FeatureGraph, SiteBlock
 from edgesweep.engine.graph.numbers import NodeNumbers
+from edgesweep.engine.graph.rewiring import (
+    STEPS_AN_EDGE,
+    Allowed,
+    Rewired,
+    allowed_edges,
+    allowed_pairs,
+    hub,
+    rewire,
+)
 
 __all__ = [
     "BY_MAGNITUDE",
@@ -30,6 +39,8 @@ __all__ = [
     "ERROR",
     "OF_EDGES",
     "SELECTIONS",
+    "STEPS_AN_EDGE",
+    "Allowed",
     "Block",
     "Circuit",
     "CircuitError",
@@ -42,14 +53,19 @@ __all__ = [
     "NodeNumbers",
     "NodeTable",
     "PortBlock",
+    "Rewired",
     "SiteBlock",
+    "allowed_edges",
+    "allowed_pairs",
     "circuit_stats",
     "edge_ends",
+    "hub",
     "induced_edges",
     "load_circuit",
     "node_circuit",
     "node_edges",
     "prune",
+    "rewire",
     "select",
     "selections",
     "touched_nodes",

@@ -116,6 +116,8 @@ class Graph(Protocol):
         reach: the nodes whose value an edge into a target can change: `ends`, and those that
             depend on the target otherwise.
         node_table, target_table: what each of `nodes` and of `targets` is.
+        reads: pairs of a site and one that reads it: an edge is possible from each node of the one
+            to each target of the other.
     """
 
     @property
@@ -146,6 +148,8 @@ class Graph(Protocol):
     def node_table(self) -> NodeTable: ...
     @property
     def target_table(self) -> NodeTable: ...
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]: ...
 
     def edge_name(self, edge: int) -> str:
         """The edge as people write it: `a0.h3->a3.h5.q`, `embed/f7->resid3/err`."""

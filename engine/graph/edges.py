@@ -197,6 +197,16 @@ class EdgeGraph:
         """What each target is."""
         return NodeTable.of_rows(_target_rows(self.spec))
 
+    @cached_property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """Each site with those that read it; what a block reads is a prefix of the sources."""
+        site, target = self.node_table.site, self.target_table.site
+        return frozenset(
+            (before, target[block.first_target])
+            for block in self.blocks
+            for before in dict.fromkeys(site[: block.n_sources])
+        )
+
     def _nodes_of_targets(self) -> Iterator[list[int]]:
         spec = self.spec
         group = spec.n_heads // spec.n_kv_heads

@@ -256,6 +256,11 @@ class FeatureGraph:
         """What each target is."""
         return self._table(self.n_roots)
 
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """Each site with those that are computed from it."""
+        return frozenset((parent, site) for site, of in self.parents.items() for parent in of)
+
     def _table(self, first: int) -> NodeTable:
         """Of the nodes from `first` on."""
         places, numbers = self._site_of[first:], self.numbers[first:]

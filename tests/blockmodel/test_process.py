@@ -98,14 +98,15 @@ def test_no_result(fake):
         "{",
         "[]",
         "null",
-        json.dumps(GOOD | {"levels": []}),
-        json.dumps(GOOD | {"levels": [[0, 0]]}),
-        json.dumps(GOOD | {"levels": [[0, 0, 0.5]]}),
-        json.dumps(GOOD | {"levels": 3}),
-        json.dumps(GOOD | {"description_length": None}),
-        json.dumps(GOOD | {"description_length": float("nan")}),
-        json.dumps(GOOD | {"description_length_null": "long"}),
-        json.dumps({key: GOOD[key] for key in GOOD if key != "versions"}),
+        json.dumps([GOOD | {"levels": []}]),
+        json.dumps([GOOD | {"levels": [[0, 0]]}]),
+        json.dumps([GOOD | {"levels": [[0, 0, 0.5]]}]),
+        json.dumps([GOOD | {"levels": 3}]),
+        json.dumps([GOOD | {"description_length": None}]),
+        json.dumps([GOOD | {"description_length": float("nan")}]),
+        json.dumps([GOOD | {"description_length_null": "long"}]),
+        json.dumps([{key: GOOD[key] for key in GOOD if key != "versions"}]),
+        json.dumps([GOOD, GOOD]),
     ],
 )
 def test_a_malformed_result(fake, text):
@@ -119,7 +120,7 @@ def test_a_result_that_is_not_text(fake):
 
 
 def test_a_good_result_is_read_and_renumbered(fake):
-    chain = chain_of(fake(writes(json.dumps(GOOD))), seed=7)
+    chain = chain_of(fake(writes(json.dumps([GOOD]))), seed=7)
     assert chain.levels == ((0, 0, 1),)
     assert (chain.description_length, chain.description_length_null) == (1.5, 2.5)
     assert (chain.seed, chain.engine) == (7, "graph-tool 9.9")
@@ -129,7 +130,7 @@ def test_nothing_of_this_python_reaches_the_child(fake, tmp_path, monkeypatch):
     for key in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         monkeypatch.setenv(key, "/ours")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    chain_of(fake(f"env > {tmp_path}/env; {writes(json.dumps(GOOD))}"))
+    chain_of(fake(f"env > {tmp_path}/env; {writes(json.dumps([GOOD]))}"))
     environment = (tmp_path / "env").read_text().splitlines()
     assert "OMP_NUM_THREADS=1" in environment
     assert not [line for line in environment if line.endswith("=/ours")]
