@@ -14,14 +14,9 @@ LESS_IS_BETTER = frozenset({"kl", "kl_reverse", "js", "stat_dist", "nll"})
 #: kind of edge -> its colour and its words
 KINDS = {
     "needed": (POSITIVE, "needed: the circuit is worse without it"),
-    "unclear": (OTHER, "no clear effect: the interval holds zero, or there is none"),
+    "unclear": (OTHER, "no clear effect"),
     "harmful": (NEGATIVE, "harmful: the circuit is better without it"),
 }
-
-
-def kinds(rows: pd.DataFrame) -> np.ndarray:
-    """A key of KINDS for each edge, by the interval of what is lost without it."""
-    return np.select([rows["low"] > 0, rows["high"] < 0], ["needed", "harmful"], "unclear")
 
 
 def needed_figure(rows: pd.DataFrame, metric: str) -> go.Figure:
@@ -31,7 +26,7 @@ def needed_figure(rows: pd.DataFrame, metric: str) -> go.Figure:
         rows: rows of minimality.parquet of one circuit and metric.
     """
     rows = rows.sort_values(["drop", "edge"], ascending=[False, True], ignore_index=True)
-    kind = kinds(rows)
+    kind = rows["kind"].to_numpy(dtype=str)
     figure = go.Figure()
     for name, (colour, _) in KINDS.items():
         mine = rows[kind == name].head(MAX_EDGES)
@@ -43,9 +38,9 @@ def needed_figure(rows: pd.DataFrame, metric: str) -> go.Figure:
             marker={"color": colour, "size": 6},
             error_y=_bars(mine, colour),
             hovertext=[f"{s} → {t}" for s, t in zip(mine["source"], mine["target"], strict=True)],
-            customdata=mine[["low", "high"]].to_numpy(),
+            customdata=mine[["low", "high", "q"]].to_numpy(),
             hovertemplate="<b>%{hovertext}</b><br>%{y:.3g} (%{customdata[0]:.3g} to "
-            "%{customdata[1]:.3g})<extra></extra>",
+            "%{customdata[1]:.3g})<br>q %{customdata[2]:.2g}<extra></extra>",
         )
     figure.add_hline(0, line={"color": "#8a93a0", "width": 1})
     direction = "rise in" if metric in LESS_IS_BETTER else "fall in"
@@ -54,7 +49,7 @@ def needed_figure(rows: pd.DataFrame, metric: str) -> go.Figure:
         height=380,
         xaxis={"title": {"text": "edges, the most needed first"}, "tickformat": "~d"},
         yaxis={"title": {"text": f"{direction} {metric_name(metric)}"}},
-        annotations=[_counted(kind)],
+        annotations=[_counted(kind, float(rows["rate"].iloc[0]))],
     )
 
 
@@ -71,10 +66,11 @@ def _bars(rows: pd.DataFrame, colour: str) -> dict[str, object]:
     }
 
 
-def _counted(kind: np.ndarray) -> dict[str, object]:
+def _counted(kind: np.ndarray, rate: float) -> dict[str, object]:
     needed, harmful = (int((kind == k).sum()) for k in ("needed", "harmful"))
     return {
-        "text": f"{needed:,} of {len(kind):,} edges needed, {harmful:,} harmful",
+        "text": f"{needed:,} of {len(kind):,} edges needed, {harmful:,} harmful; "
+        f"of these at most {rate:.0%} are expected to be wrong",
         "xref": "paper",
         "yref": "paper",
         "x": 0.99,

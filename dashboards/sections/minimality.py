@@ -23,8 +23,11 @@ def section(data: RunData) -> Iterator[Section]:
         "minimality",
         "Which edges a circuit needs",
         "Each edge is taken out of its circuit alone, and the circuit is run again; the height is "
-        "what it loses, with a bootstrap interval over prompts. A minimal circuit has no edge that "
-        "could be spared. An edge of no effect here may still matter together with another.",
+        "what it loses, with a bootstrap interval over prompts. Edges are called needed or harmful "
+        "so that of those called so at most a stated share is wrong (Benjamini and Hochberg, over "
+        "all edges of the circuit): of many edges without effect some intervals miss zero. A "
+        "minimal circuit has no edge that could be spared. An edge of no effect here may still "
+        "matter together with another.",
         (
             legend(*(swatch(colour, words) for colour, words in KINDS.values())),
             Choice("needed", "circuit", figures, next(iter(figures))),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgesweep.engine.graph import Graph
+from edgesweep.engine.manytests import false_discovery_rates, mean_p
 from edgesweep.engine.measures import score_intervals
 from edgesweep.engine.metrics import ORIENTATION
 from edgesweep.storage import RunDirectory, layout
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def minimality_rows(view: View, cell: Cell) -> Iterator[Row]:
-    """Rows of minimality.parquet: what the oriented metric loses without each edge."""
+    """Rows of minimality.parquet: what the oriented metric loses without each edge, and whether it
+    is needed or harmful, at a rate of false discoveries among all edges of the circuit."""
     graph, (edges, circuit) = view.graph(cell), read_probed(view.run, cell, "minimality")
     condition, config = view.plan.fitted_condition, view.plan.config
     measures, sizes = config.measures, view.plan.dataset(cell).member_rows("eval").values()
@@ -34,10 +36,22 @@ def minimality_rows(view: View, cell: Cell) -> Iterator[Row]:
         if measures.bootstrap:
             n, level, seed = measures.bootstrap, measures.level, config.seed
             low, high = score_intervals(drops, n=n, level=level, seed=seed, groups=groups)
+        p = mean_p(drops, groups)
+        q = false_discovery_rates(p)
         for i, edge in enumerate(edges.tolist()):
-            ends = {"low": float(low[i]), "high": float(high[i])}
+            drop, told = float(drops[:, i].mean()), {"low": low[i], "high": high[i], "p": p[i]}
             named = {"circuit": circuit, "cell": cell.key, "metric": metric}
-            yield {**named, **_ends(graph, edge), "drop": float(drops[:, i].mean()), **ends}
+            found = {"q": float(q[i]), "rate": 1 - measures.level}
+            kind = _kind(drop, q[i], 1 - measures.level)
+            told = {name: float(value) for name, value in told.items()}
+            yield {**named, **_ends(graph, edge), "drop": drop, **told, **found, "kind": kind}
+
+
+def _kind(drop: float, q: float, rate: float) -> str:
+    """What an edge is to its circuit, among those of which a share `rate` are wrong."""
+    if not q <= rate:
+        return "unclear"
+    return "needed" if drop > 0 else "harmful"
 
 
 def interpolation_rows(view: View, cell: Cell) -> Iterator[Row]:

