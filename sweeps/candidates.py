@@ -47,6 +47,24 @@ def write_candidates(view: View, cell: Cell) -> None:
     write_static(view.run.evaluations, layout.candidates(cell.key), mask, compress=True)
 
 
+def sampled_edges(view: View, cell: Cell) -> np.ndarray:
+    """Bool `[edge]`: a random sample of all edges, of those that a cell looks at: the ones that
+    were drawn, and of EAP's first, all of which it looks at, as large a share, drawn as well. All
+    where it looks at all."""
+    if not cell.is_refined:
+        return np.ones(view.plan.n_scores(cell), dtype=bool)
+    scores = view.committed.aggregate(ranking_of(cell).key, "mean")
+    assert scores is not None
+    assert cell.n_top is not None
+    first = np.flatnonzero(select(scores, "topk_abs", cell.n_top))
+    sample = read_candidates(view.run, cell).copy()
+    sample[first] = False
+    share = sample.sum() / max(len(sample) - len(first), 1)
+    draw = np.random.default_rng([view.plan.config.seed, int(digest(cell.identity)[:8], 16)])
+    sample[draw.choice(first, round(share * len(first)), replace=False)] = True
+    return sample
+
+
 def write_given(run: RunDirectory, plan: Plan, cell: GivenCell) -> None:
     """The edges of a circuit that was given."""
     circuits = plan.resolved.given[cell.model, cell.task]

@@ -51,7 +51,7 @@ def estimate_figure(pair: Pair, data: RunData) -> go.Figure:
             hovertemplate="<b>%{hovertext}</b><br>estimate %{x:.4g}<br>patching %{y:.4g}"
             "<extra></extra>",
         )
-    slope, r2 = (_measured(data, pair, m) for m in ("slope", "r2"))
+    slope, r2 = (_measured(data, pair, m)[0] for m in ("slope", "r2"))
     if not np.isnan(slope):
         ends = np.array([pair.x.min(), pair.x.max()])
         _line(figure, ends, pair.y.mean() + slope * (ends - pair.x.mean()), FIT, "solid")
@@ -60,7 +60,7 @@ def estimate_figure(pair: Pair, data: RunData) -> go.Figure:
         height=470,
         xaxis={"title": {"text": "estimate"}},
         yaxis={"title": {"text": "patching"}},
-        annotations=[_told(slope, r2, len(pair.x), nodes=data.scores_nodes(pair.cell))],
+        annotations=[_told(slope, r2, len(pair.x), data, pair)],
     )
 
 
@@ -80,22 +80,32 @@ def _line(figure: go.Figure, x: np.ndarray, y: np.ndarray, colour: str, dash: st
     figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip")
 
 
-def _measured(data: RunData, pair: Pair, measure: str) -> float:
-    """The slope or R² of a pair, of the aggregation that is drawn; NaN if there is none."""
+def _measured(data: RunData, pair: Pair, measure: str) -> tuple[float, int]:
+    """A measure of a pair, either way round, of the aggregation that is drawn, and over how many
+    edges; NaN and 0 if there is none."""
     table = data.overlap
     if table.empty:
-        return float("nan")
-    same = (table["cell_a"] == pair.cell) & (table["cell_b"] == pair.reference)
+        return float("nan"), 0
+    ends = {pair.cell, pair.reference}
+    same = table["cell_a"].isin(ends) & table["cell_b"].isin(ends) & (table["across"] == "method")
     same &= (table["measure"] == measure) & (table["aggregation"] == data.aggregation)
-    found = table.loc[same, "value"]
-    return float(found.iloc[0]) if len(found) else float("nan")
+    found = table[same]
+    return (float(found["value"].iloc[0]), int(found["n"].iloc[0])) if len(found) else (np.nan, 0)
 
 
-def _told(slope: float, r2: float, n: int, *, nodes: bool) -> dict[str, object]:
-    what = f"{n:,} {'nodes' if nodes else 'edges'}"
+def _told(slope: float, r2: float, n: int, data: RunData, pair: Pair) -> dict[str, object]:
+    what = "nodes" if data.scores_nodes(pair.cell) else "edges"
     fit = "" if np.isnan(slope) else f"slope {slope:.2f}, R² {r2:.2f}, "
+    signed, n_signed = _measured(data, pair, "spearman_signed")
+    ranks, n_ranks = _measured(data, pair, "spearman")
+    lines = [f"{fit}{n:,} {what}"]
+    if not np.isnan(signed):
+        lines.append(f"rank correlation, with sign, of {n_signed:,} random {what}: {signed:.2f}")
+    if not np.isnan(ranks):
+        lines.append(f"of |scores|, of all {n_ranks:,} that were patched: {ranks:.2f}")
     return {
-        "text": fit + what,
+        "text": "<br>".join(lines),
+        "align": "left",
         "xref": "paper",
         "yref": "paper",
         "x": 0.01,

@@ -6,7 +6,10 @@
 
 A pair is compared over the edges (or nodes) that both measured, `n` of them:
 
-    spearman   of the whole order
+    spearman   of the whole order, as the first selection reads it: of |scores|, and where exact
+               patching looked at some edges only, over EAP's first ones, which it chose itself
+    spearman_signed
+               of an estimate and exact patching, with sign, over a random sample of edges
     jaccard    of the `size` strongest of either, for the sizes of the thresholds below n. A search
                such as ACDC ranks nothing and finds a circuit: that is compared with as many of the
                other's strongest, or with the other's circuit
@@ -32,6 +35,7 @@ import pandas as pd
 
 from edgesweep.engine import measures
 from edgesweep.engine.graph import BY_SIZE, select
+from edgesweep.sweeps.candidates import sampled_edges
 from edgesweep.sweeps.tables.rankings import ranked
 
 if TYPE_CHECKING:
@@ -151,7 +155,7 @@ class Overlap:
         if across == "method":
             for a, b in itertools.permutations(sides, 2):
                 base = {"across": across, "model": a.cell.model, "aggregation": aggregation}
-                for row in _estimate(a, b):
+                for row in self._estimate(a, b):
                     yield {**base, **_named(a, "a"), **_named(b, "b"), **row}
 
     def _compared(self, a: Side, b: Side) -> Iterator[Row]:
@@ -173,6 +177,24 @@ class Overlap:
     def _sizes(self, n: int) -> list[int]:
         """Those of the thresholds, of n edges; none where these are scores."""
         return [int(size) for size in self._grid.of(n)] if self._selection in BY_SIZE else []
+
+    def _estimate(self, a: Side, b: Side) -> Iterator[Row]:
+        """Of exact patching, if b is that, and an estimate of it: the line, and the signed rank
+        correlation on a random sample."""
+        if b.cell.method != "exact" or a.found is not None:
+            return
+        line = measures.fit(a.scores, b.scores)
+        both = a.measured & b.measured
+        sample = both & sampled_edges(self._view, b.cell)
+        signed = measures.rank_correlation(a.scores[sample], b.scores[sample])
+        told = (
+            ("slope", line.slope, both),
+            ("r2", line.r2, both),
+            ("spearman_signed", signed, sample),
+        )
+        for name, value, among in told:
+            row = {"measure": name, "size": 0, "value": value, "chance": np.nan}
+            yield {**row, "n": int(among.sum())}
 
 
 def _grouped(
@@ -205,13 +227,3 @@ def _named(side: Side, end: str) -> Row:
         "seed": side.seed,
     }
     return {f"{name}_{end}": value for name, value in about.items()}
-
-
-def _estimate(a: Side, b: Side) -> Iterator[Row]:
-    """The line of exact patching, if b is that, on an estimate of it."""
-    if b.cell.method != "exact" or a.found is not None:
-        return
-    line = measures.fit(a.scores, b.scores)
-    n = int((np.isfinite(a.scores) & np.isfinite(b.scores)).sum())
-    for name, value in (("slope", line.slope), ("r2", line.r2)):
-        yield {"measure": name, "size": 0, "value": value, "chance": np.nan, "n": n}

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import false_discovery_control, spearmanr
 
 from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.evaluation import faithfulness
@@ -236,6 +237,11 @@ def test_minimality_is_the_circuit_without_each_edge(run, plan):
         drops = [measure("logit_diff", x[0], batch, x[0]).mean() for x in (whole, without)]
         assert row["drop"] == pytest.approx(float(drops[0] - drops[1]), rel=1e-3, abs=1e-4)
         assert row["low"] <= row["drop"] + 1e-12 <= row["high"] + 2e-12
+    np.testing.assert_allclose(rows["q"], false_discovery_control(rows["p"]))
+    found = rows["q"] <= rows["rate"]
+    assert set(rows["rate"]) == {1 - 0.95}
+    assert ((rows["kind"] == "needed") == (found & (rows["drop"] > 0))).all()
+    assert ((rows["kind"] == "unclear") == ~found).all()
 
 
 def test_interpolation_ends_at_exact_patching(run, plan):
@@ -291,11 +297,15 @@ def test_methods_are_compared_pair_by_pair(run, plan):
     exact, eap = cell_of(plan, "exact"), cell_of(plan, "eap")
     x, y = aggregate(run, eap.key, "mean"), aggregate(run, exact.key, "mean")
     both = np.isfinite(y)
-    row = found[
-        (found["cell_a"] == eap.key) & (found["cell_b"] == exact.key) & (found["measure"] == "r2")
-    ].iloc[0]
+    pair = found[(found["cell_a"] == eap.key) & (found["cell_b"] == exact.key)].set_index("measure")
+    row = pair.loc["r2"]
     assert row["n"] == both.sum() == 18
     assert row["value"] == pytest.approx(np.corrcoef(x[both], y[both])[0, 1] ** 2, rel=1e-6)
+    drawn = both.copy()  # 6 of the others; of EAP's 12 as large a share would be less than one
+    drawn[np.argsort(-np.abs(x), kind="stable")[:12]] = False
+    row = pair.loc["spearman_signed"]
+    assert row["n"] == drawn.sum() == 6
+    assert row["value"] == pytest.approx(spearmanr(x[drawn], y[drawn]).statistic)
     nodes = {c.key for c in plan.cells if plan.is_nodes(c)}
     crossed = found["cell_a"].isin(nodes) != found["cell_b"].isin(nodes)
     assert not crossed.any()
