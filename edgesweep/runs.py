@@ -21,9 +21,11 @@ from edgesweep.storage.tables import (
     KNOWN,
     MEASURES,
     MINIMALITY,
+    NULLS,
     OVERLAP,
     RESULTS,
     ROC,
+    STRUCTURE,
     Table,
     read_table,
 )
@@ -61,8 +63,9 @@ class Run:
 
     Attributes:
         directory: where it lies, as `edgesweep.storage` reads it.
-        results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known: its
-            tables, without rows before they are written (`edgesweep.storage.tables.registry`).
+        results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
+            nulls, structure: its tables, without rows before they are written
+            (`edgesweep.storage.tables.registry`).
     """
 
     results = _Read(RESULTS)
@@ -74,6 +77,8 @@ class Run:
     minimality = _Read(MINIMALITY)
     interpolation = _Read(INTERPOLATION)
     known = _Read(KNOWN)
+    nulls = _Read(NULLS)
+    structure = _Read(STRUCTURE)
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory

@@ -3,7 +3,8 @@
 Written as the design page ("Block models") defines them, after figure 12 of "Emerging structures":
 
     attribution[b, t] = Σ |score_t(e)|, kept edges e that touch block b / Σ |score_t(e)|, kept edges
-    label[b]          = the task with the largest attribution, ties to the first task
+    label[b]          = the task with the largest attribution, ties to the first task; none where
+                        that is less than `margin` times the next largest: the block is shared
 
 Kept edges are edges in score space: an edge into a kv port ends at every query head of its group.
 So an edge comes with all nodes that it touches, ``edge_nodes[e]``, a tuple of node ids: its source
@@ -18,6 +19,8 @@ from typing import Literal
 import numpy as np
 
 Mode = Literal["without", "only"]
+#: in place of a task, of a block that no task owns
+SHARED = -1
 
 
 def block_attribution(
@@ -49,11 +52,23 @@ def block_attribution(
     return shares
 
 
-def label_blocks(attribution: np.ndarray) -> np.ndarray:
-    """The task index of each block, int64 [n_blocks]: the largest, ties by task order."""
+def label_blocks(attribution: np.ndarray, margin: float = 1.0) -> np.ndarray:
+    """The task index of each block, int64 [n_blocks]: the largest, ties by task order; SHARED where
+    its margin is less than is asked for."""
     if attribution.shape[1] == 0:
         raise ValueError("no task to label the blocks by")
-    return np.argmax(attribution, axis=1)
+    owns = ~(block_margins(attribution) < margin)
+    return np.where(owns, np.argmax(attribution, axis=1), SHARED)
+
+
+def block_margins(attribution: np.ndarray) -> np.ndarray:
+    """How many times the next largest attribution the largest of each block is: float64 [n_blocks],
+    inf where no other task has any, NaN of a single task."""
+    if attribution.shape[1] < 2:
+        return np.full(len(attribution), np.nan)
+    following, largest = np.sort(attribution, axis=1)[:, -2:].T
+    equal = np.where(largest > 0, np.inf, 1.0)  # nothing has no owner
+    return np.divide(largest, following, out=equal, where=following > 0)
 
 
 def block_edge_mask(

@@ -27,7 +27,7 @@ evaluations.zarr/reference/<dataset>/<eval_patch>/values [input, full or empty, 
 commits/<stage>/<epoch>-<number>.jsonl: see `storage.commits.segments`
 log/<nanoseconds since 1970>-<nonce of the process>.jsonl: a sealed event a line
 models/<digest>/: if models were staged with the run, see `engine.model.nodecache`
-blocks/<shard>.json, dictionaries/<shard>.safetensors
+blocks/<shard>.json, nulls/<shard>.json, dictionaries/<shard>.safetensors
 prompts/<dataset>/{index, <split>-<block>}.json: see `packing.prompts`
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
 unsound.json: what a verification has found, until a driver has looked at it
@@ -71,9 +71,20 @@ PARTIALS, SUBTREES, EDGES, INTERVAL, STABILITY = (
 #: folded beside the aggregations
 COUNTS = ("n", "n_bad")
 #: what lies beside the members' groups in the group of a cell, and the subset of all of them: no
-#: member can be called so
+#: member can be called so, nor as blocks of no task are
 NO_MEMBERS = frozenset(
-    {"all", "zarr.json", PARTIALS, SUBTREES, EDGES, INTERVAL, STABILITY, *AGGREGATIONS, *COUNTS}
+    {
+        "all",
+        "shared",
+        "zarr.json",
+        PARTIALS,
+        SUBTREES,
+        EDGES,
+        INTERVAL,
+        STABILITY,
+        *AGGREGATIONS,
+        *COUNTS,
+    }
 )
 #: beside the scores of an input; float64
 PER_INPUT = ("residual", "metric_clean", "metric_baseline")
@@ -202,6 +213,10 @@ def prompt_block(dataset: str, split: str, block: int) -> str:
 
 def chain(shard: str) -> str:
     return f"blocks/{shard}.json"
+
+
+def null(shard: str) -> str:
+    return f"nulls/{shard}.json"
 
 
 def part(cell: str, table: str) -> str:

@@ -135,6 +135,12 @@ def nearest(view: View, cell: Cell, n_edges: int) -> str:
     return min(ran.circuits, key=lambda key: abs(int(ran[key].sum()) - n_edges))
 
 
+def read_fitted_point(run: RunDirectory, cell: Cell) -> tuple[str, str, float]:
+    """How that circuit was found: aggregation, selection, threshold."""
+    told = read_static(run.evaluations, layout.fitted(cell.key))[1]
+    return str(told["aggregation"]), str(told["selection"]), float(told["threshold"])
+
+
 def read_fitted_key(run: RunDirectory, cell: Cell) -> str:
     """The circuit of a reduced cell that is fitted."""
     return str(read_static(run.evaluations, layout.fitted(cell.key))[1]["circuit"])

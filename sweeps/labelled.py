@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgesweep.engine.blocklabels import block_attribution, block_edge_mask, label_blocks
+from edgesweep.engine.blocklabels import (
+    block_attribution,
+    block_edge_mask,
+    block_margins,
+    label_blocks,
+)
 from edgesweep.engine.graph import Graph, edge_ends, node_edges, touched_nodes
 from edgesweep.engine.graph.circuits import EdgeMask
 
@@ -43,6 +48,7 @@ class LabelledBlocks:
         mask: the circuit's kept edges.
         nodes, block_of: its nodes and the block of each.
         scores: `[n_tasks, n_edges]`, aggregated scores of each member.
+        margin: how many times the next task's attribution a block's task must have.
     """
 
     def __init__(
@@ -52,12 +58,13 @@ class LabelledBlocks:
         nodes: Sequence[int],
         block_of: np.ndarray,
         scores: np.ndarray,
+        margin: float,
     ) -> None:
         self._mask, self._block_of = mask, block_of
         self._edge_nodes = edge_nodes(graph, mask, nodes)
         kept = np.nan_to_num(scores[:, mask], nan=0.0, posinf=0.0, neginf=0.0)
         self.shares = block_attribution(block_of, self._edge_nodes, kept)
-        self.labels = label_blocks(self.shares)
+        self.labels, self.margins = label_blocks(self.shares, margin), block_margins(self.shares)
         self._always = [i for i, node in enumerate(nodes) if node in graph.fixed_nodes]
 
     def without(self, task: int) -> EdgeMask:

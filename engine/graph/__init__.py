@@ -29,6 +29,7 @@ from edgesweep.engine.graph.rewiring import (
     Rewired,
     allowed_edges,
     allowed_pairs,
+    edges_of,
     hub,
     rewire,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "allowed_pairs",
     "circuit_stats",
     "edge_ends",
+    "edges_of",
     "hub",
     "induced_edges",
     "load_circuit",

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from edgesweep.engine.graph.base import Graph
+from edgesweep.engine.graph.circuits import EdgeMask
 
 #: steps of a chain for each edge
 STEPS_AN_EDGE = 50
@@ -67,8 +68,24 @@ def _allowed(graph: Graph, source: Sequence[str], target: Sequence[str]) -> Allo
     for before, after in graph.reads:
         if before in number and after in number:  # a site may have no node
             sites[number[before], number[after]] = True
-    numbers = (np.array([number[site] for site in of], dtype=np.int64) for of in (source, target))
-    return Allowed(*numbers, sites)
+    of_source, of_target = (
+        np.array([number[site] for site in of], dtype=np.int64) for of in (source, target)
+    )
+    return Allowed(of_source, of_target, sites)
+
+
+def edges_of(graph: Graph, pairs: Pairs) -> EdgeMask:
+    """Edges as (source, target), as a mask. Raises ValueError for one that the graph lacks."""
+    width = len(graph.sources)
+    every = graph.edge_target.astype(np.int64) * width + graph.edge_source  # ascending
+    wanted = np.sort(pairs[:, 1] * width + pairs[:, 0])
+    place = np.searchsorted(every, wanted)
+    found = np.append(every, -1)[place]
+    if (found != wanted).any():
+        raise ValueError("an edge is none of the graph's")
+    mask = np.zeros(graph.n_edges, dtype=bool)
+    mask[place] = True
+    return mask
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,39 @@ CIRCUITS = Table(
 
 BLOCKS = Table(
     "blocks",
-    "a node of a circuit, with its block at one level of a fitted block model",
+    "a node of a circuit, with its block at one level of a fitted block model; `share`: of all "
+    "attribution for the task that has most in its bottom block, `margin`: times the next task's",
     _columns(
-        "circuit cell fit degree_corrected:bool level:int node block:int label "
-        "description_length:float"
+        "circuit cell fit degree_corrected:bool level:int node block:int label share:float "
+        "margin:float description_length:float"
     ),
     key=("circuit", "fit", "degree_corrected", "level", "node"),
+)
+
+NULLS = Table(
+    "nulls",
+    "a description of a circuit's graph, or of a random one with its degrees and order. `null`: a "
+    "chain that was fitted; one_block, kind_depth, kind_depth_coarse: a partition that is given; "
+    "nodes, ports: a chain fitted to a random graph with the degrees of these; half: to the "
+    "circuit of half of the build prompts. `saved`: of the length of one block; `kept`: edges that "
+    "a random graph shares with the one it started from, `kept_halfway`: after half of its steps",
+    _columns(
+        "circuit cell null draw:int n_nodes:int n_edges:int n_blocks:int description_length:float "
+        "one_block:float saved:float swapped:float kept_halfway:float kept:float"
+    ),
+    key=("circuit", "null", "draw"),
+)
+
+STRUCTURE = Table(
+    "structure",
+    "what a block model is worth: `saved` (by the first chain) beside random graphs, `agreement` "
+    "of two partitions (adjusted mutual information), `contrast` of block ablations, others' minus "
+    "own, beside shuffled inputs; low and high: of what it is held `against`, or of all pairs",
+    _columns(
+        "circuit cell measure against eval_patch metric value:float chance:float low:float "
+        "high:float p:float n:int"
+    ),
+    key=("circuit", "measure", "against", "eval_patch", "metric"),
 )
 
 MEASURES = Table(
@@ -116,8 +143,13 @@ KNOWN = Table(
 
 MINIMALITY = Table(
     "minimality",
-    "what the oriented metric loses when one edge is taken out of a circuit",
-    _columns("circuit cell edge:int source target metric drop:float low:float high:float"),
+    "what the oriented metric loses when one edge is taken out of a circuit; `q`: of p, corrected "
+    "for the circuit's edges; `kind`: needed or harmful, of which a share `rate` are wrong, or "
+    "unclear",
+    _columns(
+        "circuit cell edge:int source target metric drop:float low:float high:float p:float "
+        "q:float rate:float kind"
+    ),
     key=("circuit", "metric", "edge"),
 )
 
@@ -134,4 +166,5 @@ INTERPOLATION = Table(
 TABLES = (
     *(RESULTS, CIRCUITS, BLOCKS, MEASURES, ROC),
     *(OVERLAP, KNOWN, MINIMALITY, INTERPOLATION),
+    *(NULLS, STRUCTURE),
 )

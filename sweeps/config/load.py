@@ -15,13 +15,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError, field_validator
 
+from edgesweep.sweeps.config.blocks import Blocks
 from edgesweep.sweeps.config.features import Features, Trained, sets_of_features
 from edgesweep.sweeps.config.fields import ConfigError, Name, did_you_mean
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.schema import (
     KNOWN,
     NODES,
-    Blocks,
     Data,
     Evaluate,
     Execution,

@@ -180,22 +180,6 @@ class Data(Section):
         return self.mean_positions == "pooled"
 
 
-class Blocks(Section):
-    """Block models: of each cell's circuit whose number of edges is nearest to `n_edges`.
-
-    `method` restricts them to the cells of some methods.
-    """
-
-    fit: Annotated[str, one_of("nested", "flat", "none")] = "none"
-    degree_corrected: bool = True
-    chains: Annotated[int, within(1, 1000)] = 4
-    n_edges: Annotated[int, within(1)] = 1000
-    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = tuple(METHODS)
-    n_iter: Annotated[int, within(1)] = 10
-    patience: Annotated[int, within(1)] = 20
-    max_rounds: Annotated[int, within(1)] = 1000
-
-
 class Measures(Section):
     """What is derived from the scores and the runs.
 

@@ -54,12 +54,12 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Counted from shapes; nothing is loaded."""
-    forwards = backwards = flop = 0.0
+    forwards = backwards = flop = seconds = 0.0
     for name, stage in plan.all_stages.items():
         for shard in plan.stages[name]:
             passes = stage.passes(plan, shard)
             forwards, backwards = forwards + passes.forwards, backwards + passes.backwards
-            flop += passes.flop
+            flop, seconds = flop + passes.flop, seconds + passes.seconds
             if both := passes.forwards + passes.backwards:
                 flop += both * _pass_flop(plan, _dataset_of(plan, shard))
     execution = plan.config.execution
@@ -69,7 +69,7 @@ def estimate(plan: Plan) -> Estimate:
         math.ceil(backwards),
         disk_bytes(plan),
         actor_bytes(plan),
-        flop / rate,
+        flop / rate + seconds / execution.actors,
     )
 
 
@@ -202,6 +202,18 @@ def _scores_told(plan: Plan) -> Iterator[str]:
         )
 
 
+def _fits_told(plan: Plan) -> Iterator[str]:
+    """How many block models are fitted, and what of them are what the others are held against."""
+    counts = {
+        name: sum(s.n_fits for s in plan.stages.get(name, ())) for name in ("blocks", "nulls")
+    }
+    if counts["blocks"]:
+        yield (
+            f"block models: {counts['blocks']} chains, and {counts['nulls']} more of random "
+            "graphs, halves and given partitions; about a second each at 2,000 edges"
+        )
+
+
 def _named(how: Scores) -> str:
     if how.keep == "none":
         return "keep none"
@@ -251,6 +263,7 @@ def describe(plan: Plan) -> str:
         for method in plan.config.sweep.method
         if method not in kind_of(plan.config, name).methods
     ]
+    lines += list(_fits_told(plan))
     lines += [
         f"passes: {cost.forwards} forwards, {cost.backwards} backwards of a micro-batch of "
         f"{plan.config.execution.micro_batch} (an ablated run counts once a circuit)",

@@ -66,11 +66,13 @@ class Gate:
 
 @dataclass(frozen=True)
 class Passes:
-    """Forwards and backwards of one micro-batch, and other floating-point operations."""
+    """Forwards and backwards of one micro-batch, other floating-point operations, and seconds of
+    what has neither."""
 
     forwards: float = 0.0
     backwards: float = 0.0
     flop: float = 0.0
+    seconds: float = 0.0
 
 
 class Stage(Generic[S]):

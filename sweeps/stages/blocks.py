@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgesweep.engine.blocklabels import SHARED
 from edgesweep.engine.blockmodel import (
     HOW_TO_INSTALL,
     BlockModel,
@@ -30,17 +31,23 @@ from edgesweep.storage.packing.masks import write_masks
 from edgesweep.storage.tables import BLOCKS, Table
 from edgesweep.sweeps.circuits import nearest, ran_mask, read_fitted_key, read_ran
 from edgesweep.sweeps.config.fields import ConfigError
-from edgesweep.sweeps.config.load import Config
 from edgesweep.sweeps.labelled import LabelledBlocks, simple_graph
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.plan.cells import Cell, Condition
-from edgesweep.sweeps.stages.base import Done, Gate, Row, Stage
+from edgesweep.sweeps.stages.base import Done, Gate, Passes, Row, Stage
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
+    from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
+
+
+#: of CPU (graph-tool 2.45): to import it, and a nested chain for each edge of a circuit of 2,800
+START_S, EDGE_S = 0.9, 3.5e-4
+#: the label of a block that no task owns
+SHARED_LABEL = "shared"
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,10 @@ class BlockShard:
     @property
     def key(self) -> str:
         return f"{self.cell.key}.{self.chain:03d}"
+
+    @property
+    def n_fits(self) -> int:
+        return 1
 
 
 def chains_of(plan: Plan, cell: Cell) -> Iterator[BlockShard]:
@@ -94,12 +105,15 @@ class Blocks(Stage[BlockShard]):
     def lacks(self, plan: Plan) -> str:
         return lacks_graph_tool(plan)
 
+    def passes(self, plan: Plan, shard: BlockShard) -> Passes:
+        return fitting(plan, shard.n_fits)
+
     def run(self, context: Context, shard: BlockShard) -> Done:
         graph = context.nodes(shard.cell).graph(context.run, shard.cell)
         circuit = read_fitted_key(context.run, shard.cell)
         mask = read_ran(context.run, shard.cell, Condition("edge", shard.patch))[circuit]
         nodes, edges = simple_graph(graph, mask)
-        options = _options(context.config)
+        options = options_of(context.config)
         chain = fit_chain(edges, len(nodes), options, shard.seed, context.interpreter)
         context.check_alive()
         data = to_json(chain.to_dict())
@@ -110,7 +124,12 @@ class Blocks(Stage[BlockShard]):
         return {BLOCKS: () if fitted is None else _block_rows(view, cell, fitted)}
 
 
-def _options(config: Config) -> BlockOptions:
+def fitting(plan: Plan, n_fits: int) -> Passes:
+    """What fits in one process cost."""
+    return Passes(seconds=START_S + n_fits * EDGE_S * plan.config.blocks.n_edges)
+
+
+def options_of(config: Config) -> BlockOptions:
     blocks = config.blocks
     return BlockOptions(
         fit=blocks.fit,  # type: ignore[arg-type]
@@ -138,7 +157,9 @@ def _choose(view: View, cell: Cell) -> None:
     circuit = nearest(view, cell, view.plan.config.blocks.n_edges)
     mask = read_ran(view.run, cell, view.plan.fitted_condition)[circuit]
     n_edges = mask.sum(keepdims=True)
-    write_static(view.run.evaluations, layout.fitted(cell.key), n_edges, {"circuit": circuit})
+    spec = next(spec for spec in view.plan.circuits(cell) if spec.key == circuit)
+    told = {"circuit": circuit, **spec.point}
+    write_static(view.run.evaluations, layout.fitted(cell.key), n_edges, told)
 
 
 # --- what was found ---------------------------------------------------------------------------
@@ -151,14 +172,19 @@ class Fitted:
     Attributes:
         circuit: key of the circuit that was fitted.
         model: the kept partition, over the nodes' names.
-        labels: member task of each bottom block.
+        labels: member task of each bottom block, or SHARED_LABEL.
         labelled: the blocks of the bottom level with their labels.
+        chains: all that were fitted. nodes: the fitted nodes' places in the graph. edges: of the
+            fitted graph, between places in that list.
     """
 
     circuit: str
     model: BlockModel
     labels: tuple[str, ...]
     labelled: LabelledBlocks
+    chains: tuple[Chain, ...]
+    nodes: tuple[int, ...]
+    edges: np.ndarray
 
 
 def read_fitted(view: View, cell: Cell) -> Fitted | None:
@@ -166,16 +192,17 @@ def read_fitted(view: View, cell: Cell) -> Fitted | None:
     shards = list(chains_of(view.plan, cell))
     if not shards or not view.done[Blocks.name].issuperset(s.key for s in shards):
         return None
-    chains = [_chain(view, shard) for shard in shards]
+    chains = [_chain(view, shard) for shard in shards]  # as they are numbered
     circuit = read_fitted_key(view.run, cell)
     graph, members = view.graph(cell), view.plan.dataset(cell).members
     mask = read_ran(view.run, cell, view.plan.fitted_condition)[circuit]
-    nodes, _ = simple_graph(graph, mask)
+    nodes, edges = simple_graph(graph, mask)
     model = block_model([graph.nodes[n] for n in nodes], chains)
     scores = np.stack([_scores(view, cell, circuit, member) for member in members])
-    labelled = LabelledBlocks(graph, mask, nodes, model.blocks(0), scores)
-    labels = tuple(members[i] for i in labelled.labels)
-    return Fitted(circuit, model, labels, labelled)
+    margin = view.plan.config.blocks.margin
+    labelled = LabelledBlocks(graph, mask, nodes, model.blocks(0), scores, margin)
+    labels = tuple(SHARED_LABEL if i == SHARED else members[i] for i in labelled.labels)
+    return Fitted(circuit, model, labels, labelled, tuple(chains), tuple(nodes), edges)
 
 
 def _chain(view: View, shard: BlockShard) -> Chain:
@@ -207,7 +234,7 @@ def write_blocks(view: View, cell: Cell) -> None:
 def _block_rows(view: View, cell: Cell, fitted: Fitted) -> Iterator[Row]:
     """Rows of blocks.parquet."""
     model, options = fitted.model, view.plan.config.blocks
-    bottom = model.blocks(0)
+    bottom, labelled = model.blocks(0), fitted.labelled
     for level in range(len(model.levels)):
         for i, node in enumerate(model.nodes):
             yield {
@@ -219,5 +246,7 @@ def _block_rows(view: View, cell: Cell, fitted: Fitted) -> Iterator[Row]:
                 "node": node,
                 "block": int(model.blocks(level)[i]),
                 "label": fitted.labels[bottom[i]],
+                "share": float(labelled.shares[bottom[i]].max()),
+                "margin": float(labelled.margins[bottom[i]]),
                 "description_length": model.description_length,
             }

@@ -11,6 +11,7 @@ from edgesweep.sweeps.stages.bootstrap import Bootstrap
 from edgesweep.sweeps.stages.dictionaries import Dictionaries
 from edgesweep.sweeps.stages.evaluate import Evaluate, EvaluateBlocks
 from edgesweep.sweeps.stages.means import Means
+from edgesweep.sweeps.stages.nulls import Nulls
 from edgesweep.sweeps.stages.probes import Probes
 from edgesweep.sweeps.stages.reduce import Reduce, ReduceRefined, Subtrees
 from edgesweep.sweeps.stages.references import References
@@ -32,5 +33,6 @@ STAGES: dict[str, Stage[Any]] = {
         Bootstrap(),
         Blocks(),
         EvaluateBlocks(),
+        Nulls(),
     )
 }

@@ -29,7 +29,16 @@ TINY: dict[str, Any] = {
     "data": {"n_build": 4, "n_eval": 4},
     "execution": {"executor": "serial", "micro_batch": 2, "shard_inputs": 2},
 }
-BLOCKS = {"fit": "flat", "chains": 2, "n_edges": 40, "method": "eap", "patience": 1, "n_iter": 2}
+BLOCKS = {
+    "fit": "flat",
+    "chains": 2,
+    "n_edges": 40,
+    "method": "eap",
+    "patience": 1,
+    "n_iter": 2,
+    "shuffles": 0,
+    "halves": False,
+}
 
 
 def tiny(**changes: dict[str, Any]) -> dict[str, Any]:

@@ -154,7 +154,9 @@ def test_nothing_else_lies_beside_the_members(tmp_path):
     )
     run_tiny(tmp_path / "run", raw)
     inside = (tmp_path / "run" / "aggregates.zarr").glob("*/*")
-    assert {path.name for path in inside} - {"ioi", "agreement"} == NO_MEMBERS - {"all", "subtrees"}
+    assert {path.name for path in inside} - {"ioi", "agreement"} == (
+        NO_MEMBERS - {"all", "shared", "subtrees"}
+    )
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_keys_are_unique_and_can_be_file_names():
         features={"dictionaries": {"resid1": {"kind": "topk"}}, "position_shards": 2},
     )
     lacks = [{stage for stage, shards in p.stages.items() if not shards} for p in (made, mixed)]
-    assert lacks[0] == {"dictionaries", "block_evaluate"}
+    assert lacks[0] == {"dictionaries", "block_evaluate", "nulls"}
     assert not lacks[0] & lacks[1]
     for shards in (*made.stages.values(), *mixed.stages.values()):
         keys = [s.key for s in shards]

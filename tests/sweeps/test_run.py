@@ -262,7 +262,8 @@ def test_blocks_are_fitted_and_ablated(tmp_path):
     assert run_tiny(out, tiny(blocks=BLOCKS)).exit_code == 0
     run = RunDirectory.open(out)
     table, found = read_table(run, RESULTS), read_table(run, BLOCKS_TABLE)
-    assert set(found["label"]) <= {"ioi", "agreement"}
+    assert set(found["label"]) <= {"ioi", "agreement", "shared"}
+    assert ((found["label"] == "shared") == (found["margin"] < 1.5)).all()
     assert found["circuit"].nunique() == 1
     cell = run.plan["cells"][0]["key"]
     rows = table.query("blocks != 'all'")

@@ -1,0 +1,86 @@
+"""Rows of what block models are held against."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgesweep.engine.structure import agreement, kind_and_depth, p_value, saved
+from edgesweep.sweeps.stages.base import Row
+
+if TYPE_CHECKING:
+    from edgesweep.engine.graph import Graph
+    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.stages.blocks import Fitted
+    from edgesweep.sweeps.stages.nulls import Described
+
+#: what a table says of what there is none of
+NONE = dict.fromkeys(("value", "chance", "low", "high", "p"), np.nan)
+#: random graphs that are not the circuit's own
+SHUFFLES = ("nodes", "ports")
+
+
+def null_rows(cell: Cell, fitted: Fitted, found: Sequence[Described]) -> Iterator[Row]:
+    """Rows of nulls.parquet: the chains of the circuit, the one block, and what was described."""
+    n_nodes, n_edges = len(fitted.nodes), len(fitted.edges)
+    one = fitted.chains[0].description_length_null
+    own = [
+        ("chain", i, len(set(c.levels[0])), c.description_length)
+        for i, c in enumerate(fitted.chains)
+    ]
+    base = {"circuit": fitted.circuit, "cell": cell.key}
+    untouched = dict.fromkeys(("swapped", "kept_halfway", "kept"), np.nan)
+    for null, draw, n_blocks, length in [*own, ("one_block", 0, 1, one)]:
+        sizes = {"n_nodes": n_nodes, "n_edges": n_edges, "n_blocks": n_blocks}
+        lengths = {"description_length": length, "one_block": one, "saved": saved(length, one)}
+        yield {**base, "null": null, "draw": draw, **sizes, **lengths, **untouched}
+    for d in found:
+        sizes = {"n_nodes": d.n_nodes, "n_edges": d.n_edges, "n_blocks": d.n_blocks}
+        lengths = {"description_length": d.description_length, "one_block": d.one_block}
+        chain = {name: getattr(d, name) for name in untouched}
+        chain = {k: np.nan if v is None else v for k, v in chain.items()}
+        saves = saved(d.description_length, d.one_block)
+        yield {**base, "null": d.null, "draw": d.draw, **sizes, **lengths, "saved": saves, **chain}
+
+
+def structure_rows(
+    cell: Cell, fitted: Fitted, found: Sequence[Described], graph: Graph
+) -> Iterator[Row]:
+    """Rows of structure.parquet that no run of the model is needed for."""
+    base = {"circuit": fitted.circuit, "cell": cell.key, "eval_patch": "", "metric": "", **NONE}
+    first = saved(fitted.chains[0].description_length, fitted.chains[0].description_length_null)
+    for kind in SHUFFLES:
+        draws = [saved(d.description_length, d.one_block) for d in found if d.null == kind]
+        if draws:
+            beside = {"chance": float(np.mean(draws)), "low": min(draws), "high": max(draws)}
+            p = p_value(first, draws)
+            named = {"measure": "saved", "against": kind, "value": first, "n": len(draws)}
+            yield {**base, **named, **beside, "p": p}
+    partitions = [(fitted.nodes, c.levels[0]) for c in fitted.chains]
+    given = fitted.nodes, kind_and_depth(graph.node_table, fitted.nodes)
+    kept = fitted.nodes, fitted.model.levels[0]
+    halves = [(d.nodes, d.blocks) for d in found if d.null == "half"]
+    compared = {
+        "chains": list(itertools.combinations(partitions, 2)),
+        "halves": list(itertools.combinations(halves, 2)),
+        "kind_depth": [(kept, given)],
+    }
+    for against, pairs in compared.items():
+        if pairs:
+            values, n = zip(*(_agreement(*pair) for pair in pairs), strict=True)
+            ends = {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
+            named = {"measure": "agreement", "against": against, "n": min(n)}
+            yield {**base, **named, **ends, "chance": 0.0}
+
+
+Partitioned = tuple[Sequence[int], Sequence[int]]
+
+
+def _agreement(a: Partitioned, b: Partitioned) -> tuple[float, int]:
+    """Of two partitions over the nodes that both have, and how many these are."""
+    of_a, of_b = (dict(zip(*of, strict=True)) for of in (a, b))
+    both = sorted(of_a.keys() & of_b.keys())
+    return agreement([of_a[n] for n in both], [of_b[n] for n in both]), len(both)

@@ -1,0 +1,76 @@
+"""What block models are held against, over one whole run."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score
+
+from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.storage import RunDirectory
+from edgesweep.storage.graphs import read_graph
+from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
+from edgesweep.storage.tables import NULLS, STRUCTURE, read_table
+from tests.sweeps.helpers import BLOCKS, contents, run_tiny, tiny, uncommit
+
+pytestmark = pytest.mark.skipif(find_interpreter() is None, reason="needs graph-tool")
+RAW = tiny(
+    sweep={"method": "eap"},
+    evaluate={"threshold": [40], "ablation": "edge"},
+    blocks={**BLOCKS, "shuffles": 3, "halves": True},
+)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    path = tmp_path_factory.mktemp("nulls") / "run"
+    assert run_tiny(path, RAW).exit_code == 0
+    return path
+
+
+def test_every_description_length_stands_beside_those_without_structure(out):
+    run = RunDirectory.open(out)
+    nulls, structure, blocks = (read_table(run, t) for t in (NULLS, STRUCTURE, BLOCKS_TABLE))
+    counts = dict(nulls["null"].value_counts())
+    assert counts.pop("kind_depth_coarse") > 1
+    assert counts == {
+        "chain": 2,
+        "one_block": 1,
+        "kind_depth": 1,
+        "nodes": 3,
+        "ports": 3,
+        "half": 2,
+    }
+    of = nulls.set_index("null")
+    same = of.loc[["chain", "one_block", "kind_depth", "nodes"]]
+    assert len(same[["n_nodes", "n_edges", "one_block"]].drop_duplicates()) == 1
+    assert of.loc["chain", "description_length"].min() == blocks["description_length"].iloc[0]
+    assert (of.loc["ports", "n_nodes"] == same["n_nodes"].iloc[0]).all()
+    assert of.loc[["nodes", "ports"], ["swapped", "kept_halfway", "kept"]].notna().all(axis=None)
+    np.testing.assert_allclose(nulls["saved"], 1 - nulls["description_length"] / nulls["one_block"])
+    rows = structure.set_index(["measure", "against"])
+    first = of.loc["chain"].query("draw == 0")["saved"].iloc[0]
+    for kind in ("nodes", "ports"):
+        row, draws = rows.loc[("saved", kind)], of.loc[kind, "saved"]
+        assert row["value"] == first
+        assert row["p"] == (1 + (draws >= first).sum()) / 4
+        assert (row["low"], row["high"], row["n"]) == (draws.min(), draws.max(), 3)
+
+
+def test_partitions_are_compared_as_scikit_learn_compares_them(out):
+    run = RunDirectory.open(out)
+    blocks = read_table(run, BLOCKS_TABLE).query("level == 0").set_index("node")["block"]
+    graph = read_graph(run, run.plan["cells"][0]["key"])
+    table = graph.node_table.set_axis(list(graph.nodes)).loc[blocks.index]
+    kinds = [f"{kind}/{layer}" for kind, layer in zip(table["kind"], table["layer"], strict=True)]
+    rows = read_table(run, STRUCTURE).query("measure == 'agreement'").set_index("against")
+    expected = adjusted_mutual_info_score(blocks, kinds)
+    assert rows.loc["kind_depth", "value"] == pytest.approx(expected)
+    assert set(rows.index) == {"chains", "halves", "kind_depth"}
+    assert rows["value"].between(-1, 1).all()
+
+
+def test_a_redone_null_has_the_same_bytes(out):
+    before = contents(out, "nulls", "nulls.parquet", "structure.parquet")
+    assert len(before) == 6
+    uncommit(out, "nulls", lambda shard: True)
+    assert run_tiny(out, RAW).exit_code == 0
+    assert contents(out, "nulls", "nulls.parquet", "structure.parquet") == before
