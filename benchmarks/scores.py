@@ -24,7 +24,8 @@ from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch
 from edgesweep.storage import RunDirectory, fold
-from edgesweep.storage.packing.scores import create_scores, write_scores
+from edgesweep.storage.arrays import create_arrays
+from edgesweep.storage.packing.scores import planned_scores, write_scores
 from edgesweep.storage.readers import Committed, stored_scores
 from edgesweep.sweeps.config.schema import Scores
 from edgesweep.tasks import build_task
@@ -61,7 +62,7 @@ def written(scores: np.ndarray, how: Scores, folder: Path) -> dict[str, Any]:
     """What one way of storing them comes to, and what is read again under `values`."""
     config = {"name": "scores", "scores": how.model_dump()}
     run = RunDirectory.create(folder, config, {"run_id": "scores", "stages": {}})
-    create_scores(run, "c", scores.shape, ROWS, how)
+    create_arrays(planned_scores(run, "c", scores.shape, ROWS, how))
     committed, began = Committed(run), time.perf_counter()
     for start in range(0, len(scores), ROWS):
         block = scores[start : start + ROWS]

@@ -15,7 +15,7 @@ from edgesweep.dashboards.kinds import Kind
 from edgesweep.dashboards.names import cell_names, circuit_names, is_search, method_names
 from edgesweep.dashboards.style import Mark, marks
 from edgesweep.storage import CommitLog, RunDirectory, layout, readers
-from edgesweep.storage.graphs import GraphTables, has_graph, read_graph
+from edgesweep.storage.graphs import GraphTables, graphs_of
 from edgesweep.storage.layout import AGGREGATES, EVALUATIONS, PAGES, REPORT
 from edgesweep.storage.manifest import check, read_manifest
 from edgesweep.storage.status import status
@@ -171,9 +171,7 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
     committed = readers.Committed(run)
     written, commits = committed.arrays(AGGREGATES), readers.commits(run)
     ran = {array.partition("/")[0] for array in committed.arrays(EVALUATIONS)}
-    # before one of its circuits has run it may not be known
-    with_graph = [cell for cell in cells if cell in ran or has_graph(run, cell)]
-    graphs = ByCell(with_graph, lambda cell: read_graph(run, cell))
+    graphs = ByCell(*graphs_of(run, cells, ran))
     scored = [cell for cell in cells if layout.folded(cell, aggregation) in written]
     listed = {str(cell["key"]) for cell in run.plan["cells"] if cell.get("keep")}
     scored = [cell for cell in scored if cell in graphs or cell not in listed]

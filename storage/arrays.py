@@ -1,7 +1,7 @@
 """Zarr arrays, written so that a crash cannot pass for data. The only module that imports zarr.
 
-1. The driver creates every array before an actor starts; workers only open them. Metadata follows
-   from the plan, and is mended where it is not as planned.
+1. The driver creates every array before an actor starts, many at once (`create_arrays`); workers
+   only open them. Metadata follows from the plan, and is mended where it is not as planned.
 2. A block of rows is written whole, by one writer, on chunk borders: two writers in one chunk lose
    half of their rows without a word.
 3. Chunks carry crc32c; empty ones are written, and one that is not there is an error: fill never
@@ -20,7 +20,8 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -36,11 +37,68 @@ from zarr.storage import StorePath
 from edgesweep.storage.atomic import to_json
 from edgesweep.storage.errors import StorageError, storage_errors
 from edgesweep.storage.stores import Missing, Place, Store
+from edgesweep.storage.stores.many import ensure_all
 
 Array = zarr.Array
 METADATA = "zarr.json"
 DIGEST = "digest"
 _WRITE_EMPTY: Any = {"write_empty_chunks": True}  # not stored by zarr: to be given at every open
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An array that is to be there, with nothing in it. Dense scores barely compress; `compress`
+    (zstd) pays for sparse and bool arrays, `codec` (Blosc's lz4 or zstd, over shuffled bits) for
+    rounded ones."""
+
+    store: Place
+    name: str
+    shape: Sequence[int]
+    chunks: Sequence[int]
+    dtype: str = "float32"
+    compress: bool = False
+    codec: str = "none"
+
+    @property
+    def place(self) -> Place:
+        """Of its metadata."""
+        return self.store / self.name / METADATA
+
+    def metadata(self, attributes: Mapping[str, Any] | None = None) -> bytes:
+        """What zarr writes for it."""
+        return _array_metadata(
+            tuple(self.shape),
+            tuple(max(1, c) for c in self.chunks),
+            self.dtype,
+            "plain zstd" if self.compress else self.codec,
+            json.dumps(dict(attributes or {}), sort_keys=True),
+        )
+
+    @property
+    def groups(self) -> Iterator[Place]:
+        """Its store, and the groups in it that the array is in."""
+        parents = self.name.split("/")[:-1]
+        return (self.store / "/".join(parents[:n]) for n in range(len(parents) + 1))
+
+
+def create_arrays(planned: Iterable[Planned]) -> None:
+    """Creates arrays, and the groups that they are in, some at a time. Of those that are there the
+    chunks stay, and metadata that is not as given (half written, damaged) is written anew. Driver
+    only. Raises StorageError."""
+
+    new: set[Place] = set()
+
+    def metadata() -> Iterator[tuple[Place, bytes]]:
+        for one in planned:
+            for group in one.groups:
+                if group.key not in _made_in(group.store) and group not in new:
+                    new.add(group)
+                    yield group / METADATA, _group_metadata()
+            yield one.place, one.metadata()
+
+    ensure_all(metadata())
+    for group in new:
+        _made_in(group.store).add(group.key)
 
 
 def create_array(
@@ -54,10 +112,7 @@ def create_array(
     codec: str = "none",
     attributes: Mapping[str, Any] | None = None,
 ) -> tuple[Array, bool]:
-    """Creates an array with nothing in it. Of one that is there the chunks
-    stay, and metadata that is not as given (half written, damaged), its groups' too, is written
-    anew. Dense scores barely compress; `compress` (zstd) pays for sparse and bool arrays, `codec`
-    (Blosc's lz4 or zstd, over shuffled bits) for rounded ones.
+    """The same of one (see `Planned`).
 
     Returns:
         The array, and whether nothing was there: one request of its store then.
@@ -65,17 +120,11 @@ def create_array(
     Raises:
         StorageError.
     """
-    parents = name.split("/")[:-1]
-    for n in range(len(parents) + 1):
-        make_store(store / "/".join(parents[:n]))
-    metadata = _array_metadata(
-        tuple(shape),
-        tuple(max(1, c) for c in chunks),
-        dtype,
-        "plain zstd" if compress else codec,
-        json.dumps(dict(attributes or {}), sort_keys=True),
-    )
-    is_new = (store / name / METADATA).ensure(metadata)
+    one = Planned(store, name, shape, chunks, dtype, compress, codec)
+    for group in one.groups:
+        make_store(group)
+    metadata = one.metadata(attributes)
+    is_new = one.place.ensure(metadata)
     return _array(store / name, metadata, "r+"), is_new
 
 
@@ -134,11 +183,16 @@ def _array(place: Place, metadata: bytes, mode: str) -> Array:
     """An array by its metadata, without a question to its store."""
     store = place.store.zarr().with_read_only(mode == "r")
     inner = AsyncArray(
-        metadata=ArrayV3Metadata.from_dict(json.loads(metadata)),
+        metadata=_parsed(metadata),
         store_path=StorePath(store, place.key),
         config=ArrayConfig.from_dict(_WRITE_EMPTY),
     )
     return Array(inner)
+
+
+@lru_cache(maxsize=256)
+def _parsed(metadata: bytes) -> ArrayV3Metadata:
+    return ArrayV3Metadata.from_dict(json.loads(metadata))
 
 
 def has_array(store: Place, name: str) -> bool:
@@ -271,11 +325,15 @@ def _digest(values: np.ndarray, attributes: Mapping[str, Any]) -> str:
 
 def make_store(store: Place) -> None:
     """An empty Zarr store, or group in one. Driver only."""
-    made = _groups.setdefault(store.store, set())
+    made = _made_in(store.store)
     if store.key not in made:
         (store / METADATA).ensure(_group_metadata())
         made.add(store.key)
 
 
-#: by store, keys of those that this process has made, or found as they should be
+def _made_in(store: Store) -> set[str]:
+    """Keys of the groups that this process has made, or found as they should be."""
+    return _groups.setdefault(store, set())
+
+
 _groups: WeakKeyDictionary[Store, set[str]] = WeakKeyDictionary()

@@ -5,7 +5,8 @@
 2. While it works, a thread of it renews `lease.json` every `RENEW_S`: epoch, host, pid, time, the
    shards that each stage has committed, and the nonce of the `RunDirectory` that it was started
    with. The first lease is there before any work is: a worker that is told the nonce finds by
-   `read_lease` whether its folder is that of the driver. On the driver's own machine the process
+   `read_lease` whether its folder is that of the driver. It is swapped for the one that was written
+   before, never written over another's; a driver that finds a newer epoch then has `lost`. On the driver's own machine the process
    is asked whether it lives; from another, it is taken to live while its lease is younger than
    `LEASE_S` (the clocks of the two machines are taken to agree).
 3. Its end (`epochs/000N.end.json`) says how far it came, which decides the state of the run. A
@@ -46,6 +47,12 @@ class Epochs:
 
     def __init__(self, root: Place) -> None:
         self._root = root
+        self._lost, self._tag = threading.Event(), ""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the driver that holds a lease has found out that a newer one has begun."""
+        return self._lost.is_set()
 
     def newest(self) -> int:
         """0 when no driver has ever run."""
@@ -116,9 +123,12 @@ class Epochs:
         """While the body runs, others see that this driver lives; `about` gives what else its lease
         says. What the body puts in the dict is written at its end; nothing, if it failed."""
         ended = threading.Event()
+        self._lost.clear()
         thread = threading.Thread(target=self._renew, args=(epoch, about, ended), daemon=True)
         end: dict[str, Any] = {}
-        self._write_lease(epoch, about)
+        with suppress(StorageError):  # a lease that cannot be written stops no work
+            if epoch == self.newest():
+                self._tag = self._written(self._lease(epoch, about))
         thread.start()
         try:
             yield end
@@ -138,13 +148,31 @@ class Epochs:
 
     def _renew(self, epoch: int, about: About, ended: threading.Event) -> None:
         while not ended.wait(RENEW_S):
-            self._write_lease(epoch, about)
+            with suppress(StorageError):  # nor one that cannot be renewed
+                if not self._renewed(epoch, about):
+                    self._lost.set()
+                    return
 
-    def _write_lease(self, epoch: int, about: About) -> None:
-        with suppress(StorageError):  # a lease that cannot be renewed stops no work
-            if epoch == self.newest():
-                record = {"epoch": epoch, **_this_process(), **about()}
-                (self._root / LEASE).write(seal(record))
+    def _renewed(self, epoch: int, about: About) -> bool:
+        """False for a driver that is not the newest: not even one that begins after the look loses
+        its lease to it."""
+        if epoch < self.newest():
+            return False
+        data = self._lease(epoch, about)
+        tag = self._root.store.swap(LEASE, data, self._tag)
+        if tag is None and epoch < self.newest():
+            return False
+        self._tag = self._written(data) if tag is None else tag  # somebody took it away
+        return True
+
+    def _written(self, lease: bytes) -> str:
+        """The tag of a lease that is written over whatever is there."""
+        (self._root / LEASE).write(lease)
+        written = self._root.store.head(LEASE)
+        return "" if written is None else written.tag
+
+    def _lease(self, epoch: int, about: About) -> bytes:
+        return seal({"epoch": epoch, **_this_process(), **about()})
 
     def _end(self, epoch: int, end: Mapping[str, Any]) -> None:
         record = {"epoch": epoch, "time": round(time.time(), 3), **end}

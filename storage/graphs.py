@@ -1,16 +1,18 @@
 """The graph of a cell, as arrays: names, ends of edges, and what each node and target is.
 
-attributions.zarr/<cell>/graph/edge_source, edge_target [edge], with the names of their indices
-                              /ends [pair of a target and a node of it], with the names of nodes
-                              /nodes, targets [row, site kind layer number port], with the names
-                                  of sites, kinds and ports
+attributions.zarr/<graph>/edge_source, edge_target [edge], with the names of their indices
+                         /ends [pair of a target and a node of it], with the names of nodes
+                         /nodes, targets [row, site kind layer number port], with the names of
+                             sites, kinds and ports
+
+Where it lies the plan says of each cell (`graph`): the cells of a model over heads have one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -78,19 +80,37 @@ def write_graph(run: RunDirectory, cell: str, graph: Graph) -> None:
         "ends": (graph.ends.pairs, {"nodes": list(graph.nodes)}),
     }
     for name, (values, attributes) in tables.items():
-        write_static(run.attributions, layout.graph(cell, name), values, attributes)
+        write_static(run.attributions, f"{graph_of(run, cell)}/{name}", values, attributes)
+
+
+def graph_of(run: RunDirectory, cell: str) -> str:
+    """Where a cell's graph lies: the same for cells that have one graph."""
+    return run.graphs.get(cell, layout.graph(cell))
 
 
 def has_graph(run: RunDirectory, cell: str) -> bool:
     """Whether a cell's graph is known: over features it is once scores are reduced."""
-    return has_array(run.attributions, layout.graph(cell, "ends"))
+    return has_array(run.attributions, f"{graph_of(run, cell)}/ends")
+
+
+def graphs_of(
+    run: RunDirectory, cells: Iterable[str], known: Container[str]
+) -> tuple[list[str], Callable[[str], GraphTables]]:
+    """The cells whose graphs are known, as are those of `known` cells, and what reads them: one
+    that many cells have is looked for and read once."""
+    first: dict[str, str] = {}
+    mine = {cell: first.setdefault(graph_of(run, cell), cell) for cell in cells}
+    there = {one for one in first.values() if one in known or has_graph(run, one)}
+    read = lru_cache(maxsize=4)(partial(read_graph, run))
+    return [cell for cell, one in mine.items() if one in there], lambda cell: read(mine[cell])
 
 
 def read_graph(run: RunDirectory, cell: str) -> GraphTables:
     """A cell's graph. Raises StorageError where a part of it is missing or not what was written."""
-    sources, about_sources = read_static(run.attributions, layout.graph(cell, "edge_source"))
-    targets, about_targets = read_static(run.attributions, layout.graph(cell, "edge_target"))
-    ends, about_ends = read_static(run.attributions, layout.graph(cell, "ends"))
+    place = run.attributions / graph_of(run, cell)
+    sources, about_sources = read_static(place, "edge_source")
+    targets, about_targets = read_static(place, "edge_target")
+    ends, about_ends = read_static(place, "ends")
     return GraphTables(
         tuple(about_sources["names"]),
         tuple(about_targets["names"]),
@@ -98,8 +118,8 @@ def read_graph(run: RunDirectory, cell: str) -> GraphTables:
         sources,
         targets,
         ends,
-        _decoded(*read_static(run.attributions, layout.graph(cell, "nodes"))),
-        _decoded(*read_static(run.attributions, layout.graph(cell, "targets"))),
+        _decoded(*read_static(place, "nodes")),
+        _decoded(*read_static(place, "targets")),
     )
 
 

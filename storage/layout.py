@@ -3,7 +3,8 @@
 attributions.zarr/<cell>/scores [input, edge], or with scores.keep a share, of each input its
     largest: kept/{gap, score} [input, place], kept/dropped [input] (see `packing.scores`)
 attributions.zarr/<cell>/per_input [input, what]: residual, metric_clean, metric_baseline
-attributions.zarr/<cell>/graph/: see `storage.graphs`
+attributions.zarr/graphs/<model>/, or of a cell whose scores decide its edges <cell>/graph/: see
+    `storage.graphs`
     of a cell over features instead of scores: listed/{source, target, weight, raw} [block of
     positions x input, place], listed/{count, dropped, dropped_abs, residual} [block x input]
 aggregates.zarr/<cell>/edges [edge, end]: of such a cell, the edges that its statistics are of
@@ -112,8 +113,14 @@ def per_input(cell: str) -> str:
     return f"{cell}/per_input"
 
 
-def graph(cell: str, name: str) -> str:
-    return f"{cell}/graph/{name}"
+def graph(cell: str) -> str:
+    """Of a cell that has a graph of its own."""
+    return f"{cell}/graph"
+
+
+def shared_graph(model: str) -> str:
+    """Of all cells whose graph is that of a model, by its digest."""
+    return f"graphs/{model[:12]}"
 
 
 def partials(cell: str) -> str:

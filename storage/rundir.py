@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,13 @@ class RunDirectory:
     @property
     def run_id(self) -> str:
         return str(self.plan["run_id"])
+
+    @cached_property
+    def graphs(self) -> dict[str, str]:
+        """Where the graph of each cell lies in attributions.zarr, of those that the plan says so
+        of."""
+        cells = self.plan.get("cells", ())
+        return {str(cell["key"]): str(cell["graph"]) for cell in cells if "graph" in cell}
 
     @property
     def attributions(self) -> Place:

@@ -99,7 +99,7 @@ class Driver:
         small: bool = True,
     ) -> None:
         self._plan, self._run, self._executor = plan, run, executor
-        self._progress, self._should_stop, self._page = progress, should_stop, page
+        self._progress, self._asked_to_stop, self._page = progress, should_stop, page
         self._log, self._take_over = CommitLog(run, versions), take_over
         self._left_out, self._small = dict(left_out or {}), small
         self._place = {cell: place for place, cell in enumerate(plan.cells)}
@@ -162,6 +162,11 @@ class Driver:
                 self._progress.say(f"{stage}/{shard} is not what was committed; it is redone")
                 found.add(f"{stage}/{shard}")
         return found
+
+    def _should_stop(self) -> bool:
+        """Whether a person has asked for it. Raises Fenced once the lease is another driver's."""
+        self._log.check_lease()
+        return self._asked_to_stop()
 
     # --- shards --------------------------------------------------------------------------------
     def _do_shards(self) -> None:

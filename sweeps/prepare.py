@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgesweep.storage import RunDirectory, layout
-from edgesweep.storage.arrays import make_store
+from edgesweep.storage.arrays import create_arrays, make_store
 from edgesweep.storage.packing.prompts import write_prompts
 
 if TYPE_CHECKING:
@@ -21,4 +21,5 @@ def prepare(run: RunDirectory, plan: Plan) -> None:
         splits = {"build": dataset.data.build, "eval": dataset.data.evaluation}
         write_prompts(run, dataset.key, splits)
     for stage in plan.all_stages.values():
-        stage.arrays(run, plan)
+        stage.prepare(run, plan)
+    create_arrays(one for stage in plan.all_stages.values() for one in stage.arrays(run, plan))

@@ -6,7 +6,8 @@
    before it hands out what reads them. A crash loses the last batch at most, which is done again.
 3. Segments are read in the order of their names. The first record of a shard stays, unless a later
    line un-commits it because its data proved wrong.
-4. Before each segment the driver looks for an epoch newer than its own; finding one, it is fenced.
+4. Before each segment, and with each lease, the driver looks for an epoch newer than its own;
+   finding one, it is fenced.
 5. A shard past its attempts has a line that says so. It stands until the next driver, which tries
    again.
 6. Every line carries a checksum of itself. One that is damaged, or lies where another belongs, does
@@ -94,6 +95,12 @@ class CommitLog:
         """What the lease says of the run."""
         counts = {stage: len(index.committed) for stage, index in self._all()}
         return {"nonce": self._run.nonce, "committed": counts}
+
+    def check_lease(self) -> None:
+        """Raises Fenced if a newer driver was found when the lease was last renewed; costs
+        nothing."""
+        if self.epochs.lost:
+            self.check_fence()
 
     def check_fence(self) -> None:
         """Raises Fenced if a newer driver has started."""

@@ -13,12 +13,13 @@ Partial sums are of the scores as they were computed: aggregates depend on none 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
 from edgesweep.storage import layout
-from edgesweep.storage.arrays import create_array
+from edgesweep.storage.arrays import Planned
 from edgesweep.storage.blocks import write_block
 from edgesweep.storage.rundir import RunDirectory
 
@@ -99,9 +100,9 @@ def largest(scores: np.ndarray, n: int) -> dict[str, np.ndarray]:
 # --- in a run ---------------------------------------------------------------------------------
 
 
-def create_scores(
+def planned_scores(
     run: RunDirectory, cell: str, shape: tuple[int, int], rows: int, how: How
-) -> None:
+) -> Iterator[Planned]:
     """Where the scores of a cell are written, `[input, scored]`, by blocks of `rows` inputs."""
     n, n_scores = shape
     made: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -113,7 +114,7 @@ def create_scores(
         made = {layout.kept(cell, name): of for name, of in told.items()}
     for name, (of, dtype) in made.items():
         chunks = (rows, *(chunk_columns(rows, size) for size in of[1:]))
-        create_array(run.attributions, name, of, chunks, dtype, codec=how.codec)
+        yield Planned(run.attributions, name, of, chunks, dtype, codec=how.codec)
 
 
 def write_scores(

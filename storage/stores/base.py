@@ -59,6 +59,11 @@ class Store(Protocol):
         also if the answer to it was lost. So whoever must know that it was he puts something into
         `data` that nobody else has."""
 
+    def swap(self, key: str, data: bytes, tag: str) -> str | None:
+        """Over the object that has this tag: the tag of what is there now. None, and nothing is
+        written, where another is there by now, or none; a folder on a disk knows that no better
+        than by a look just before."""
+
     def head(self, key: str) -> Info | None:
         """None where nothing is."""
 

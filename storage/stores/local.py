@@ -37,6 +37,12 @@ class LocalStore:
     def create(self, key: str, data: bytes) -> bool:
         return put_if_absent(self.root / key, data)
 
+    def swap(self, key: str, data: bytes, tag: str) -> str | None:
+        if (found := self.head(key)) is None or found.tag != tag:
+            return None
+        self.put(key, data)
+        return found.tag if (found := self.head(key)) is not None else None
+
     def head(self, key: str) -> Info | None:
         path = self.root / key
         with storage_errors(path, "read"):

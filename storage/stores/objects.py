@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import MemoryStore, from_url
 
 from edgesweep.storage.errors import Refused, StorageError
@@ -85,12 +85,33 @@ class ObjectStore:
         except FileNotFoundError:
             return None
 
+    def swap(self, key: str, data: bytes, tag: str) -> str | None:
+        with telling(self.url, "write", key):
+            for pause in (*PAUSES_S, None):
+                if (found := self._meta(key)) is None or _info(found).tag != tag:
+                    return None
+                known: Any = {k: found[k] for k in ("e_tag", "version") if found[k] is not None}
+                try:
+                    obstore.put(self._inner, key, data, mode=known, use_multipart=False)
+                except (PreconditionError, AlreadyExistsError, FileNotFoundError):
+                    if self._found(key) != data:  # of an answer that was lost it is ours
+                        if pause is not None:
+                            time.sleep(pause)
+                        continue
+                now = self._meta(key)
+                return None if now is None else _info(now).tag
+        return None
+
     def head(self, key: str) -> Info | None:
         with telling(self.url, "read", key):
-            try:
-                return _info(obstore.head(self._inner, key))
-            except FileNotFoundError:
-                return None
+            found = self._meta(key)
+            return None if found is None else _info(found)
+
+    def _meta(self, key: str) -> Any:
+        try:
+            return obstore.head(self._inner, key)
+        except FileNotFoundError:
+            return None
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[Info]:
         with telling(self.url, "list", prefix):

@@ -91,6 +91,9 @@ class Nodes(Protocol):
     def mean_shape(self) -> tuple[int, int]:
         """Rows and columns of a mean at one position."""
 
+    def graph_place(self, cell: Cell) -> str:
+        """Where a cell's graph lies in attributions.zarr; cells that have one graph share it."""
+
     def prepare(self, run: RunDirectory, cell: Cell) -> None:
         """Writes a cell's graph, where it is known before any score."""
 

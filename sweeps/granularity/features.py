@@ -112,6 +112,9 @@ class Features:
     def mean_shape(self) -> tuple[int, int]:
         return 1, sum(d.n_features + d.width for d in self.chosen.dictionaries)
 
+    def graph_place(self, cell: Cell) -> str:
+        return layout.graph(cell.key)
+
     def prepare(self, run: RunDirectory, cell: Cell) -> None:
         """Nothing is known before the scores."""
 

@@ -98,6 +98,9 @@ class Heads:
     def mean_shape(self) -> tuple[int, int]:
         return self.n_nodes, _sizes(self.source).d_model
 
+    def graph_place(self, cell: Cell) -> str:
+        return layout.shared_graph(self.source.digest)
+
     def prepare(self, run: RunDirectory, cell: Cell) -> None:
         write_graph(run, cell.key, self.edge_graph)
 

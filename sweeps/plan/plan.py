@@ -269,19 +269,10 @@ class Plan:
             "schema_version": SCHEMA_VERSION,
             "run_id": self.run_id,
             "identity": self.identity,
-            "cells": [
-                {**c.as_dict(), "seed": self.dataset(c).seed, "scores": self._scored(c)}
-                for c in self.cells
-            ],
+            "cells": [self._told(cell) for cell in self.cells],
             "kinds": {name: told(self.resolved.ways(name)) for name in self.config.sweep.nodes},
             "datasets": [
-                {
-                    "key": d.key,
-                    "model": d.model,
-                    "task": d.task,
-                    "seed": d.seed,
-                    "members": list(d.members),
-                }
+                {"members": list(d.members)} | {k: getattr(d, k) for k in _OF_DATASET}
                 for d in self.resolved.datasets.values()
             ],
             "stages": {
@@ -290,8 +281,16 @@ class Plan:
             },
         }
 
-    def _scored(self, cell: Cell) -> str:
-        return "nodes" if self.is_nodes(cell) else "edges"
+    def _told(self, cell: Cell) -> dict[str, Any]:
+        return {
+            **cell.as_dict(),
+            "seed": self.dataset(cell).seed,
+            "scores": "nodes" if self.is_nodes(cell) else "edges",
+            "graph": self.nodes(cell).graph_place(cell),
+        }
+
+
+_OF_DATASET = ("key", "model", "task", "seed")
 
 
 def identity_of(resolved: Resolved) -> dict[str, Any]:

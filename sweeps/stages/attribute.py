@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from edgesweep.storage import fold, layout
-from edgesweep.storage.arrays import create_array
+from edgesweep.storage.arrays import Planned
 from edgesweep.storage.blocks import write_block
 from edgesweep.storage.fold import WORDS
-from edgesweep.storage.packing.scores import chunk_columns, create_scores, write_scores
+from edgesweep.storage.packing.scores import chunk_columns, planned_scores, write_scores
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.actor.sums import partial_of
 from edgesweep.sweeps.candidates import ranking_of, read_candidates, write_candidates, write_given
@@ -87,13 +87,19 @@ class Attribute(Stage[AttributeShard]):
     def needs(self, plan: Plan, shard: AttributeShard) -> tuple[str, ...]:
         return plan.values(shard.cell, shard.cell.build_patch)
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+    def prepare(self, run: RunDirectory, plan: Plan) -> None:
+        """Graphs that are known before any score, each once, and circuits that are given."""
+        mine = [cell for cell in plan.cells if cell.is_refined == self.refined]
+        for cell in {plan.nodes(cell).graph_place(cell): cell for cell in mine}.values():
+            plan.nodes(cell).prepare(run, cell)
+        for cell in mine:
+            if isinstance(cell, GivenCell):
+                write_given(run, plan, cell)
+
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         for cell in plan.cells:
             if cell.is_refined == self.refined:
-                plan.nodes(cell).prepare(run, cell)
-                if isinstance(cell, GivenCell):
-                    write_given(run, plan, cell)
-                (_make_lists if cell.is_sparse else _make_tables)(run, plan, cell)
+                yield from (_lists if cell.is_sparse else _tables)(run, plan, cell)
 
     def run(self, context: Context, shard: AttributeShard) -> Done:
         """Scores of a block of inputs, and their partial sums."""
@@ -126,20 +132,21 @@ class Refine(Attribute):
 # --- tables of scores -------------------------------------------------------------------------
 
 
-def _make_tables(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+def _tables(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Planned]:
     n_scores, n = plan.n_scores(cell), len(plan.dataset(cell).data.build)
-    create_scores(run, cell.key, (n, n_scores), plan.build_chunk(cell), plan.config.scores)
+    how, rows = plan.config.scores, plan.build_chunk(cell)
+    yield from planned_scores(run, cell.key, (n, n_scores), rows, how)
     beside = (len(layout.PER_INPUT),)
     path, chunks = layout.per_input(cell.key), (plan.build_shard_chunk(cell), *beside)
-    create_array(run.attributions, path, (n, *beside), chunks, "float64")
-    make_partials(run, layout.partials(cell.key), len(plan.build_rows(cell)), n_scores)
+    yield Planned(run.attributions, path, (n, *beside), chunks, "float64")
+    yield planned_partials(run, layout.partials(cell.key), len(plan.build_rows(cell)), n_scores)
 
 
-def make_partials(run: RunDirectory, name: str, n: int, n_scores: int) -> None:
+def planned_partials(run: RunDirectory, name: str, n: int, n_scores: int) -> Planned:
     """Where `n` packed partials are written."""
     shape = (n, n_scores, WORDS)
     chunks = (1, chunk_columns(1, n_scores, 8 * WORDS), WORDS)
-    create_array(run.aggregates, name, shape, chunks, "uint64")
+    return Planned(run.aggregates, name, shape, chunks, "uint64")
 
 
 def _run_tables(context: Context, shard: AttributeShard) -> Done:
@@ -191,7 +198,7 @@ def _joined(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 # --- lists of the largest edges ---------------------------------------------------------------
 
 
-def _make_lists(run: RunDirectory, plan: Plan, cell: Cell) -> None:
+def _lists(run: RunDirectory, plan: Plan, cell: Cell) -> Iterator[Planned]:
     """Of each input and block of target positions, its largest edges; what they are is not known
     before, so that their number is what bounds them."""
     n, step = len(plan.dataset(cell).data.build), plan.build_chunk(cell)
@@ -200,12 +207,12 @@ def _make_lists(run: RunDirectory, plan: Plan, cell: Cell) -> None:
         width = np.dtype(dtype).itemsize
         shape, chunk = (n_rows, keep), (step, chunk_columns(step, keep, width))
         path = layout.listed(cell.key, name)
-        create_array(run.attributions, path, shape, chunk, dtype, compress=True)
+        yield Planned(run.attributions, path, shape, chunk, dtype, compress=True)
     for name in layout.PER_LIST:
         path = layout.listed(cell.key, name)
-        create_array(run.attributions, path, (n_rows,), (step,), "float64")
+        yield Planned(run.attributions, path, (n_rows,), (step,), "float64")
     ends = (plan.n_scores(cell), 2)
-    create_array(run.aggregates, layout.edges(cell.key), ends, ends, "int64", compress=True)
+    yield Planned(run.aggregates, layout.edges(cell.key), ends, ends, "int64", compress=True)
 
 
 def _run_lists(context: Context, shard: AttributeShard) -> Done:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from edgesweep.storage import RunDirectory
+    from edgesweep.storage.arrays import Planned
     from edgesweep.storage.tables import Table
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.cells import Cell
@@ -104,8 +105,13 @@ class Stage(Generic[S]):
         """Why this machine cannot do it, and so leaves it out; "" where it can."""
         return ""
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
-        """Makes every array that its shards fill; done again on resume, it changes nothing."""
+    def prepare(self, run: RunDirectory, plan: Plan) -> None:
+        """What the driver writes for it before an actor starts; done again on resume, it changes
+        nothing."""
+
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
+        """Every array that its shards fill."""
+        return iter(())
 
     def run(self, context: Context, shard: S) -> Done:
         """What a worker does: compute, write, and say what was written."""

@@ -23,7 +23,7 @@ from edgesweep.engine.measures import (
     score_intervals,
 )
 from edgesweep.storage import layout
-from edgesweep.storage.arrays import create_array
+from edgesweep.storage.arrays import Planned
 from edgesweep.storage.blocks import read_block, write_block
 from edgesweep.storage.readers import Committed
 from edgesweep.sweeps.plan import groups
@@ -83,15 +83,15 @@ class Bootstrap(Stage[BootstrapShard]):
         of = groups.reduced if shard.finds == NORMAL else groups.scores
         return (of(shard.cell.key),)
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         n = plan.config.measures.bootstrap
         for shard in plan.stages[self.name]:
             size, key = plan.n_scores(shard.cell), shard.cell.key
             if shard.finds in (BOTH, RANKING):
-                create_array(run.aggregates, layout.stability(key), (n,), (n,), "float64")
+                yield Planned(run.aggregates, layout.stability(key), (n,), (n,), "float64")
             if shard.finds != RANKING and not shard.part:
                 chunks = (2, min(RANGE, size))
-                create_array(run.aggregates, layout.interval(key), (2, size), chunks, "float64")
+                yield Planned(run.aggregates, layout.interval(key), (2, size), chunks, "float64")
 
     def run(self, context: Context, shard: BootstrapShard) -> Done:
         """Intervals of the mean scores and of their ranking, over resampled inputs of each

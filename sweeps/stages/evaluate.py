@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesweep.storage import layout
-from edgesweep.storage.arrays import create_array
+from edgesweep.storage.arrays import Planned
 from edgesweep.storage.tables import CIRCUITS, RESULTS, Table
 from edgesweep.sweeps.actor.measuring import over_inputs, write_values
 from edgesweep.sweeps.circuits import read_fitted_key, read_ran, write_circuits
@@ -82,11 +82,11 @@ class Evaluate(Stage[EvaluateShard]):
             needs = (groups.reduced(cell.key),)
             yield Gate(groups.circuits(cell.key), needs, partial(write_circuits, cell=cell))
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         for cell in plan.cells:
             n, width = len(plan.circuits(cell)), plan.config.execution.circuits_per_batch
             for condition in plan.conditions():
-                _make_values(run, plan, cell, condition, n, width)
+                yield _planned(run, plan, cell, condition, n, width)
 
     def run(self, context: Context, shard: EvaluateShard) -> Done:
         cell, condition = shard.cell, shard.condition
@@ -139,20 +139,20 @@ class EvaluateBlocks(Evaluate):
     def lacks(self, plan: Plan) -> str:
         return lacks_graph_tool(plan)
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         for cell in plan.cells:
             for condition in plan.block_conditions(cell):
-                _make_values(run, plan, cell, condition, 1, 1)
+                yield _planned(run, plan, cell, condition, 1, 1)
 
     def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
         return {RESULTS: block_rows(view, cell)}
 
 
-def _make_values(
+def _planned(
     run: RunDirectory, plan: Plan, cell: Cell, condition: Condition, n_circuits: int, width: int
-) -> None:
+) -> Planned:
     """Where the values of a cell's circuits under a condition are written."""
     dataset, n_metrics = plan.dataset(cell), len(plan.config.evaluate.metric)
     n, step = len(dataset.data.evaluation), plan.eval_chunk(dataset)
     name, chunks = layout.values(cell.key, condition.key), (step, min(width, n_circuits), n_metrics)
-    create_array(run.evaluations, name, (n, n_circuits, n_metrics), chunks, "float64")
+    return Planned(run.evaluations, name, (n, n_circuits, n_metrics), chunks, "float64")

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgesweep.engine.patches import mean_groups
 from edgesweep.storage import layout
-from edgesweep.storage.arrays import create_array, make_store
+from edgesweep.storage.arrays import Planned
 from edgesweep.storage.blocks import write_block
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.plan import groups
@@ -65,21 +65,17 @@ class Means(Stage[MeanShard]):
     def needs(self, plan: Plan, shard: MeanShard) -> tuple[str, ...]:
         return plan.trained(shard.digest)
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
-        shards = plan.stages[self.name]
-        if not shards:
-            return
-        make_store(run.root / layout.MEANS)
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         config, datasets = plan.config, {d.key: d for d in plan.resolved.datasets.values()}
         dtype = "float64" if config.execution.dtype == "float64" else "float32"
-        for shard in shards:
+        for shard in plan.stages[self.name]:
             dataset = datasets[shard.dataset]
             rows, columns = plan.resolved.nodes[dataset.model, shard.nodes].mean_shape()
             named = mean_groups(dataset.data.build, pooled=config.data.pooled)
             lengths = dict(zip(named, map(len, dataset.data.build), strict=True))
             positions = 1 if config.data.pooled else lengths[shard.group]
             shape, name = (rows, positions, columns), layout.mean(shard.source, shard.index)
-            create_array(run.root / layout.MEANS, name, shape, shape, dtype)
+            yield Planned(run.root / layout.MEANS, name, shape, shape, dtype)
 
     def run(self, context: Context, shard: MeanShard) -> Done:
         """In the model's precision."""

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgesweep.storage import fold, layout
-from edgesweep.storage.arrays import create_array
+from edgesweep.storage.arrays import Planned
 from edgesweep.storage.blocks import read_block, write_block
 from edgesweep.storage.fold import AGGREGATIONS
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell
-from edgesweep.sweeps.stages.attribute import make_partials, shards_of
+from edgesweep.sweeps.stages.attribute import planned_partials, shards_of
 from edgesweep.sweeps.stages.base import Done, Stage
 from edgesweep.sweeps.stages.listed import reduce_lists
 
@@ -92,12 +92,12 @@ class Subtrees(Stage[SubtreeShard]):
     def needs(self, plan: Plan, shard: SubtreeShard) -> tuple[str, ...]:
         return (groups.scores(shard.cell.key, shard.subset),)
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         for cell in plan.cells:
             for subset, leaves in _subsets(plan, cell):
                 if _is_deep(cell, leaves):
                     name = layout.subtrees(cell.key, subset)
-                    make_partials(run, name, _n_subtrees(leaves), plan.n_scores(cell))
+                    yield planned_partials(run, name, _n_subtrees(leaves), plan.n_scores(cell))
 
     def run(self, context: Context, shard: SubtreeShard) -> Done:
         packed = fold.pack(_folded(context, shard))[None]
@@ -131,11 +131,11 @@ class Reduce(Stage[ReduceShard]):
         named = groups.subtrees if shard.of == Subtrees.name else groups.scores
         return (named(shard.cell.key, shard.subset),)
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         for cell in plan.cells:
             if cell.is_refined == self.refined:
                 for subset in plan.dataset(cell).subsets:
-                    _make_folded(run, layout.group(cell.key, subset), plan.n_scores(cell))
+                    yield from _planned(run, layout.group(cell.key, subset), plan.n_scores(cell))
 
     def run(self, context: Context, shard: ReduceShard) -> Done:
         if shard.cell.is_sparse:
@@ -207,7 +207,7 @@ def _subsets(plan: Plan, cell: Cell) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield subset, tuple(s.key for s in shards if subset in ("all", s.rows.member))
 
 
-def _make_folded(run: RunDirectory, group: str, n: int) -> None:
+def _planned(run: RunDirectory, group: str, n: int) -> Iterator[Planned]:
     for name in (*AGGREGATIONS, *layout.COUNTS):
         dtype = "int64" if name in layout.COUNTS else "float64"
-        create_array(run.aggregates, layout.folded(group, name), (n,), (min(n, RANGE),), dtype)
+        yield Planned(run.aggregates, layout.folded(group, name), (n,), (min(n, RANGE),), dtype)

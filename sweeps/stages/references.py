@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesweep.storage import layout
-from edgesweep.storage.arrays import create_array
+from edgesweep.storage.arrays import Planned
 from edgesweep.sweeps.actor.measuring import over_inputs, write_values
 from edgesweep.sweeps.notfinite import counted, plain
 from edgesweep.sweeps.plan import groups
@@ -80,7 +80,7 @@ class References(Stage[ReferenceShard]):
             tell = partial(tell_skill, dataset=dataset, source=source)
             yield Gate(f"skill {source}", (groups.references(source),), tell)
 
-    def arrays(self, run: RunDirectory, plan: Plan) -> None:
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         width = len(layout.SIDES), len(plan.config.reference_metrics)
         for dataset in plan.resolved.datasets.values():
             n, step = len(dataset.data.evaluation), plan.eval_chunk(dataset)
@@ -92,7 +92,7 @@ class References(Stage[ReferenceShard]):
                         made[layout.distance(source, patch)] = (len(nodes.distances),)
                     for name, of_input in made.items():
                         shape, chunks = (n, *of_input), (step, *of_input)
-                        create_array(run.evaluations, name, shape, chunks, "float64")
+                        yield Planned(run.evaluations, name, shape, chunks, "float64")
 
     def run(self, context: Context, shard: ReferenceShard) -> Done:
         nodes = context.nodes_of(context.datasets[shard.dataset].model, shard.nodes)

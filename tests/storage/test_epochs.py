@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edgesweep.storage import Busy, CommitLog, RunDirectory, StorageError, epochs, status
+from edgesweep.storage import Busy, CommitLog, Fenced, RunDirectory, StorageError, epochs, status
 from edgesweep.storage.epochs import LEASE_S, process_began, read_lease
 from edgesweep.storage.records import read_record, seal
 from edgesweep.storage.stores import Place
+from tests.storage.conftest import CONFIG, PLAN
 from tests.storage.test_commits import HURTS, RECEIPT
 
 LEASE = "lease.json"
@@ -115,6 +116,41 @@ def test_the_lease_is_renewed(run: RunDirectory, monkeypatch: pytest.MonkeyPatch
         while read_record(run.root / LEASE)["time"] == first:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize("where", ["file://{}/run", "memory://lost/{}"])
+def test_a_driver_hears_with_its_next_lease_that_it_was_taken_over(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It commits nothing, and so looks at no epoch."""
+    monkeypatch.setattr(epochs, "RENEW_S", 0.05)
+    run = RunDirectory.create(where.format(tmp_path), CONFIG, PLAN)
+    log, deadline = CommitLog(run), time.monotonic() + 60
+    with pytest.raises(Fenced, match="another driver"), log.driving():
+        log.check_lease()
+        assert CommitLog(run).claim_epoch(take_over=True) == 2
+        while time.monotonic() < deadline:
+            log.check_lease()
+            time.sleep(0.01)
+
+
+def test_a_lease_is_not_written_over_a_newer_one(run: RunDirectory) -> None:
+    """Though its driver began after the older one had looked."""
+    older, newer = CommitLog(run).epochs, CommitLog(run).epochs
+    with older.leased(older.claim()), newer.leased(newer.claim(take_over=True)):
+        looks = iter((1, 2))
+        older.newest = lambda: next(looks, 2)  # type: ignore[method-assign]
+        assert not older._renewed(1, dict)
+        assert read_lease(run.root)["epoch"] == 2
+
+
+def test_a_lease_that_was_taken_away_is_written_again(run: RunDirectory) -> None:
+    ours = CommitLog(run).epochs
+    with ours.leased(ours.claim()):
+        (run.root / LEASE).delete()
+        assert ours._renewed(1, dict)
+        assert ours._renewed(1, dict)
+        assert read_lease(run.root)["epoch"] == 1
 
 
 def test_a_lease_tells_the_run_and_how_far_it_is(run: RunDirectory) -> None:

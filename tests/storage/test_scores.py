@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgesweep.storage import RunDirectory, StorageError, fold, layout
-from edgesweep.storage.arrays import create_array, open_array
+from edgesweep.storage.arrays import create_array, create_arrays, open_array
 from edgesweep.storage.blocks import is_sound, read_block, write_block
 from edgesweep.storage.packing import scores as packing
 from edgesweep.storage.packing.scores import chunk_columns, largest, round_bits, write_scores
@@ -82,7 +82,7 @@ def made(path: Path, how: Scores) -> RunDirectory:
 
 def stored(run: RunDirectory, how: Scores, scores: np.ndarray, rows: int = 4) -> np.ndarray:
     """What is read again of scores that were written in blocks of rows."""
-    packing.create_scores(run, "c", scores.shape, rows, how)
+    create_arrays(packing.planned_scores(run, "c", scores.shape, rows, how))
     committed = Committed(run)
     for start in range(0, len(scores), rows):
         writes = write_scores(run, "c", start, scores[start : start + rows], how)

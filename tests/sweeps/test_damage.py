@@ -73,7 +73,7 @@ UNSEEN_BY_REPORT = "|".join(
         r"aggregates\.zarr/(CELL/(?!mean/).*|zarr\.json .*)",
         r"attributions\.zarr/CELL/(scores|per_input)/.*",
         r"attributions\.zarr/CELL/listed/(count|dropped|raw|source|target)/.*",
-        r"attributions\.zarr/(CELL/((graph|listed)/)?)?zarr\.json .*",
+        r"attributions\.zarr/(CELL/((graph|listed)/)?|graphs/(.*/)?)?zarr\.json .*",
         r"evaluations\.zarr/(?!.*/distance/).*",
         r"means\.zarr/.*|(prompts|dictionaries|blocks|epochs)/.*|report\.html .*",
     )
@@ -316,6 +316,6 @@ def test_every_kind_in_every_way(bench, wholes, name, how):
 def test_a_graph_that_is_gone_is_said(wholes, tmp_path):
     """The page once left out that cell's graph, without a word."""
     run = Path(shutil.copytree(wholes["heads"], tmp_path / "run"))
-    next(run.glob("attributions.zarr/*/graph/ends/zarr.json")).unlink()
-    with pytest.raises(StorageError, match="graph/ends: no such array; resume the run"):
+    next(run.glob("attributions.zarr/graphs/*/ends/zarr.json")).unlink()
+    with pytest.raises(StorageError, match=r"graphs/\w+/ends: no such array; resume the run"):
         write_report(run)

@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage import CommitLog, Fenced, RunDirectory, epochs
 from edgesweep.storage.atomic import TMP_PREFIX
 from edgesweep.storage.commits.segments import decode, encode
 from edgesweep.sweeps import launch as launch_module
@@ -69,6 +70,25 @@ def test_two_drivers_that_begin_at_once(calm, tmp_path):
         assert second.startswith(("Fenced: ", "Busy: ", "exit 0")), ended
         assert second.startswith("Fenced") <= (i % 2 == 1), "nobody took over"
         assert contents(tmp_path / str(i), *DATA) == contents(calm, *DATA)
+
+
+def test_a_driver_without_commits_hears_of_the_next_by_its_lease(tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "RENEW_S", 0.02)
+    monkeypatch.setattr(CommitLog, "_write", lambda self, lines: None)
+
+    def before(_):
+        if len(worker.asked) == 2:
+            CommitLog(RunDirectory.open(tmp_path / "run")).claim_epoch(take_over=True)
+            heard.wait(60)
+
+    heard, real = threading.Event(), epochs.Epochs._renewed
+    monkeypatch.setattr(
+        epochs.Epochs, "_renewed", lambda self, *a: real(self, *a) or heard.set() or False
+    )
+    worker = Faulty(before=before)
+    with pytest.raises(Fenced, match="another driver"):
+        run_tiny(tmp_path / "run", SMALL, worker)
+    assert len(worker.asked) <= 3  # the flag is up right after it heard
 
 
 def settled(out):
