@@ -5,10 +5,10 @@
 2. While it works, a thread of it renews `lease.json` every `RENEW_S`: epoch, host, pid, time, the
    shards that each stage has committed, and the nonce of the `RunDirectory` that it was started
    with. The first lease is there before any work is: a worker that is told the nonce finds by
-   `read_lease` whether its folder is that of the driver. It is swapped for the one that was written
-   before, never written over another's; a driver that finds a newer epoch then has `lost`. On the driver's own machine the process
-   is asked whether it lives; from another, it is taken to live while its lease is younger than
-   `LEASE_S` (the clocks of the two machines are taken to agree).
+   `read_lease` whether its folder is that of the driver. It is swapped for the one before, never
+   written over another's; a driver that finds a newer epoch then has `lost`. On the driver's own
+   machine the process is asked whether it lives; from another, it is taken to live while its lease
+   is younger than `LEASE_S` (the clocks of the two machines are taken to agree).
 3. Its end (`epochs/000N.end.json`) says how far it came, which decides the state of the run. A
    driver that was killed has none.
 

@@ -67,8 +67,8 @@ class TaskData:
 
     name: str
     members: tuple[str, ...]
-    build: tuple[Example, ...]
-    evaluation: tuple[Example, ...]
+    build: Sequence[Example]
+    evaluation: Sequence[Example]
 
 
 @dataclass(frozen=True)

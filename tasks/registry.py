@@ -6,8 +6,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def build_task(
     n_vocab: int | None = None,
     own: Path | None = None,
     shape: tuple[int, ...] | None = None,
+    hold: Callable[[Iterable[Example]], Sequence[Example]] = tuple,
 ) -> TaskData:
     """Makes the prompts of a task.
 
@@ -111,6 +113,7 @@ def build_task(
             checked against it.
         own: the model's folder, whose prompts the task ``own`` is.
         shape: of the arrays that the model reads; None: it reads tokens.
+        hold: what keeps the prompts of a split, which it is given one after another.
 
     Raises:
         TaskError: one line, on anything that keeps the prompts from being made.
@@ -120,19 +123,15 @@ def build_task(
     members = _members(name, base, own)
     encoder = None if tokenizer is None else Encoder(tokenizer)
     reader = userfile.Reader(encoder, n_vocab, shape)
-    build: list[Example] = []
-    evaluation: list[Example] = []
-    for member in members:
-        splits = _member_splits(member, reader, n_build, n_eval, seed)
-        build += splits[0]
-        evaluation += splits[1]
+    splits = [_member_splits(member, reader, n_build, n_eval, seed) for member in members]
+    build, evaluation = (hold(chain.from_iterable(of)) for of in zip(*splits, strict=True))
     names = tuple(_name(member) for member in members)
-    return TaskData("+".join(names), names, tuple(build), tuple(evaluation))
+    return TaskData("+".join(names), names, build, evaluation)
 
 
 def _member_splits(
     member: _Member, reader: userfile.Reader, n_build: int, n_eval: int, seed: int
-) -> Splits:
+) -> tuple[Iterable[Example], Iterable[Example]]:
     if isinstance(member, _File):
         path = _own_prompts(member.path)
         lines = [(replace(e, task=member.name), s) for e, s in userfile.load(path, reader)]
@@ -142,8 +141,8 @@ def _member_splits(
         return list(member.draw(BUILD, n_build, seed)), list(member.draw(EVALUATION, n_eval, seed))
     assert reader.encoder is not None
     return (
-        list(sample(member, reader.encoder, BUILD, n_build, seed)),
-        list(sample(member, reader.encoder, EVALUATION, n_eval, seed)),
+        sample(member, reader.encoder, BUILD, n_build, seed),
+        sample(member, reader.encoder, EVALUATION, n_eval, seed),
     )
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from edgesweep.tasks.drafts import Draft, Drawer, Generator
 from edgesweep.tasks.encoding import Encoder
@@ -30,8 +30,10 @@ _DRAWS_BEFORE_GIVING_UP = 300
 Ids = tuple[int, ...]
 
 
-def sample(generator: Generator, encoder: Encoder, split: str, n: int, seed: int) -> list[Prompt]:
-    """Draws n different prompts of a split.
+def sample(
+    generator: Generator, encoder: Encoder, split: str, n: int, seed: int
+) -> Iterator[Prompt]:
+    """Draws n different prompts of a split, one after another.
 
     Raises:
         TaskError: where the tokenizer leaves fewer than n; says how many there were.
@@ -39,24 +41,24 @@ def sample(generator: Generator, encoder: Encoder, split: str, n: int, seed: int
     name = generator.info.name
     rng = random.Random(_digest(name, seed, split))
     waiting = deque(generator.drawers(encoder).values())
-    found: dict[Ids, Prompt] = {}
+    found: set[int] = set()
 
     def is_wanted(clean: Ids, patch: Ids) -> bool:
         decides = min(clean, patch) if generator.mirrored else clean
-        return clean not in found and split_of(name, seed, decides) == split
+        return _digest(*clean) not in found and split_of(name, seed, decides) == split
 
     while len(found) < n and waiting:
         drawer = waiting.popleft()
         prompt = _draw(drawer, rng, encoder, name, is_wanted)
         if prompt is not None:
-            found[prompt.clean] = prompt
+            found.add(_digest(*prompt.clean))
             waiting.append(drawer)
+            yield prompt
     if len(found) < n:
         raise TaskError(
             f"task {name}: only {len(found)} of {n} {split} prompts could be had with this "
             f"tokenizer; lower n_build and n_eval, or use another task or model"
         )
-    return list(found.values())
 
 
 def to_prompt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -18,6 +19,18 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON, hexadecimal."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def digest_of_lists(lists: Iterable[Iterable[Any]]) -> str:
+    """The `digest` of a list of lists, whose items need not all be in memory."""
+    found = hashlib.sha256(b"[")
+    for number, items in enumerate(lists):
+        found.update(b",[" if number else b"[")
+        for place, item in enumerate(items):
+            found.update(f"{',' if place else ''}{canonical(item)}".encode())
+        found.update(b"]")
+    found.update(b"]")
+    return found.hexdigest()
 
 
 def slug(text: str, limit: int = 48) -> str:

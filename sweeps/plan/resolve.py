@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from edgesweep.sweeps.config.load import Config
 from edgesweep.sweeps.config.schema import METHODS as METHODS_OF
 from edgesweep.sweeps.granularity.base import Nodes
 from edgesweep.sweeps.granularity.kinds import kind_of
-from edgesweep.sweeps.plan.canonical import digest, slug
+from edgesweep.sweeps.plan.canonical import digest, digest_of_lists, slug
 from edgesweep.sweeps.plan.given import Given, given_circuits
 from edgesweep.tasks import (
     TaskData,
@@ -33,6 +33,7 @@ from edgesweep.tasks import (
     build_task,
     check_task_name,
 )
+from edgesweep.tasks.packed import Packed
 
 T = TypeVar("T")
 
@@ -74,14 +75,22 @@ class Dataset:
         n = len(prompts) // len(self.members)
         return {member: slice(i * n, (i + 1) * n) for i, member in enumerate(self.members)}
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Tokens of the longest prompt."""
-        return max(len(p) for p in (*self.data.build, *self.data.evaluation))
+        return max(len(p) for p in chain(self.data.build, self.data.evaluation))
 
     def build_groups(self, pooled: bool) -> list[str]:
         """Groups that a mean patch keeps apart, in order of appearance in the build split."""
-        return list(dict.fromkeys(mean_groups(self.data.build, pooled=pooled)))
+        if not pooled:
+            return list(self.group_lengths)
+        return list(dict.fromkeys(mean_groups(self.data.build, pooled=True)))
+
+    @cached_property
+    def group_lengths(self) -> dict[str, int]:
+        """Tokens of the build prompts of each such group, where positions are kept apart."""
+        named = (mean_groups([prompt], pooled=False)[0] for prompt in self.data.build)
+        return dict(zip(named, map(len, self.data.build), strict=True))
 
 
 class ResolvedModel:
@@ -244,6 +253,7 @@ def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Data
             n_vocab=model.sizes.n_vocab,
             own=model.source.path,
             shape=model.source.shape,
+            hold=Packed,
         ),
     )
     for member in data.members:
@@ -258,7 +268,8 @@ def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Data
                 f"sweep.task: {member!r} cannot name a task (it becomes a folder); rename the file "
                 "with 1 to 64 letters, digits, '.', '_', '-', the first a letter or digit"
             )
-    fingerprint = digest([[p.value() for p in s] for s in (data.build, data.evaluation)])
+    splits = (data.build, data.evaluation)
+    fingerprint = digest_of_lists((p.value() for p in split) for split in splits)
     known = [model.source.digest, fingerprint, *([seed] if seed != config.seed else [])]
     key = f"{slug(data.name, 60)}-{digest(known)[:8]}"
     dataset = Dataset(model.label, data.name, seed, data, fingerprint, key)

@@ -71,9 +71,7 @@ class Means(Stage[MeanShard]):
         for shard in plan.stages[self.name]:
             dataset = datasets[shard.dataset]
             rows, columns = plan.resolved.nodes[dataset.model, shard.nodes].mean_shape()
-            named = mean_groups(dataset.data.build, pooled=config.data.pooled)
-            lengths = dict(zip(named, map(len, dataset.data.build), strict=True))
-            positions = 1 if config.data.pooled else lengths[shard.group]
+            positions = 1 if config.data.pooled else dataset.group_lengths[shard.group]
             shape, name = (rows, positions, columns), layout.mean(shard.source, shard.index)
             yield Planned(run.root / layout.MEANS, name, shape, shape, dtype)
 
