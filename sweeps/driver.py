@@ -12,6 +12,7 @@ The driver knows no stage by name. Its memory grows with shards, not with scores
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -212,7 +213,7 @@ class Driver:
         place = self._place.get(getattr(shard, "cell", None), 0)  # type: ignore[arg-type]
         place += 0 if self._scheduler.is_waited_for(name, shard) else CELLS_AHEAD
         rank = place * len(self._order) + self._order[name]
-        kind, model = f"{name}.{stage.alike(shard)}", stage.model(self._plan, shard)
+        kind, model = sys.intern(f"{name}.{stage.alike(shard)}"), stage.model(self._plan, shard)
         return Work(f"{name}.{shard.key}", Task(name, shard), kind, rank, model)
 
     def _on_done(self, work: Work, receipt: dict[str, Any]) -> list[Work]:

@@ -49,7 +49,7 @@ class WorkerStopped(ExecutorError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a pool holds all that wait
 class Work:
     """One unit of work. `key` is unique within a run of the executor and safe as a file name;
     `payload` is small and picklable; works of one `group` take about as long as each other; of

@@ -37,7 +37,7 @@ class Shard(Protocol):
     def key(self) -> str: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """What an executor hands to a worker: a shard, and the name of its stage."""
 
