@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -88,7 +88,7 @@ class Dictionaries(Stage[DictionaryShard]):
         return f"the dictionary of {shard.dictionary.site} of {shard.model}"
 
 
-def _prompts(context: Context, shard: DictionaryShard, task: str) -> tuple[Example, ...]:
+def _prompts(context: Context, shard: DictionaryShard, task: str) -> Sequence[Example]:
     """As many prompts of each member as are asked for, or, of a file with fewer, those of the build
     split; none of the evaluation split, which a file deals out first."""
     trained = shard.dictionary.trained
