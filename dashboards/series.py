@@ -46,7 +46,7 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
 def complements(results: pd.DataFrame) -> pd.DataFrame:
     """What was measured of the model without a circuit, in the form of rows of whole circuits: with
     the sizes of the circuits that were taken out."""
-    sizes = ["n_nodes", "n_edges", "average_degree", "density"]
+    sizes = ["n_nodes", "n_edges", "average_degree", "density", "density_among_found"]
     same = ("circuit", "split", "ablation", "eval_patch", "metric", "subset")
     keys = [c for c in same if c in results]
     rows = results[results["blocks"] == "complement"].drop(columns=sizes)

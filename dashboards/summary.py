@@ -63,7 +63,10 @@ def _nothing_measured(data: RunData) -> str:
 def _kept(best: pd.Series) -> str:
     """What the leading circuit does, of what the model does, and how that was measured."""
     phi, model = float(best["faithfulness"]), escape(best["model"])
-    size = f"{best['n_edges']:,} of {best['n_edges_possible']:,} edges ({share(best['density'])})"
+    size = f"{best['n_edges']:,} of {best['n_edges_possible']:,} edges ({share(best['density'])}"
+    if best["n_edges_among_found"] < best["n_edges_possible"]:
+        size += f"; {share(best['density_among_found'])} of those among the nodes that were found"
+    size += ")"
     how = (
         f"by {escape(metric_name(best['metric']))} on {best['n_inputs']:,} prompts of "
         f"{escape(best['task'])} that were not used to find them"

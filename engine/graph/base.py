@@ -103,7 +103,7 @@ class Graph(Protocol):
 
     Attributes:
         n_edges: number of edges.
-        n_edges_possible: edges that the architecture allows between these nodes (for density).
+        n_edges_possible: edges that the architecture allows between these nodes.
         sources: names of the nodes that write, in forward order.
         targets: names of what edges end at, in forward order.
         nodes: `sources` and `logits`.

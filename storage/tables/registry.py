@@ -47,6 +47,7 @@ RESULTS = Table(
         "cell circuit model task subset split nodes method steps:int build_patch build_metric "
         "aggregation selection threshold:float n_selected:int ablation eval_patch pruned:bool "
         "blocks n_nodes:int n_edges:int n_edges_possible:int average_degree:float density:float "
+        "n_edges_among_found:int density_among_found:float "
         "metric value:float value_full:float value_empty:float faithfulness:float n_inputs:int"
     ),
     key=("circuit", "split", "ablation", "eval_patch", "metric", "subset", "blocks"),

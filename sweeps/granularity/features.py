@@ -148,13 +148,14 @@ class Features:
 
     def stats(self, graph: Graph, mask: EdgeMask, ablation: str, of_nodes: bool) -> CircuitStats:
         """Node ablation runs all edges that the sites allow among its nodes, and not only those
-        that were found."""
+        that were found. What is possible is so among all nodes of the dictionaries: which were
+        found hangs on what was asked for."""
         stats = circuit_stats(graph, mask)
-        if ablation == "edge":
-            return stats
-        assert isinstance(graph, FeatureGraph)
-        n_edges = graph.n_edges_among(touched_nodes(graph, mask))
-        return CircuitStats(stats.n_nodes, n_edges, stats.n_edges_possible)
+        n_edges = stats.n_edges
+        if ablation == "node":
+            assert isinstance(graph, FeatureGraph)
+            n_edges = graph.n_edges_among(touched_nodes(graph, mask))
+        return CircuitStats(stats.n_nodes, n_edges, self.chosen.n_edges_possible)
 
     # --- what a worker does --------------------------------------------------------------------
     def mean_partials(self, context: Context) -> Callable[..., dict[str, MeanPartial]]:

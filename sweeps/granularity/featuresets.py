@@ -87,6 +87,14 @@ class FeatureSet:
         """Nodes that write: all but the logits."""
         return self.numbers.logits
 
+    @cached_property
+    def n_edges_possible(self) -> int:
+        """Edges that the sites allow among all nodes of their dictionaries, whatever was found; of
+        error terms where they are nodes."""
+        sizes = {d.site: d.n_features + (self.settings.error == "node") for d in self.dictionaries}
+        sizes[LOGITS] = 1
+        return sum(sizes[p] * sizes[site] for site, of in self.parents.items() for p in of)
+
     def trained(self) -> Iterator[SiteDictionary]:
         """Those that the run trains."""
         return (d for d in self.dictionaries if d.trained is not None)

@@ -129,6 +129,8 @@ def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Conditi
         "n_edges_possible": stats.n_edges_possible,
         "average_degree": stats.average_degree,
         "density": stats.density,
+        "n_edges_among_found": graph.n_edges_possible,
+        "density_among_found": stats.n_edges / max(1, graph.n_edges_possible),
     }
 
 

@@ -68,6 +68,8 @@ def _result(key: str, size: int, ablation: str, metric: str, blocks: str) -> dic
         "n_edges_possible": N,
         "average_degree": n_edges / 9,
         "density": n_edges / N,
+        "n_edges_among_found": N,
+        "density_among_found": n_edges / N,
         "metric": metric,
         "value": 2.0 * phi,
         "value_full": 2.0,

@@ -110,9 +110,9 @@ def test_before_there_are_results(run: RunDirectory) -> None:
 def test_the_contracts_columns() -> None:
     contract = (
         "cell circuit model task subset split nodes method steps build_patch build_metric "
-        "aggregation selection threshold ablation eval_patch pruned blocks n_nodes n_edges "
-        "n_edges_possible average_degree density metric value value_full value_empty faithfulness "
-        "n_inputs"
+        "aggregation selection threshold n_selected ablation eval_patch pruned blocks n_nodes "
+        "n_edges n_edges_possible average_degree density n_edges_among_found density_among_found "
+        "metric value value_full value_empty faithfulness n_inputs"
     )
     assert list(RESULTS.columns) == contract.split()
     assert {"cell", "aggregation", "threshold", "source", "target", "weight"} < {*CIRCUITS.columns}

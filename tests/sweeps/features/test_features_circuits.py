@@ -153,7 +153,14 @@ def test_faithfulness_and_sizes_follow_from_the_row(run, plan):
         assert row["average_degree"] == pytest.approx(
             2 * row["n_edges"] / row["n_nodes"] if row["n_nodes"] else 0
         )
-        assert row["n_edges"] <= row["n_edges_possible"]
+        assert row["n_edges"] <= row["n_edges_among_found"] <= row["n_edges_possible"]
+        assert row["density"] == row["n_edges"] / row["n_edges_possible"]
+        assert row["density_among_found"] == row["n_edges"] / row["n_edges_among_found"]
+    # features of each dictionary and its error node: no cell and no grid changes what can be
+    embed, mlp1, resid2 = plan.model(plan.cells[0]).sizes.d_model + 1, 24 + 1, 32 + 1
+    possible = embed * mlp1 + (embed + mlp1) * resid2 + resid2
+    assert set(table["n_edges_possible"]) == {possible}
+    assert (table["n_edges_among_found"] < possible).any()
 
 
 def test_the_table_of_circuits_says_which_edges_ran(run):
