@@ -22,7 +22,8 @@ Streams = Float[Tensor, "rows inputs positions d_model"]
 
 
 class BaseRun:
-    """The edge-ablated run of a circuit, with all that its variants start from.
+    """The edge-ablated run of a circuit, with all that its variants start from. Differences and
+    streams are on the model's device, what a layer computes is on the layer's.
 
     Args:
         inputs: the clean batch.
@@ -120,7 +121,7 @@ class BaseRun:
         streams, which = self.streams[index], self.which[index]
         if len(streams) == 1:
             return layer.project(streams[0])
-        normed = layer.norm_attention(streams)
+        normed = layer.normed(streams)
         values = torch.stack(
             [layer.project_port(p, normed[i]) for p, i in enumerate(which)], dim=-2
         )
@@ -160,7 +161,8 @@ class Window:
     def read(self, change: Float[Tensor, "*lead inputs window d"]) -> Tensor:
         """The read position of something at these positions: `[*lead, inputs, 1, d]`."""
         inputs = torch.arange(len(self.inputs.read), device=change.device)
-        return change[..., inputs, self.inputs.read - self.first, :][..., None, :]
+        read = self.inputs.read.to(change.device) - self.first
+        return change[..., inputs, read, :][..., None, :]
 
 
 def first_window(base: BaseRun, changes: Streams) -> Window:
@@ -180,7 +182,7 @@ def _patch_streams(model: Model, patch: SourceValues) -> Iterator[Tensor]:
     stream = patch.embed
     for layer in range(model.spec.n_layers):
         yield stream
-        after = stream + patch.attention(layer)
+        after = stream + model.here(patch.attention(layer))
         yield stream if model.spec.parallel else after
-        stream = after + patch.mlp(layer)
+        stream = after + model.here(patch.mlp(layer))
     yield stream

@@ -152,7 +152,7 @@ class _Variants:
             return (query, key, value), np.ones(self.model.spec.n_heads, dtype=bool)
         table = self._port_table(block.layer)
         for ports, sources in groups:
-            normed = layer.norm_attention(self._stream(index, ports[0]) + self._change(sources))
+            normed = layer.normed(self._stream(index, ports[0]) + self._change(sources))
             for port in ports:
                 self.window.of_rows(table)[..., int(port), :] = layer.project_port(
                     int(port), normed
@@ -168,7 +168,7 @@ class _Variants:
         layer, table = self.model.layers[number], self._port_table(number)
         for port in np.unique(ports):
             mine = torch.as_tensor(np.flatnonzero(ports == port))
-            normed = layer.norm_attention(self._stream(index, port) + self.changes[mine])
+            normed = layer.normed(self._stream(index, port) + self.changes[mine])
             projected = layer.project_port(int(port), normed)
             self.window.of_rows(table)[mine, ..., int(port), :] = projected
         return self._split(table)
@@ -228,7 +228,7 @@ class _Variants:
             patched = self.base.patch.heads(number)
             for head in heads:
                 source = first + int(head)
-                was = self.window.of(self.base.delta[source] + patched[int(head)])
+                was = self.window.of(layer.here(self.base.delta[source]) + patched[int(head)])
                 self._publish(source, writes[int(head)] - was, late)
         else:
             moved = z - self.window.of_heads(self.base.z[number])
@@ -246,10 +246,11 @@ class _Variants:
         if self.base.is_dense[source]:
             self._add(change, late)
         elif self.base.live[source]:
-            self.apart[source] = change
+            self.apart[source] = self.model.here(change)
 
     def _add(self, change: Streams, late: bool = False) -> None:
         """To the shared stream; `late`: once the MLP that reads beside these heads has read it."""
+        change = self.model.here(change)
         if late:
             self.late = change if self.late is None else self.late + change
         else:

@@ -203,7 +203,7 @@ def pool_options(config: Config) -> PoolOptions:
     return PoolOptions(
         actors=execution.actors,
         address=execution.address,
-        num_gpus=execution.num_gpus,
+        num_gpus=execution.gpus,
         memory_bytes=None if memory is None else int(memory * 1e9),
         max_attempts=execution.max_attempts,
         max_slot_deaths=execution.max_slot_deaths,

@@ -68,7 +68,7 @@ class _Circuit:
 
     def add(self, source: int, delta: Tensor, value_id: int) -> None:
         self.deltas[self.n_rows] = delta
-        self.total += delta
+        self.total += delta.to(self.total.device)
         self.row[source], self.ids[source] = self.n_rows, value_id
         self.n_rows += 1
 
@@ -164,10 +164,10 @@ class _AblatedRun:
         flat = self.stream.flatten()
         streams = self._streams((attention, mlp), (work.rows, mlp_rows), flat)
         self._attend(attention, work, streams[0])
-        patched = self.patch.attention(attention.layer)
+        patched = self.model.here(self.patch.attention(attention.layer))
         if len(readers):
             self._mlp(mlp, readers, streams[1], prefix, attention.n_sources, patched)
-        self.stream = self.stream + patched + self.patch.mlp(mlp.layer)
+        self.stream = self.stream + patched + self.model.here(self.patch.mlp(mlp.layer))
 
     def _active(self, block: PortBlock) -> Int[np.ndarray, " active"]:
         """Circuits in which something of this block must be computed."""
@@ -220,7 +220,7 @@ class _AblatedRun:
         self, layer: Layer, work: AttentionWork, streams: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, `[owners * inputs, positions, heads, d_head]` each."""
-        normed = layer.norm_attention(streams)
+        normed = layer.normed(streams)
         n_ports, d_head = layer.ports.weight.shape[:2]
         table = normed.new_zeros(work.n_owners, *self.shape[:2], n_ports, d_head)
         for number in np.unique(work.port):

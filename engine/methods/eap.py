@@ -73,7 +73,7 @@ class EdgeAttributionPatching:
         )
         delta = difference(model, RunValues(model, run), values)
         unknown = torch.full_like(clean, torch.nan)
-        return Attribution(contract(model.graph, delta, gradients), unknown, clean, unknown)
+        return Attribution(contract(model, delta, gradients), unknown, clean, unknown)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class EdgeAttributionAtPatch:
         _, baseline = add_port_gradients(model, inputs, values.embed, objective, gradients)
         delta = difference(model, RunValues(model, run), values)
         unknown = torch.full_like(clean, torch.nan)
-        return Attribution(contract(model.graph, delta, gradients), unknown, clean, baseline)
+        return Attribution(contract(model, delta, gradients), unknown, clean, baseline)
 
 
 @dataclass(frozen=True)
@@ -142,4 +142,4 @@ class EdgeAttributionAtBoth:
         objective, clean = against_clean(metric, batch, run)
         _, baseline = add_port_gradients(model, inputs, values.embed, objective, gradients, 0.5)
         unknown = torch.full_like(clean, torch.nan)
-        return Attribution(contract(model.graph, delta, gradients), unknown, clean, baseline)
+        return Attribution(contract(model, delta, gradients), unknown, clean, baseline)

@@ -8,7 +8,8 @@ The three steps that all gradient methods share:
    gain folded into W, see `Norm`), ∂λ/∂x|_h = r Wᵀg − r x̂ ⟨q_h − b, g⟩ / d_model. The stream is
    never copied per head.
 3. The score of (u, port) is Σ_positions ⟨u_clean − u_patch, ∂λ/∂x|_port⟩: one matrix product a
-   group of layers, over the sources that precede it.
+   group of layers, over the sources that precede it. Where the layers lie on several devices, it is
+   taken where the port is, of copies of the sources of one device after the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,10 +23,12 @@ from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.metrics import FLAT_AT_CLEAN, ORIENTATION, oriented
 from edgesweep.engine.network import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
 from edgesweep.engine.network.layers import Layer, Stream
+from edgesweep.engine.network.values import Spread
 from edgesweep.engine.patches import ONE_RUN
 
 Objective = Callable[[Float[Tensor, "inputs vocab"]], Float[Tensor, " inputs"]]
-PortGradients = Float[Tensor, "targets inputs positions d_model"]
+#: `[targets, inputs, positions, d_model]`
+PortGradients = Spread
 
 #: rows of the product of step 3 (ports taken together) from which it is no longer memory-bound
 PORTS_A_PRODUCT = 96
@@ -75,7 +78,10 @@ def empty_gradients(model: Model, inputs: Inputs) -> PortGradients:
     """Zeros, one stream gradient a port: the accumulator of `add_port_gradients`, in float32 at
     least, for half precision loses what many steps add up to."""
     dtype = torch.promote_types(inputs.embed.dtype, torch.float32)
-    return inputs.embed.new_zeros(len(model.graph.targets), *inputs.embed.shape, dtype=dtype)
+    embed = inputs.embed
+    return Spread.over_targets(
+        model, lambda n, device: embed.new_zeros(n, *embed.shape, dtype=dtype, device=device)
+    )
 
 
 def add_port_gradients(
@@ -120,7 +126,7 @@ def add_gradients_of(
     grads = torch.autograd.grad(total, wanted, materialize_grads=True)
     with torch.no_grad():
         for block in model.graph.blocks:
-            into, layer = gradients[targets_of(block)], block.layer
+            into, layer = gradients.of(targets_of(block)), block.layer
             if block.kind == "attention":
                 of_ports = grads[3 * layer : 3 * layer + 3]
                 stream, ports = run.streams[layer][0], run.ports[layer]
@@ -138,7 +144,8 @@ def targets_of(block: PortBlock) -> slice:
 
 def add_at_read(into: Stream, inputs: Inputs, gradient: Tensor) -> None:
     """Add what the final stream's gradient is at each input's read position."""
-    into[torch.arange(len(inputs.read), device=into.device), inputs.read] += gradient
+    index = torch.arange(len(inputs.read), device=into.device)
+    into[index, inputs.read.to(into.device)] += gradient
 
 
 def pull_back(
@@ -194,28 +201,52 @@ def baseline_logits(
 
 @torch.no_grad()
 def contract(
-    graph: EdgeGraph,
-    differences: Float[Tensor, "inputs sources positions d_model"],
-    gradients: PortGradients,
+    model: Model, differences: Spread, gradients: PortGradients
 ) -> Float[Tensor, "inputs edges"]:
-    """Step 3: the score of every edge, float32."""
-    left = gradients.flatten(2).transpose(0, 1)
-    right = differences.flatten(2).transpose(1, 2).to(left)
-    scores = torch.empty(left.shape[0], graph.n_edges, device=left.device)
-    for blocks in _block_groups(graph):
-        first, last = blocks[0], blocks[-1]
-        rows = slice(first.first_target, last.first_target + last.n_targets)
-        product = torch.bmm(left[:, rows], right[:, :, : last.n_sources])
-        for block in blocks:
-            start = block.first_target - first.first_target
-            part = product[:, start : start + block.n_targets, : block.n_sources]
-            scores[:, block.edges] = part.flatten(1).float()
+    """Step 3: the score of every edge, float32.
+
+    Args:
+        differences: `[inputs, sources, positions, d_model]`.
+    """
+    n_inputs = gradients.parts[0][1].shape[1]
+    scores = torch.empty(n_inputs, model.graph.n_edges, device=model.device)
+    for part, (targets, gradient) in enumerate(gradients):
+        left = gradient.flatten(2).transpose(0, 1)
+        for sources, difference in differences.parts[: part + 1]:
+            right = difference.flatten(2).transpose(1, 2).to(left)
+            for blocks in _block_groups(model.graph, targets):
+                _contract(scores, left, right, blocks, targets.start, sources)
     return scores
 
 
-def _block_groups(graph: EdgeGraph) -> Iterator[list[PortBlock]]:
+def _contract(
+    scores: Float[Tensor, "inputs edges"],
+    left: Float[Tensor, "inputs targets numbers"],
+    right: Float[Tensor, "inputs numbers sources"],
+    blocks: list[PortBlock],
+    first_target: int,
+    sources: slice,
+) -> None:
+    """The scores of some blocks' edges from some sources; `left` is of targets from
+    `first_target` on."""
+    first, last = blocks[0], blocks[-1]
+    start = first.first_target - first_target
+    n = last.first_target + last.n_targets - first.first_target
+    width = min(last.n_sources, sources.stop) - sources.start
+    product = torch.bmm(left[:, start : start + n], right[:, :, :width])
+    for block in blocks:
+        at = block.first_target - first.first_target
+        mine = min(block.n_sources, sources.stop) - sources.start
+        edges = scores[:, block.edges].unflatten(1, (block.n_targets, block.n_sources))
+        part = product[:, at : at + block.n_targets, :mine].float()
+        edges[:, :, sources.start : sources.start + mine] = part
+
+
+def _block_groups(graph: EdgeGraph, targets: slice) -> Iterator[list[PortBlock]]:
     group: list[PortBlock] = []
     for block in graph.blocks:
+        if not targets.start <= block.first_target < targets.stop:
+            continue
         group.append(block)
         if sum(b.n_targets for b in group) >= PORTS_A_PRODUCT:
             yield group

@@ -34,7 +34,6 @@ from torch import Tensor
 from edgesweep.engine.graph import EdgeGraph, PortBlock
 from edgesweep.engine.methods.base import Attribution, Passes, Settings
 from edgesweep.engine.methods.gradients import (
-    PortGradients,
     add_at_read,
     add_gradients_of,
     against_clean,
@@ -60,10 +59,8 @@ from edgesweep.engine.methods.paths import (
 )
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.network import Inputs, Model, PromptBatch, Run, RunValues
-from edgesweep.engine.network.values import difference
+from edgesweep.engine.network.values import Spread, difference
 from edgesweep.engine.patches import Patch
-
-Differences = Float[Tensor, "inputs sources positions d_model"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class IntegratedGradientsActivations:
     ) -> Attribution:
         self.check(metric, patch.kind)
         own = OwnPaths.of(model, batch, patch, metric)
-        scores = torch.zeros(len(batch), model.graph.n_edges, device=own.delta.device)
+        scores = torch.zeros(len(batch), model.graph.n_edges, device=model.device)
         for found in own.gradients(points(settings.rule, settings.steps), settings.rows):
             for module in dict.fromkeys(variant.module for variant in found.run.variants):
                 _score_module(model, own.inputs, found, module, own.delta, scores)
@@ -132,11 +129,12 @@ class IntegratedGradientsActivationsJoint:
             paths = path_run(model, inputs, streams, variants)
             found = path_gradients(paths, objective, at_ports=True)
             for block in model.graph.blocks:
-                _add_block(model, inputs, found, block, slice(None), gradients[targets_of(block)])
+                into = gradients.of(targets_of(block))
+                _add_block(model, inputs, found, block, slice(None), into)
             past.add(found)
         add_gradients_of(model, inputs, run, past.total(), gradients)
         delta = difference(model, RunValues(model, run), values)
-        scores = contract(model.graph, delta, gradients.div_(len(modules(model.graph))))
+        scores = contract(model, delta, gradients.div_(len(modules(model.graph))))
         unknown = torch.full_like(clean, torch.nan)
         return Attribution(scores, unknown, clean, unknown)
 
@@ -147,19 +145,20 @@ def _score_module(
     inputs: Inputs,
     found: PathGradients,
     module: Module,
-    delta: Differences,
+    delta: Spread,
     scores: Float[Tensor, "inputs edges"],
 ) -> None:
     """Add what one module's variants in a run give to the edges out of it."""
     mine = [i for i, v in enumerate(found.run.variants) if v.module == module]
     variants = slice(mine[0], mine[-1] + 1)
-    right = delta[:, module.sources].flatten(2).transpose(1, 2)
+    right = delta.of(module.sources).flatten(2).transpose(1, 2)
     for block in model.graph.blocks[module.enters :]:
-        gradients = inputs.embed.new_zeros(block.n_targets, *inputs.embed.shape)
+        right = model.reader(block.layer).here(right)
+        gradients = right.new_zeros(block.n_targets, *inputs.embed.shape)
         _add_block(model, inputs, found, block, variants, gradients)
         product = torch.bmm(gradients.flatten(2).transpose(0, 1), right)
         edges = scores[:, block.edges].unflatten(1, (block.n_targets, block.n_sources))
-        edges[:, :, module.sources] += product.float()
+        edges[:, :, module.sources] += model.here(product.float())
 
 
 @torch.no_grad()
@@ -169,7 +168,7 @@ def _add_block(
     found: PathGradients,
     block: PortBlock,
     variants: slice,
-    into: PortGradients,
+    into: Float[Tensor, "ports inputs positions d_model"],
 ) -> None:
     """Add the gradients at a block's ports, summed over those of the variants that reach it."""
     n, layer = len(inputs.embed), block.layer
@@ -202,7 +201,8 @@ class _Past:
     def total(self) -> Float[Tensor, ""]:
         """Σ_m ⟨c_m, stream after m − what m writes⟩."""
         pairs = [(pull, self._passes(m)) for m, pull in self._pulls.items() if m.layer >= 0]
-        return torch.stack([(pull * stream).sum() for pull, stream in pairs]).sum()
+        each = [self._model.here((pull * stream.to(pull.device)).sum()) for pull, stream in pairs]
+        return torch.stack(each).sum()
 
     def _passes(self, module: Module) -> Tensor:
         """The stream after a module without it."""

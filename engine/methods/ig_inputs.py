@@ -70,7 +70,7 @@ class IntegratedGradientsInputs:
             point = torch.lerp(values.embed, inputs.embed, t)
             add_port_gradients(model, inputs, point, objective, gradients, weight)
         delta = difference(model, RunValues(model, clean_run), values)
-        scores = contract(model.graph, delta, gradients)
+        scores = contract(model, delta, gradients)
         baseline = objective(baseline_logits(model, inputs, values))
         reached = scores[:, model.graph.edge_source == 0].double().sum(-1)
         return Attribution(scores, reached - (clean - baseline), clean, baseline)

@@ -97,12 +97,12 @@ class NodeIntegratedGradients:
     ) -> Attribution:
         self.check(metric, patch.kind)
         own = OwnPaths.of(model, batch, patch, metric)
-        scores = own.delta.new_zeros(own.delta.shape[:2])
+        scores = own.inputs.embed.new_zeros(len(batch), len(model.graph.sources))
         quadrature = points(settings.rule, settings.steps)
         for found in own.gradients(quadrature, settings.rows, at_ports=False):
             for variant, gradient in zip(found.run.variants, found.roots, strict=True):
                 mine = variant.module.sources
-                scores[:, mine] += _along(own.delta[:, mine], gradient)
+                scores[:, mine] += model.here(_along(own.delta.of(mine), gradient))
         residual = own.residual(scores[:, 0].double())
         return Attribution(scores.float(), residual, own.clean, own.baseline)
 
@@ -121,9 +121,9 @@ def first_order(
     writes = [w for pair in zip(run.attention, run.mlps, strict=True) for w in pair]
     grads = torch.autograd.grad(total, [run.embed, *writes])
     delta = difference(model, RunValues(model, run), values)
-    scores = delta.new_empty(delta.shape[:2])
+    scores = inputs.embed.new_empty(len(batch), len(model.graph.sources))
     for module, gradient in zip(modules(model.graph), grads, strict=True):
-        scores[:, module.sources] = _along(delta[:, module.sources], gradient)
+        scores[:, module.sources] = _along(delta.of(module.sources), gradient)
     return scores, clean.detach()
 
 
@@ -131,4 +131,5 @@ def _along(
     differences: Float[Tensor, "inputs nodes positions d_model"], gradient: Stream
 ) -> Float[Tensor, "inputs nodes"]:
     """Σ over positions of ⟨u_clean − u_patch, gradient⟩ for some nodes at one gradient."""
+    gradient = gradient.to(differences.device)
     return torch.bmm(differences.flatten(2), gradient.flatten(1)[..., None])[..., 0]

@@ -27,7 +27,7 @@ from edgesweep.engine.methods.gradients import Objective, against_clean, baselin
 from edgesweep.engine.network import Inputs, Model, PromptBatch, Run, RunValues, SourceValues
 from edgesweep.engine.network.architectures import Heads
 from edgesweep.engine.network.layers import Stream
-from edgesweep.engine.network.values import difference
+from edgesweep.engine.network.values import Spread, difference
 from edgesweep.engine.patches import Patch
 
 
@@ -102,12 +102,13 @@ class CleanStreams:
 
     def __init__(self, model: Model, run: Run, patch: SourceValues) -> None:
         self._model, self._run, self._patch = model, run, patch
-        self._before = [run.embed]  # each layer
-        for attention, mlp in zip(run.attention, run.mlps, strict=True):
-            self._before.append(self._before[-1] + attention + mlp)
+        self._before = [model.reader(0).here(run.embed)]  # each layer, where that layer is
+        for layer, (attention, mlp) in enumerate(zip(run.attention, run.mlps, strict=True)):
+            after = self._before[-1] + attention + mlp
+            self._before.append(model.reader(layer + 1).here(after))
 
     def difference(self, module: Module) -> Stream:
-        """m_clean − m_patch, all nodes of the module together."""
+        """m_clean − m_patch, all nodes of the module together; where it writes."""
         layer = module.layer
         if layer < 0:
             return self._run.embed - self._patch.embed
@@ -121,7 +122,8 @@ class CleanStreams:
         clean = self._before[layer]
         if between:
             clean = clean + self._run.attention[layer]
-        return torch.sub(clean, self.difference(variant.module), alpha=1 - variant.t)
+        difference = self.difference(variant.module).to(clean.device)
+        return torch.sub(clean, difference, alpha=1 - variant.t)
 
 
 @dataclass
@@ -156,7 +158,8 @@ def path_run(
     stream: Stream = inputs.embed[:0]
     for index in range(variants[0].module.enters // 2, model.spec.n_layers):
         stream = _layer(model, inputs, run, index, stream)
-    stream = _join(run, 2 * model.spec.n_layers, stream)
+    end = model.spec.n_layers
+    stream = _join(run, 2 * end, model.reader(end).here(stream))
     read = stream.unflatten(0, (len(variants), -1))
     run.final = inputs.at_read(read)
     run.logits = model.unembed(run.final)
@@ -177,7 +180,7 @@ def _join(
 
 def _layer(model: Model, inputs: Inputs, run: PathRun, index: int, stream: Tensor) -> Tensor:
     layer = model.layers[index]
-    before = after = _join(run, 2 * index, stream)
+    before = after = _join(run, 2 * index, layer.here(stream))
     if len(before):
         rows = torch.arange(len(before), device=before.device) % len(inputs.embed)
         ports = layer.project(before)
@@ -232,7 +235,7 @@ class OwnPaths:
     Attributes:
         objective: λ of logits, compared with the clean run's.
         clean, baseline: λ of the clean run, and at the baseline embedding.
-        delta: u_clean − u_patch.
+        delta: u_clean − u_patch, `[inputs, sources, positions, d_model]`.
     """
 
     model: Model
@@ -241,7 +244,7 @@ class OwnPaths:
     objective: Objective
     clean: Float[Tensor, " inputs"]
     baseline: Float[Tensor, " inputs"]
-    delta: Float[Tensor, "inputs sources positions d_model"]
+    delta: Spread
 
     @classmethod
     def of(cls, model: Model, batch: PromptBatch, patch: Patch, metric: str) -> "OwnPaths":

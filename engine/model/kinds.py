@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from edgesweep.engine.graph import GraphSpec
 from edgesweep.engine.model.errors import ModelError
+from edgesweep.engine.model.placement import Part
 from edgesweep.engine.network.architectures import ARCHITECTURES
 from edgesweep.engine.network.base import Network, Sites
 from edgesweep.engine.network.feedforward import FeedForward, FeedForwardSites
@@ -61,6 +62,9 @@ class Kind(Protocol):
     def shape(self, config: Any) -> tuple[int, ...] | None:
         """Of the arrays that it reads; None: it reads tokens."""
 
+    def parts(self, config: Any) -> list[Part]:
+        """In forward order, what may lie on devices of its own."""
+
     def network(self, hf: Any, name: str, tokenizer: Any) -> Network:
         """The loaded weights as a network."""
 
@@ -94,6 +98,25 @@ class TransformerKind:
 
     def shape(self, config: Any) -> tuple[int, ...] | None:
         return None
+
+    def parts(self, config: Any) -> list[Part]:
+        """What embeds, each layer, what unembeds; the first and the last are one where they share
+        their weights."""
+        arch = ARCHITECTURES[config.model_type]
+        hf = skeleton_of(self.auto, config)
+        stack, unembed = hf.get_submodule(arch.stack), hf.get_output_embeddings()
+        layers = [
+            Part(f"layer {i}", (f"{arch.stack}.{arch.layers}.{i}",), _count(layer))
+            for i, layer in enumerate(getattr(stack, arch.layers))
+        ]
+        norm = stack.get_submodule(arch.final_norm)
+        rest = _count(hf) - sum(part.n_params for part in layers)
+        if unembed.weight is hf.get_input_embeddings().weight:
+            return [Part("embed (and unembed)", ("",), rest), *layers]
+        (name,) = (name for name, module in hf.named_modules() if module is unembed)
+        last = _count(norm) + _count(unembed)
+        unembeds = Part("unembed", (f"{arch.stack}.{arch.final_norm}", name), last)
+        return [Part("embed", ("",), rest - last), *layers, unembeds]
 
     def network(self, hf: Any, name: str, tokenizer: Any) -> Network:
         return Model(hf, name, tokenizer)
@@ -129,6 +152,9 @@ class FeedForwardKind:
     def shape(self, config: Any) -> tuple[int, ...] | None:
         return tuple(config.input_shape)
 
+    def parts(self, config: Any) -> list[Part]:
+        return [Part("the network", ("",), count_parameters(self.auto, config))]
+
     def network(self, hf: Any, name: str, tokenizer: Any) -> Network:
         return FeedForward(hf, name)
 
@@ -139,10 +165,18 @@ def _mlp_width(config: Any) -> int:
 
 
 def count_parameters(auto: Any, config: Any) -> int:
-    """Of the network that a configuration describes, without making its numbers."""
+    """Of the network that a configuration describes."""
+    return _count(skeleton_of(auto, config))
+
+
+def skeleton_of(auto: Any, config: Any) -> Any:
+    """The network that a configuration describes, without its numbers."""
     with torch.device("meta"):
-        skeleton = auto.from_config(config, trust_remote_code=False)
-    return sum(p.numel() for p in skeleton.parameters())
+        return auto.from_config(config, trust_remote_code=False)
+
+
+def _count(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 #: config.model_type -> its kind

@@ -9,7 +9,7 @@ error on the way, of whichever library, is a ModelError of one line.
 import hashlib
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from edgesweep.engine.model.cache import cached, file_digest, quiet
 from edgesweep.engine.model.digests import digest_here
 from edgesweep.engine.model.errors import ChangedError, ModelError, one_line, refusing
 from edgesweep.engine.model.kinds import ModelSizes, kind_of
+from edgesweep.engine.model.placement import PlacedSpan, place, spans
 from edgesweep.engine.model.precision import in_precision
 from edgesweep.engine.model.tiny import write_tiny_random
 from edgesweep.engine.model.tracr import content_key, convert, is_tracr
@@ -84,6 +85,11 @@ class ModelSource:
     def shape(self) -> tuple[int, ...] | None:
         """Of the arrays that it reads; None: it reads tokens."""
         return kind_of(self.config).shape(self.config)
+
+    def spans(self, devices: Sequence[str]) -> tuple[PlacedSpan, ...]:
+        """What of it lies on which of several devices."""
+        config = self.config
+        return spans(kind_of(config).parts(config), devices)
 
     def tokenizer(self) -> Any:
         """The model's tokenizer, or None where the folder has none."""
@@ -264,12 +270,14 @@ def _dequantize(file: Path, folder: Path) -> None:
 # --- loading ---------------------------------------------------------------------------------
 
 
-def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32") -> Any:
+def load_model(
+    source: ModelSource, device: str | Sequence[str] = "cpu", dtype: str = "float32"
+) -> Any:
     """Load a resolved model: on the CPU mapped from its safetensors, so that actors of a node share
     the pages of one file.
 
     Args:
-        device: a torch device.
+        device: a torch device; or several, over which it is then spread (`engine.model.placement`).
         dtype: "float32" (the default), "float64", "bfloat16" or "float16".
 
     Returns:
@@ -282,10 +290,12 @@ def load_model(source: ModelSource, device: str = "cpu", dtype: str = "float32")
     _check_unchanged(source)
     number = getattr(torch, dtype)
     with refusing(f"model {source.name!r} does not load"):
-        if device == "cpu":
+        if device == "cpu" or not isinstance(device, str):
             hf = open_weights(in_precision(source.path, source.digest, number), number)
         else:  # straight to it, never as a whole through the memory of the host
             hf = open_weights(source.path, number, device_map={"": device})
+        if not isinstance(device, str):
+            place(hf, source.spans(device))
         return kind_of(hf.config).network(hf, source.name, source.tokenizer())
 
 

@@ -36,7 +36,8 @@ CALL_NUMBERS = 2**21
 
 
 class AttentionSlopes:
-    """The attention of one layer, linearised at the streams of several steps of one input.
+    """The attention of one layer, linearised at the streams of several steps of one input. Its
+    tables are where the layer is; what it is given and returns is where `stream` is.
 
     Args:
         stream: what the ports read.
@@ -56,6 +57,7 @@ class AttentionSlopes:
         positions: Sequence[int],
     ) -> None:
         self._layer, self._context, self._positions = layer, context, list(positions)
+        self._home, stream = stream.device, layer.here(stream)
         with torch.no_grad():
             self._ports = layer.project(stream)
             self._unit, self._r = layer.norm_attention.unit(stream)
@@ -65,8 +67,8 @@ class AttentionSlopes:
         self._by_query, by_key = self._tables()
         with torch.no_grad():
             self._value = self._ports[2].repeat_interleave(self._rep, dim=2).transpose(1, 2)
-            self.z = (self._pattern @ self._value).transpose(1, 2)
-            self._left = self._left_factor()
+            z = (self._pattern @ self._value).transpose(1, 2)
+            self.z, self._left = z.to(self._home), self._left_factor(z)
             self._fold(by_key)
         self.causal = not bool(self._pattern.triu(1).any())
 
@@ -127,14 +129,14 @@ class AttentionSlopes:
         for copy, q in enumerate(some):
             by_query[:, :, :, q] = found[copy].transpose(1, 2)
 
-    def _left_factor(self) -> Float[Tensor, "steps heads queries keys d_head"]:
+    def _left_factor(self, z: Heads) -> Float[Tensor, "steps heads queries keys d_head"]:
         """L_h(p, q)."""
         top, where = self._pattern.max(dim=-1, keepdim=True)
         others = self._pattern.scatter(-1, where, 0.0)
         mean = (others @ self._value) / others.sum(-1, keepdim=True).clamp(min=1e-30)
         index = where.expand(*where.shape[:-1], self._value.shape[-1])
         at_top = top * (self._value.gather(2, index) - mean)
-        left = self.z.transpose(1, 2)[..., None, :] - self._value[:, :, None]
+        left = z.transpose(1, 2)[..., None, :] - self._value[:, :, None]
         return left.scatter(3, index[..., None, :], at_top[..., None, :])
 
     def _fold(self, by_key: Tensor) -> None:
@@ -170,7 +172,7 @@ class AttentionSlopes:
             queries, steps: where `dz` is; queries within `keys`.
             summed: sum over steps, which costs the projections once for all of them.
         """
-        v = "" if summed else "v"
+        dz, v = self._layer.here(dz), "" if summed else "v"
         at, every = (steps, slice(None), queries, keys), slice(keys.stop)
         within = slice(queries.start - keys.start, queries.stop - keys.start)
         a = torch.einsum("bvphd,vhpqd->vhbpq", dz, self._left[at])
@@ -190,7 +192,7 @@ class AttentionSlopes:
         out += both.flatten(-3) @ self._key_value
         at_queries = d_query.sum(1) if summed else d_query
         out[..., within, :] += at_queries.flatten(-2) @ self._query_weight
-        return out
+        return out.to(self._home)
 
     def _by_group(self, heads: Float[Tensor, "*rows heads d"]) -> Float[Tensor, "*rows groups d"]:
         """Summed over the heads that share a key."""

@@ -69,7 +69,8 @@ class Inputs:
 
     Attributes:
         embed: `[inputs, positions, width]`, the value of the first site.
-        contexts: per layer, the keyword arguments its attention takes (mask, positions).
+        contexts: per layer, the keyword arguments its attention takes (mask, positions), where its
+            weights are.
         read: position of each input whose logits the metric reads.
         real: `[inputs, positions]`, False at padding.
     """
@@ -91,14 +92,24 @@ class Inputs:
     ) -> Float[Tensor, "*lead inputs d"]:
         """A value at each input's read position; `rows`: the input that each row belongs to."""
         read = self.read if rows is None else self.read[rows]
-        return value[..., torch.arange(len(read), device=value.device), read, :]
+        index = torch.arange(len(read), device=value.device)
+        return value[..., index, read.to(value.device), :]
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """The same with all tensors in it on a device."""
+    if isinstance(value, dict):
+        return {name: moved(v, device) for name, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(moved(v, device) for v in value)
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _take(value: Any, rows: Tensor) -> Any:
     if isinstance(value, tuple):
         return tuple(_take(v, rows) for v in value)
     if isinstance(value, Tensor) and value.shape[0] > 1:
-        return value.index_select(0, rows)
+        return value.index_select(0, rows.to(value.device))
     return value
 
 
@@ -167,7 +178,7 @@ class Network(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Where inputs, values of sites and logits are."""
 
     @property
     def dtype(self) -> torch.dtype:

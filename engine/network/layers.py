@@ -94,6 +94,9 @@ class PortWeights:
 class Layer:
     """Ports and nodes of one layer, whatever the architecture.
 
+    The layers of a model may lie on several devices. What is given to a layer may come from any of
+    them, what it returns is where its weights are.
+
     Attributes:
         core: attention from given queries, keys and values to z (heads before W_O).
         ports: weights of the attention ports; views of the model's where the layout allows.
@@ -143,14 +146,27 @@ class Layer:
     def _split(self, outputs: list[Tensor]) -> tuple[Heads, KeyValues, KeyValues]:
         return self._projection.split(outputs, self.spec.n_heads, self.spec.n_kv_heads)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.w_out.device
+
+    def here(self, value: Tensor) -> Tensor:
+        """A value where the layer's weights are; itself if it is there."""
+        return value.to(self.device)
+
+    def normed(self, stream: Stream) -> Stream:
+        """What the attention ports' maps read."""
+        return self.norm_attention(self.here(stream))
+
     def project(self, stream: Stream) -> tuple[Heads, KeyValues, KeyValues]:
         """Queries, keys and values when every port reads the same stream."""
-        normed = self.norm_attention(stream)
+        normed = self.normed(stream)
         return self._split([module(normed) for module in self._projections])
 
     def write(self, z: Heads) -> tuple[Stream, Stream | None]:
         """What the attention block adds to the stream, and the scale of its post-norm if any."""
-        out: Tensor = self._output(z.flatten(-2))
+        out: Tensor = self._output(self.here(z).flatten(-2))
         if self._post is None:
             return out, None
         scale = self._post.unit(out)[1] * self._post.weight
@@ -165,7 +181,7 @@ class Layer:
 
     def mlp(self, stream: Stream) -> Stream:
         """What the MLP adds to the stream (its own post-norm included)."""
-        out: Tensor = self._mlp(self.norm_mlp(stream))
+        out: Tensor = self._mlp(self.norm_mlp(self.here(stream)))
         return out if self._post_mlp is None else self._post_mlp(out)
 
     def project_port(self, port: int, normed: Stream) -> Float[Tensor, "*rows d_head"]:

@@ -91,7 +91,8 @@ class AtSpan:
 
 
 class LayerSlopes:
-    """The part of one layer that a segment runs, linearised at several steps of one input.
+    """The part of one layer that a segment runs, linearised at several steps of one input. Values
+    and cotangents are where `stream` is, wherever the layer is.
 
     Args:
         stream: before the layer.
@@ -127,14 +128,14 @@ class LayerSlopes:
     def _forward(self, stream: Stream, given: Mapping[str, Stream]) -> Stream:
         after = stream
         if self.attention is not None:
-            attention = self._layer.write(self.attention.z)[0]
+            attention = self._write(self.attention.z)
             if self._target == "attn":
                 return attention
             after = stream + attention
         elif self._given[0]:
             after = stream + given[self._names[0]]
         self._read = stream if self._parallel else after
-        mlp = given[self._names[1]] if self._given[1] else self._layer.mlp(self._read)
+        mlp = given[self._names[1]] if self._given[1] else self._mlp(self._read)
         return mlp if self._target == "mlp" else after + mlp
 
     def blocks(
@@ -150,7 +151,7 @@ class LayerSlopes:
             if self._given[1]:
                 parents[self._names[1]] = g
             else:
-                mlp = places.vjp(self._layer.mlp, self._read, g)
+                mlp = places.vjp(self._mlp, self._read, g)
             if self._parallel:
                 stream = _sum(stream, mlp)
             else:
@@ -163,7 +164,10 @@ class LayerSlopes:
         return stream, places.vjp(self._write, self.attention.z, after), parents
 
     def _write(self, z: Tensor) -> Stream:
-        return self._layer.write(z)[0]
+        return self._layer.write(z)[0].to(z.device)
+
+    def _mlp(self, stream: Stream) -> Stream:
+        return self._layer.mlp(stream).to(stream.device)
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -30,7 +30,8 @@ class Sections:
     def site_values(self, run: Run) -> dict[str, Stream]:
         """The value of every site in a run, `[inputs, positions, d_model]`."""
         found, stream = {"embed": run.embed}, run.embed
-        for layer, (attention, mlp) in enumerate(zip(run.attention, run.mlps, strict=True)):
+        for layer, written in enumerate(zip(run.attention, run.mlps, strict=True)):
+            attention, mlp = (value.to(stream.device) for value in written)
             stream = stream + attention + mlp
             found |= {f"attn{layer}": attention, f"mlp{layer}": mlp, f"resid{layer}": stream}
         return found
@@ -49,11 +50,12 @@ class Sections:
         given = {p.name: values[p.name] for p in writers}
         stream = values[first.name]
         last = self.spec.n_layers - 1 if place is None else place.layer
+        home = stream.device
         for index in range(first.layer + 1, last + 1):
             stream, written = self._layer(index, stream, given, place, inputs, rows)
             if written is not None:
-                return written
-        return stream
+                return written.to(home)
+        return stream.to(home)
 
     def _layer(
         self,
@@ -66,17 +68,23 @@ class Sections:
     ) -> tuple[Stream, Stream | None]:
         """The stream after a layer; and the target's value where it is one of its blocks."""
         layer = self.layers[index]
-        attention = given.get(f"attn{index}")
+        stream = layer.here(stream)
+        written = {name: layer.here(given[name]) for name in _blocks(index) if name in given}
+        attention = written.get(f"attn{index}")
         if attention is None and not (target == Place("mlp", index) and self.spec.parallel):
             z = layer.attend(*layer.project(stream), inputs.context(index, rows))
             attention = layer.write(z)[0]
         if target == Place("attn", index):
             return stream, attention
         after = stream if attention is None else stream + attention
-        mlp = given.get(f"mlp{index}")
+        mlp = written.get(f"mlp{index}")
         if mlp is None:
             mlp = layer.mlp(stream if self.spec.parallel else after)
         return after + mlp, mlp if target == Place("mlp", index) else None
+
+
+def _blocks(layer: int) -> tuple[str, str]:
+    return f"attn{layer}", f"mlp{layer}"
 
 
 class AfterSite:
@@ -84,27 +92,27 @@ class AfterSite:
 
     def __init__(self, sections: Sections, inputs: Inputs, run: Run) -> None:
         self._layers, self._parallel = sections.layers, sections.spec.parallel
-        self._inputs, self._run = inputs, run
-        self._before = [run.embed]
-        for attention, mlp in zip(run.attention, run.mlps, strict=True):
-            self._before.append(self._before[-1] + attention + mlp)
+        self._inputs = inputs
+        self._values = sections.site_values(run)
 
     def final(self, site: Place, value: Stream, rows: Int[Tensor, " rows"]) -> Stream:
         """The last stream, at all positions."""
         stream = value if site.is_cut else self._after_block(site, value, rows)
         for index in range(site.layer + 1, len(self._layers)):
             layer = self._layers[index]
+            stream = layer.here(stream)
             z = layer.attend(*layer.project(stream), self._inputs.context(index, rows))
             after = stream + layer.write(z)[0]
             stream = after + layer.mlp(stream if self._parallel else after)
-        return stream
+        return stream.to(value.device)
 
     def _after_block(self, site: Place, value: Stream, rows: Tensor) -> Stream:
         """The stream after the layer of a block with another value."""
-        before = self._before[site.layer][rows]
+        before = self._values[f"resid{site.layer - 1}" if site.layer else "embed"][rows]
+        attention, mlp = _blocks(site.layer)
         if site.kind == "mlp":
-            return before + self._run.attention[site.layer][rows] + value
+            return before + self._values[attention][rows] + value
         if self._parallel:
-            return before + value + self._run.mlps[site.layer][rows]
+            return before + value + self._values[mlp][rows]
         after = before + value
-        return after + self._layers[site.layer].mlp(after)
+        return after + self._layers[site.layer].mlp(after).to(after.device)

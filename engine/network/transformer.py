@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
 from edgesweep.engine.network.architectures import ARCHITECTURES, LayerRecorder, skeleton
-from edgesweep.engine.network.base import Inputs, Values
+from edgesweep.engine.network.base import Inputs, Values, moved
 from edgesweep.engine.network.layers import Layer, Stream, norm_of
 from edgesweep.engine.network.pullback import SegmentSlopes
 from edgesweep.engine.network.relevance import Relevance
@@ -48,6 +48,7 @@ class Model:
         stack = hf.get_submodule(arch.stack)
         self.layers = [Layer(m, arch, self.spec) for m in getattr(stack, arch.layers)]
         self._shell, self._recorders = skeleton(stack, arch)
+        self._entry = next(self._shell.parameters())
         self._final_norm = norm_of(stack.get_submodule(arch.final_norm), arch.unit_offset)
         self.sites = TransformerSites(self.spec, self.d_model)
         self._sections = Sections(self.layers, self.spec, self.sites)
@@ -56,7 +57,12 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return self._unembed.weight.device  # type: ignore[return-value]
+        """Where inputs are embedded, and where logits, sums over all layers and scores are."""
+        return self._entry.device
+
+    def here(self, value: Tensor) -> Tensor:
+        """A value on the model's own device; itself if it is there."""
+        return value.to(self.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -80,6 +86,10 @@ class Model:
         found._final_norm = rules.norm(self._final_norm)
         return found
 
+    def reader(self, layer: int) -> Layer:
+        """The layer whose device a block of the graph is on; that of the logits is the last."""
+        return self.layers[min(layer, self.spec.n_layers - 1)]
+
     @torch.no_grad()
     def prepare(
         self, tokens: Int[Tensor, "inputs positions"], real: Bool[Tensor, "inputs positions"]
@@ -94,7 +104,8 @@ class Model:
         mask = None if bool(real.all()) else real.long()
         self._shell(tokens, attention_mask=mask, position_ids=positions, use_cache=False)
         last = real.shape[1] - 1 - real.flip(-1).long().argmax(-1)
-        contexts = [recorder.context for recorder in self._recorders]
+        given = zip(self.layers, self._recorders, strict=True)
+        contexts = [moved(recorder.context, layer.device) for layer, recorder in given]
         first: LayerRecorder = self._recorders[0]
         return Inputs(first.hidden, contexts, last, real)
 
@@ -107,6 +118,7 @@ class Model:
         stream = inputs.embed if embed is None else embed
         run = Run(stream)
         for index, layer in enumerate(self.layers):
+            stream = layer.here(stream)
             ports = layer.project(stream)
             z = layer.attend(*ports, inputs.context(index))
             attention, scale = layer.write(z)
@@ -128,7 +140,8 @@ class Model:
 
     def unembed(self, stream: Stream) -> Float[Tensor, "*rows vocab"]:
         """Logits from the final stream: final norm, unembedding, soft-capping where present."""
-        logits: Tensor = self._unembed(self._final_norm(stream))
+        weight: Tensor = self._unembed.weight  # type: ignore[assignment]
+        logits = self.here(self._unembed(self._final_norm(stream.to(weight.device))))
         if self._softcap is None:
             return logits
         return torch.tanh(logits / self._softcap) * self._softcap

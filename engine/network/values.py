@@ -2,9 +2,14 @@
 
 One interface for the three: attribution subtracts them, ablation puts them in place of dropped
 edges, and neither needs to know where they came from.
+
+A model may lie on several devices. What a layer wrote is where its weights are, and so are its rows
+of a large table over nodes (`Spread`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -19,10 +24,10 @@ HeadWrites = Float[Tensor, "heads inputs positions d_model"]
 
 
 class SourceValues(Protocol):
-    """Values of all sources for one batch.
+    """Values of all sources for one batch; those of a layer are where its weights are.
 
     Attributes:
-        embed: value of node `embed`, `[inputs, positions, d_model]`.
+        embed: value of node `embed`, `[inputs, positions, d_model]`, on the model's device.
         from_one_run: all values come from one forward (so an edge-less circuit equals that run).
     """
 
@@ -61,7 +66,8 @@ class FixedValues:
     """Values given by a table over sources: zero, or means.
 
     Args:
-        table: `[inputs, sources, positions, d_model]`; any leading dimension may be an expanded 1.
+        table: `[inputs, sources, positions, d_model]`, on the model's device; any leading dimension
+            may be an expanded 1.
     """
 
     from_one_run = False
@@ -73,7 +79,7 @@ class FixedValues:
     def heads(self, layer: int) -> HeadWrites:
         graph = self._model.graph
         first, last = graph.head_source(layer, 0), graph.mlp_source(layer)
-        return self._table[:, first:last].transpose(0, 1)
+        return self._model.layers[layer].here(self._table[:, first:last].transpose(0, 1))
 
     def attention(self, layer: int) -> Stream:
         total = self.heads(layer).sum(0)
@@ -81,33 +87,110 @@ class FixedValues:
         return total if constant is None else total + constant
 
     def mlp(self, layer: int) -> Stream:
-        return self._table[:, self._model.graph.mlp_source(layer)]
+        written = self._table[:, self._model.graph.mlp_source(layer)]
+        return self._model.layers[layer].here(written)
 
 
+# --- tables over nodes -------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Span:
+    """Consecutive layers on one device.
+
+    Attributes:
+        sources, targets: their nodes among the graph's.
+    """
+
+    device: torch.device
+    sources: slice
+    targets: slice
+
+
+def spans_of(model: Model) -> list[Span]:
+    """The spans of a model in forward order."""
+    graph, n = model.graph, model.spec.n_layers
+    spans = []
+    for device, group in groupby(range(n), lambda layer: model.layers[layer].device):
+        first, *others = group
+        last = others[-1] if others else first
+        sources = slice(graph.head_source(first, 0) if first else 0, graph.mlp_source(last) + 1)
+        after = graph.blocks[2 * last + 2].first_target if last < n - 1 else len(graph.targets)
+        spans.append(Span(device, sources, slice(graph.blocks[2 * first].first_target, after)))
+    return spans
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A table with a row for each node: the rows of consecutive layers on one device are a tensor
+    there (`embed` with the first layer, `logits` with the last), so that it is one tensor for a
+    model on one device.
+
+    Attributes:
+        parts: each part's nodes, and its rows.
+        dim: of the rows.
+    """
+
+    parts: tuple[tuple[slice, Tensor], ...]
+    dim: int = 0
+
+    @classmethod
+    def over_sources(cls, model: Model, make: Callable[[int, torch.device], Tensor]) -> "Spread":
+        """Of all sources, rows in dimension 1; `make` a part of so many rows there."""
+        return cls(tuple(_part(s.sources, s.device, make) for s in spans_of(model)), dim=1)
+
+    @classmethod
+    def over_targets(cls, model: Model, make: Callable[[int, torch.device], Tensor]) -> "Spread":
+        """Of all targets, rows first."""
+        return cls(tuple(_part(s.targets, s.device, make) for s in spans_of(model)))
+
+    def of(self, nodes: slice) -> Tensor:
+        """A view of the rows of some nodes, all of one layer."""
+        for mine, rows in self:
+            if mine.start <= nodes.start < mine.stop:
+                return rows.narrow(self.dim, nodes.start - mine.start, nodes.stop - nodes.start)
+        raise IndexError(f"no rows of nodes {nodes.start} to {nodes.stop}")
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        return iter(self.parts)
+
+    def div_(self, by: float) -> "Spread":
+        for _, rows in self:
+            rows.div_(by)
+        return self
+
+
+def _part(
+    nodes: slice, device: torch.device, make: Callable[[int, torch.device], Tensor]
+) -> tuple[slice, Tensor]:
+    return nodes, make(nodes.stop - nodes.start, device)
+
+
+# --- of all sources at once ----------------------------------------------------------------------
 def stack_sources(model: Model, values: SourceValues) -> Float[Tensor, "sources inputs pos d"]:
-    """All sources' values as one tensor, in the order of the graph."""
+    """All sources' values as one tensor on the model's device, in the order of the graph."""
     parts: list[Tensor] = [values.embed[None]]
     for layer in range(model.spec.n_layers):
-        parts += [values.heads(layer), values.mlp(layer)[None]]
+        parts += [model.here(values.heads(layer)), model.here(values.mlp(layer))[None]]
     return torch.cat(parts)
 
 
 @torch.no_grad()
-def difference(
-    model: Model, clean: RunValues, patch: SourceValues
-) -> Float[Tensor, "inputs sources positions d_model"]:
-    """u_clean − u_patch for every source.
+def difference(model: Model, clean: RunValues, patch: SourceValues) -> Spread:
+    """u_clean − u_patch for every source, `[inputs, sources, positions, d_model]`.
 
     Heads of two runs are subtracted before W_O, which halves the work, unless a post-norm scales
     each run by itself.
     """
     n_inputs, n_positions, d_model = clean.embed.shape
-    out = clean.embed.new_empty(n_inputs, len(model.graph.sources), n_positions, d_model)
-    torch.sub(clean.embed, patch.embed, out=out[:, 0])
+    out = Spread.over_sources(
+        model,
+        lambda n, device: clean.embed.new_empty(n_inputs, n, n_positions, d_model, device=device),
+    )
+    out.of(slice(0, 1))[:, 0] = clean.embed - patch.embed
     for layer in range(model.spec.n_layers):
         first, last = model.graph.head_source(layer, 0), model.graph.mlp_source(layer)
-        out[:, first:last] = _head_difference(model, clean, patch, layer).transpose(0, 1)
-        torch.sub(clean.mlp(layer), patch.mlp(layer), out=out[:, last])
+        nodes = out.of(slice(first, last + 1))
+        nodes[:, :-1] = _head_difference(model, clean, patch, layer).transpose(0, 1)
+        torch.sub(clean.mlp(layer), patch.mlp(layer), out=nodes[:, -1])
     return out
 
 

@@ -104,8 +104,12 @@ class Context:
         return self.config.execution.micro_batch
 
     @property
-    def device(self) -> str:
-        return "cuda" if self.config.execution.num_gpus > 0 else "cpu"
+    def device(self) -> str | list[str]:
+        """Where models go; several devices where an actor has several whole GPUs."""
+        execution = self.config.execution
+        if execution.gpus_per_actor > 1:
+            return [f"cuda:{i}" for i in range(execution.gpus_per_actor)]
+        return "cuda" if execution.gpus > 0 else "cpu"
 
     @cached_property
     def run(self) -> RunDirectory:
@@ -225,7 +229,8 @@ class Context:
         """What the receipt calls the processor."""
         if self.device == "cpu":
             return f"cpu {processor()}"
-        return torch.cuda.get_device_name()
+        name, n = torch.cuda.get_device_name(), self.config.execution.gpus_per_actor
+        return f"{n} x {name}" if n > 1 else name
 
     def check_alive(self) -> None:
         """Before every write. Raises ZombieError, and NotGranted if a copy of this work writes."""

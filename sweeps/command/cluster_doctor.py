@@ -169,7 +169,7 @@ def _crowded(gpus: Sequence[tuple[str, int]], load: Load | None) -> Iterator[str
         if n * load.n_bytes > n_bytes * max(1, load.share):
             yield (
                 f"{n} actors of {load.n_bytes / 1e9:.1f} GB do not fit {name}, "
-                f"{n_bytes / 1e9:.0f} GB; raise execution.num_gpus"
+                f"{n_bytes / 1e9:.0f} GB; raise execution.num_gpus or gpus_per_actor"
             )
 
 
@@ -183,7 +183,7 @@ def said_of(given: str | None, out: str | None) -> dict[str, Any]:
     return {
         "sources": [model.source for model in plan.resolved.models.values()],
         "staged": models_address(out, execution) if out else execution.models_url,
-        "load": Load(execution.num_gpus, actor_bytes(plan) - PROCESS_BYTES),
+        "load": Load(execution.gpus, actor_bytes(plan) - PROCESS_BYTES),
     }
 
 

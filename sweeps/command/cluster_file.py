@@ -58,7 +58,7 @@ def cluster_file(kind: str, given: str, overrides: Sequence[str] = ()) -> str:
 def _sizes(config: Config) -> dict[str, object]:
     """Of an actor, of a node with as many as it holds, and of a pod with as few as can be."""
     execution = config.execution
-    gpus, memory_gb = execution.num_gpus, _memory_gb(config)
+    gpus, memory_gb = execution.gpus, _memory_gb(config)
     a_node = min(execution.actors, _actors_on(GPUS_A_NODE, gpus) if gpus else ACTORS_A_NODE)
     a_pod = _actors_on(math.ceil(gpus), gpus) if gpus else 1
     node_gpus, pod_gpus = math.ceil(a_node * gpus), math.ceil(a_pod * gpus)

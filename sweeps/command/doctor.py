@@ -37,8 +37,9 @@ def _gpus() -> str:
     n = torch.cuda.device_count()
     if not n:
         return "gpu          none: models run on the CPU (execution.num_gpus stays 0)"
+    spread = f", gpus_per_actor={n} spreads a model over all" if n > 1 else ""
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(n))
-    return f"gpu          {n} ({names}); execution.num_gpus=1 gives each actor one"
+    return f"gpu          {n} ({names}); execution.num_gpus=1 gives each actor one{spread}"
 
 
 def _ray() -> str:

@@ -216,6 +216,8 @@ class Execution(Section):
 
     `shard_inputs` None: some 4 MB of scores a shard. `micro_batch`, `circuits_per_batch`: prompts
     and circuits in one forward. `num_gpus`: of each actor; above 0 the model goes to the GPU.
+    `gpus_per_actor` above 1: so many whole GPUs of one node for each actor, and the layers of its
+    model are spread over them.
     `work_timeout_s`: an actor that takes longer over a shard is replaced, for it may be frozen;
     `auto` is 10 times the longest of its kind so far and 600 s at least, an hour for the first, and
     4 times as long at each further attempt; `none` waits for ever. `start_timeout_s`: so long the
@@ -230,6 +232,7 @@ class Execution(Section):
     address: Text | None = None
     actors: Annotated[int, within(1, 10000)] = 2
     num_gpus: Annotated[NotNegative, at_most(1000)] = 0.0
+    gpus_per_actor: Annotated[int, within(1, 64)] = 1
     memory_gb: Annotated[Positive, at_most(10**6)] | None = None
     threads: Annotated[int, within(1, 1024)] = 1
     dtype: Annotated[str, one_of(*NUMBER_BYTES)] = "float32"
@@ -263,3 +266,17 @@ class Execution(Section):
                 f"{self.max_attempts}, for a slot must outlive a shard that kills it"
             )
         return self
+
+    @model_validator(mode="after")
+    def _whole_gpus_are_counted_once(self) -> Execution:
+        if self.gpus_per_actor > 1 and self.num_gpus not in (0, self.gpus_per_actor):
+            raise ValueError(
+                f"gpus_per_actor is {self.gpus_per_actor} and num_gpus is {self.num_gpus:g}; "
+                "allowed: equal numbers, or no num_gpus"
+            )
+        return self
+
+    @property
+    def gpus(self) -> float:
+        """What each actor has; 0: its model runs on the CPU."""
+        return float(self.gpus_per_actor) if self.gpus_per_actor > 1 else self.num_gpus

@@ -15,7 +15,7 @@ from edgesweep.engine.memory import PROCESS_BYTES
 from edgesweep.storage import layout
 from edgesweep.storage.fold import AGGREGATIONS, WORDS
 from edgesweep.storage.packing.scores import bytes_of
-from edgesweep.sweeps.config.schema import Scores
+from edgesweep.sweeps.config.schema import NUMBER_BYTES, Scores
 from edgesweep.sweeps.granularity.kinds import kind_of
 from edgesweep.sweeps.plan.cells import GivenCell
 from edgesweep.sweeps.stages.bootstrap import resampled_bytes
@@ -214,6 +214,20 @@ def _fits_told(plan: Plan) -> Iterator[str]:
         )
 
 
+def _spans_told(plan: Plan) -> Iterator[str]:
+    """Which weights lie on which GPU of an actor, where it has several."""
+    execution = plan.config.execution
+    if execution.gpus_per_actor == 1:
+        return
+    devices = [f"GPU {i}" for i in range(execution.gpus_per_actor)]
+    for label, model in plan.resolved.models.items():
+        spans = [
+            f"{span.device}: {span}, {_in_bytes(NUMBER_BYTES[execution.dtype] * span.n_params)}"
+            for span in model.source.spans(devices)
+        ]
+        yield f"{label} over {len(spans)} of an actor's {len(devices)} GPUs: {'; '.join(spans)}"
+
+
 def _named(how: Scores) -> str:
     if how.keep == "none":
         return "keep none"
@@ -273,5 +287,6 @@ def describe(plan: Plan) -> str:
         *_scores_told(plan),
         f"memory: {cost.actor_bytes / 1e9:.2f} GB an actor at its peak, "
         f"{plan.config.execution.actors} actors",
+        *_spans_told(plan),
     ]
     return "\n".join(lines)

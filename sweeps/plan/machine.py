@@ -24,9 +24,10 @@ def check_machine(config: Config) -> None:
             raise ConfigError(str(error)) from None
         return
     n_gpus = torch.cuda.device_count()
-    if execution.num_gpus > n_gpus:
+    if execution.gpus > n_gpus:
+        key = "gpus_per_actor" if execution.gpus_per_actor > 1 else "num_gpus"
         raise ConfigError(
-            f"execution.num_gpus: {execution.num_gpus:g} for each actor, and this machine has "
+            f"execution.{key}: {execution.gpus:g} for each actor, and this machine has "
             f"{n_gpus} CUDA devices; allowed: 0 (the model then runs on the CPU) to {n_gpus}, or "
             "name a cluster that has them by execution.address"
         )

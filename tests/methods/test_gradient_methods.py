@@ -12,6 +12,7 @@ from edgesweep.engine.methods.quadrature import RULES, points
 from edgesweep.engine.metrics import oriented
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.network.layers import NoNorm
+from edgesweep.engine.network.values import Spread
 from edgesweep.engine.patches import Noise, make_patch
 from tests.oracles.slow_eap_ig import eap_ig_inputs
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
@@ -239,10 +240,15 @@ def test_half_precision_is_summed_in_single():
     model, batch = model_and_batch("llama", n_layers=2)
     draw = torch.Generator().manual_seed(0)
     shape = (len(batch), len(model.graph.sources), 7, model.d_model)
-    delta = torch.randn(shape, generator=draw).bfloat16()
+    delta = _table(torch.randn(shape, generator=draw).bfloat16(), dim=1)
     half = tiny_model("llama", n_layers=2, dtype=torch.bfloat16)
     gradients = empty_gradients(half, half.prepare(batch.clean, batch.real))
-    assert gradients.dtype == torch.float32
-    gradients += torch.randn(gradients.shape, generator=draw)
-    exact = contract(model.graph, delta.double(), gradients.double())
-    assert_agree(contract(model.graph, delta, gradients), exact, 1e-5)
+    ((_, rows),) = gradients
+    assert rows.dtype == torch.float32
+    rows += torch.randn(rows.shape, generator=draw)
+    exact = contract(model, _table(delta.parts[0][1].double(), dim=1), _table(rows.double()))
+    assert_agree(contract(model, delta, gradients), exact, 1e-5)
+
+
+def _table(rows: torch.Tensor, dim: int = 0) -> Spread:
+    return Spread(((slice(0, rows.shape[dim]), rows),), dim)

@@ -38,6 +38,10 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
             "execution.num_gpus: 77 for each actor, and this machine has ",
         ),
         (
+            ["run", "smoke", "--set", "execution.gpus_per_actor=64"],
+            "execution.gpus_per_actor: 64 for each actor, and this machine has ",
+        ),
+        (
             ["run", "smoke", "--set", "execution.memory_gb=1e5"],
             "execution.memory_gb: 100000 for each actor, and this machine has ",
         ),

@@ -88,6 +88,11 @@ BAD_SETTINGS = [
     ("execution.graph_tool=/no/python", "execution.graph_tool: "),
     ("execution.actors=0", "execution.actors: 0 is out of range"),
     ("execution.max_slot_deaths=2", "it must be more than max_attempts, 3"),
+    (
+        "execution={gpus_per_actor: 2, num_gpus: 1}",
+        "gpus_per_actor is 2 and num_gpus is 1; allowed: equal numbers, or no num_gpus",
+    ),
+    ("execution.gpus_per_actor=1.5", "execution.gpus_per_actor: "),
     ("execution=fast", "execution: 'fast' is not a mapping of keys"),
     ("seed=on", "seed: True is a yes or no"),
     ("name=Über", "name: 'Über' is no name"),

@@ -46,6 +46,7 @@ EXECUTION_ONLY = {
     "address": "ray://there",
     "actors": 7,
     "num_gpus": 1,
+    "gpus_per_actor": 4,
     "memory_gb": 3,
     "max_attempts": 9,
     "max_slot_deaths": 50,
@@ -171,6 +172,15 @@ def test_a_dry_run_says_what_scores_take_stored_in_other_ways(monkeypatch):
     monkeypatch.setattr(estimates, "MUCH_BYTES", whole - 1)
     assert "--set scores.bits=7 --set scores.codec=lz4 is suggested" in describe(made)
     assert "suggested" not in describe(plan(scores={"keep": 0.1}))
+
+
+def test_a_dry_run_says_what_lies_on_which_gpu():
+    line = describe(plan(execution={"gpus_per_actor": 2})).splitlines()[-1]
+    assert line == (
+        "tiny-random over 2 of an actor's 2 GPUs: GPU 0: embed to layer 1, 111 kB; "
+        "GPU 1: layer 2 to unembed, 111 kB"
+    )
+    assert "GPU" not in describe(plan())
 
 
 def test_the_demo_is_what_the_readme_says():
