@@ -26,9 +26,11 @@ from edgesweep.storage.tables import (
     KNOWN,
     MEASURES,
     MINIMALITY,
+    NULLS,
     OVERLAP,
     RESULTS,
     ROC,
+    STRUCTURE,
     read_table,
 )
 
@@ -37,7 +39,7 @@ T = TypeVar("T")
 #: tables with rows of cells, and the columns that name these
 _CELLS_IN = {
     **dict.fromkeys(("results", "circuits", "blocks", "measures", "roc"), ("cell",)),
-    **dict.fromkeys(("minimality", "interpolation"), ("cell",)),
+    **dict.fromkeys(("minimality", "interpolation", "nulls", "structure"), ("cell",)),
     "overlap": ("cell_a", "cell_b"),
 }
 #: how a ranking of edges becomes circuits
@@ -51,8 +53,8 @@ class RunData:
     Attributes:
         results, circuits, blocks, commits: the run's tables; empty where not yet written. Rows of
             results have their cell's `method_name`, and those of a search no selection.
-        measures, roc, overlap, minimality, interpolation, known: the derived tables, in the same
-            way; empty in a run that has none.
+        measures, roc, overlap, minimality, interpolation, known, nulls, structure: the derived
+            tables, in the same way; empty in a run that has none.
         histograms: cell -> aggregated scores of all inputs, of edges or of nodes.
         aggregation: the aggregation that the histograms show.
         graphs: cell -> names.
@@ -76,6 +78,8 @@ class RunData:
     minimality: pd.DataFrame = field(default_factory=pd.DataFrame)
     interpolation: pd.DataFrame = field(default_factory=pd.DataFrame)
     known: pd.DataFrame = field(default_factory=pd.DataFrame)
+    nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    structure: pd.DataFrame = field(default_factory=pd.DataFrame)
     histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
@@ -191,6 +195,8 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
         minimality=read_table(run, MINIMALITY),
         interpolation=read_table(run, INTERPOLATION),
         known=read_table(run, KNOWN),
+        nulls=read_table(run, NULLS),
+        structure=read_table(run, STRUCTURE),
         histograms=ByCell(
             scored, lambda cell: _scores(committed, cell, aggregation, graphs, cell in listed)
         ),

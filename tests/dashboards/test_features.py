@@ -11,7 +11,7 @@ from edgesweep.dashboards.figures.circuit import circuit_figure
 from edgesweep.dashboards.figures.curves import axes_of, faithfulness_figure
 from edgesweep.dashboards.figures.places import MAX_NAMED, Drawing
 from edgesweep.dashboards.report import render
-from edgesweep.dashboards.sections.blocks import MOST_OF_MANY, block_list, memberships
+from edgesweep.dashboards.sections.blockmodels.blocks import MOST_OF_MANY, block_list, memberships
 from edgesweep.dashboards.sections.dictionaries import words
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.features import ERROR
