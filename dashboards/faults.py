@@ -21,6 +21,7 @@ LACKS = {
     "block_evaluate": "rows that stand for its prompts are left out",
     "blocks": "the cell has no block model",
     "nulls": "that of what the cell's block model is held against is left out",
+    "reach": "the cell's smallest faithful circuits are not known",
     "probe": "the cell's single edges are left out",
     "bootstrap": "the cell's scores have no intervals and no stability",
 }

@@ -23,6 +23,7 @@ from edgesweep.storage.tables import (
     MINIMALITY,
     NULLS,
     OVERLAP,
+    REACH,
     RESULTS,
     ROC,
     STRUCTURE,
@@ -64,7 +65,7 @@ class Run:
     Attributes:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
-            nulls, structure: its tables, without rows before they are written
+            nulls, structure, reach: its tables, without rows before they are written
             (`edgesweep.storage.tables.registry`).
     """
 
@@ -79,6 +80,7 @@ class Run:
     known = _Read(KNOWN)
     nulls = _Read(NULLS)
     structure = _Read(STRUCTURE)
+    reach = _Read(REACH)
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory
@@ -148,7 +150,8 @@ class Run:
 
         Args:
             cell: its key, or the beginning of one, such as its method.
-            phi: the smallest circuit that is at least so faithful, over all inputs.
+            phi: the smallest circuit that is at least so faithful, over all inputs; of those that
+                only a search has measured (`evaluate.reach`), its answers alone are kept.
             n_edges: the circuit that runs a number of edges nearest to this.
             threshold: the circuit of this threshold.
             ran: only the edges that ran under `eval_patch`; else all that were selected.
@@ -178,6 +181,8 @@ class Run:
         if unknown := set(choices) - set(_CHOICES):
             raise ValueError(f"unknown {sorted(unknown)[0]!r}; allowed: {', '.join(_CHOICES)}")
         rows = self.results.query("cell == @cell and subset == 'all' and blocks == 'all'")
+        kept = rows["circuit"].isin(set(self.circuits["circuit"]))
+        rows = rows[kept | (rows["n_edges"] == 0)]
         for name in _CHOICES if len(rows) else ():
             there = rows[name].unique().tolist()
             first = [value for value in self.config["evaluate"][name] if value in there] or there

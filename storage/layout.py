@@ -19,6 +19,8 @@ evaluations.zarr/candidates/<cell> [edge]: the edges that a refined cell looks a
 evaluations.zarr/<cell>/selected [circuit, edge]: what each threshold keeps, as bits
 evaluations.zarr/<cell>/<ablation>.<eval_patch>[.<blocks>]/ran [circuit, edge]: what is run of it
 evaluations.zarr/<cell>/<ablation>.<eval_patch>[.<blocks>]/values [input, circuit, metric]
+evaluations.zarr/<cell>/<ablation>.<eval_patch>/reach/<aggregation>-<selection>/<round>/{ran,
+    values}: the same of circuits that a search asks for, round by round
 evaluations.zarr/<cell>/minimality.<eval_patch>/<metric> [input, kept edge]: without that edge
 evaluations.zarr/fitted/<cell>: which circuit the block model is of
 evaluations.zarr/probes/<cell>/{minimality, interpolation} [place]: the edges looked at
@@ -183,6 +185,11 @@ def interpolation(cell: str, name: str) -> str:
 
 def values(cell: str, condition: str) -> str:
     return f"{cell}/{condition}/values"
+
+
+def searched(cell: str, condition: str, ranking: str, number: int, what: str) -> str:
+    """`what` is run of the circuits of a round of a search, or what they came to: ran, values."""
+    return f"{cell}/{condition}/reach/{ranking}/{number:02d}/{what}"
 
 
 def reference(source: str, patch: str) -> str:

@@ -8,7 +8,7 @@ and stored; whoever runs, counts, fits or shows a circuit reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -22,10 +22,10 @@ from edgesweep.engine.patches import ONE_RUN
 from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import read_static
 from edgesweep.storage.packing.masks import Masks, read_masks, write_masks
-from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.granularity.base import Nodes
+    from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition
     from edgesweep.sweeps.view import View
 
 
@@ -91,6 +91,21 @@ def _decided(view: View, cell: Cell) -> Iterator[tuple[CircuitSpec, np.ndarray, 
         graph = view.graph(cell) if selection in OF_EDGES else None
         masks = selections(scores, selection, [spec.threshold for spec in ranked], graph)
         yield from ((spec, scores, mask) for spec, mask in zip(ranked, masks, strict=True))
+
+
+def selected_anew(view: View, cell: Cell, specs: Sequence[CircuitSpec]) -> Iterator[Circuit]:
+    """Circuits of a reduced cell by one aggregation and selection, whether or not its thresholds
+    have them."""
+    nodes, graph = view.plan.nodes(cell), view.graph(cell)
+    of_nodes = METHODS[cell.method].scores_nodes
+    scores = view.scores(cell, specs[0].aggregation)
+    assert scores is not None
+    weights = scores[nodes.numbers(graph)[graph.edge_source]] if of_nodes else scores
+    among = graph if specs[0].selection in OF_EDGES else None
+    masks = selections(scores, specs[0].selection, [spec.threshold for spec in specs], among)
+    for spec, kept in zip(specs, masks, strict=True):
+        edges = induced_edges(graph, kept[nodes.numbers(graph)]) if of_nodes else kept
+        yield Circuit(spec, edges, weights)
 
 
 def _kept_by_any(view: View, cell: Cell) -> np.ndarray:

@@ -12,6 +12,7 @@ from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.figures.areas import area_figure, cost_figure
 from edgesweep.dashboards.names import share, varying
 from edgesweep.dashboards.pages import Figure, Section, Side, Table, entry, legend, marker
+from edgesweep.dashboards.searched import Searched
 from edgesweep.dashboards.series import meta, named, told_to_menus
 from edgesweep.dashboards.style import Mark
 
@@ -25,6 +26,8 @@ HEADS = {
     "cost": "cost in forwards",
     "stability": "stability",
 }
+#: columns that a search may know better
+LEVELS = {"edges_80": 0.8, "edges_95": 0.95}
 #: what one curve is, beside its cell
 CURVE = ("aggregation", "selection", "ablation", "eval_patch", "metric", "subset")
 FIXED = ("cell", "method_name", "model", "task", "nodes", "build_patch", "build_metric", *CURVE)
@@ -35,7 +38,7 @@ def section(data: RunData) -> Iterator[Section]:
     table = curve_measures(data.measures)
     if table.empty:
         return
-    table = named(table)
+    table = named(_with_searched(table, Searched(data.reach)))
     columns = told_to_menus(table, data.results)
     names = [name for name in data.marks if name in set(table["method_name"])]
     drawn = {"areas": ("Area under faithfulness", area_figure(table, columns, data.marks))}
@@ -72,6 +75,16 @@ def _mib(table: pd.DataFrame) -> str:
     }
     found = [words for name, words in told.items() if table[name].notna().any()]
     return f"At the ten sizes of MIB, {'; '.join(found)}. " if found else ""
+
+
+def _with_searched(table: pd.DataFrame, searched: Searched) -> pd.DataFrame:
+    """With the sizes that were searched for, in place of those of the thresholds."""
+    found = table.to_dict("records") if searched else []
+    for row in found:
+        for column, level in LEVELS.items():
+            if (answer := searched.answer(row, level)) is not None:
+                row[column] = answer["n_edges"]
+    return pd.DataFrame(found) if found else table
 
 
 def _told(table: pd.DataFrame, data: RunData) -> str:

@@ -37,11 +37,20 @@ class Masks:
         row = self.bits[self.circuits.index(circuit)]
         return np.unpackbits(row, count=self.n_edges).view(bool)
 
+    def all(self) -> np.ndarray:
+        """Bool `[circuit, edge]`."""
+        return np.unpackbits(self.bits, axis=1, count=self.n_edges).view(bool)
 
-def write_masks(run: RunDirectory, name: str, masks: Mapping[str, np.ndarray]) -> None:
-    """Writes masks, bool `[edge]` each, by circuit."""
-    n_edges = len(next(iter(masks.values())))
-    bits = np.stack([np.packbits(mask) for mask in masks.values()])
+
+def write_masks(
+    run: RunDirectory, name: str, masks: Mapping[str, np.ndarray], n_edges: int | None = None
+) -> None:
+    """Writes masks, bool `[edge]` each, by circuit; `n_edges` says how many edges where there may
+    be no circuit."""
+    n_edges = len(next(iter(masks.values()))) if n_edges is None else n_edges
+    bits = np.zeros((len(masks), -(-n_edges // 8)), np.uint8)
+    for row, mask in zip(bits, masks.values(), strict=True):
+        row[:] = np.packbits(mask)
     told = {"circuits": list(masks), "edges": n_edges}
     write_static(run.evaluations, name, bits, told, compress=True)
 

@@ -90,9 +90,8 @@ NULLS = Table(
 STRUCTURE = Table(
     "structure",
     "what a block model is worth: `saved` (by the first chain) beside random graphs, `agreement` "
-    "of two partitions (adjusted mutual information), `contrast` of block ablations: what is left "
-    "without others' blocks minus without one's own, or the reverse with `only` these, and p of "
-    "shuffled inputs; low and high: of what it is held `against`, or of all pairs",
+    "of two partitions (adjusted mutual information), `contrast` of block ablations, others' minus "
+    "own, beside shuffled inputs; low and high: of what it is held `against`, or of all pairs",
     _columns(
         "circuit cell measure against eval_patch metric value:float chance:float low:float "
         "high:float p:float n:int"
@@ -165,8 +164,21 @@ INTERPOLATION = Table(
     key=("cell", "metric", "edge", "fraction"),
 )
 
+REACH = Table(
+    "reach",
+    "the smallest circuit of a ranking that was found to be so faithful, and above which all that "
+    "were measured are; `below`: the largest measured threshold that is not",
+    _columns(
+        "cell circuit model task method steps:int build_patch build_metric aggregation selection "
+        "ablation eval_patch metric level:float reached:bool threshold:float below:float "
+        "n_nodes:float n_edges:float n_edges_possible:float density:float faithfulness:float "
+        "n_measured:int"
+    ),
+    key=("cell", "aggregation", "selection", "ablation", "eval_patch", "metric", "level"),
+)
+
 TABLES = (
     *(RESULTS, CIRCUITS, BLOCKS, MEASURES, ROC),
     *(OVERLAP, KNOWN, MINIMALITY, INTERPOLATION),
-    *(NULLS, STRUCTURE),
+    *(NULLS, STRUCTURE, REACH),
 )

@@ -11,10 +11,14 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import layout
 from edgesweep.storage.blocks import write_block
 from edgesweep.sweeps.actor.halving import with_halving
+from edgesweep.sweeps.notfinite import counted
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
-    from edgesweep.sweeps.plan.cells import Rows
+    from edgesweep.sweeps.plan.cells import Cell, Condition, Rows
+
+#: beside metrics: activation mass of circuits, and what of it took the mask of an error node
+MASS, FALLBACK = "mass", "fallback_mass"
 
 ByName = dict[Any, np.ndarray]
 
@@ -43,3 +47,18 @@ def write_values(
     second axis."""
     values = np.ascontiguousarray(values, dtype=np.float64)
     return write_block(context.run, layout.EVALUATIONS, name, rows.start, values, column)
+
+
+def measured(
+    context: Context, cell: Cell, condition: Condition, rows: Rows, masks: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Each metric `[input, circuit, metric]` of circuits `[circuit, edge]`, all in one forward, and
+    what else a record is to say."""
+    measure = context.nodes(cell).evaluation(context, cell, condition, masks)
+    found, micro_batch = over_inputs(context, cell.dataset, rows, measure)
+    extra: dict[str, Any] = {"micro_batch": micro_batch}
+    if MASS in found:
+        mass, fallback = found.pop(MASS).sum(1), found.pop(FALLBACK).sum(1)
+        extra["fallback_share"] = (fallback / np.where(mass > 0, mass, 1.0)).round(6).tolist()
+    values = np.stack([found[m].T for m in context.config.evaluate.metric], axis=-1)
+    return values, extra | counted(found.items())

@@ -89,6 +89,13 @@ def _not_negative(value: float) -> float:
     return value
 
 
+def a_share(value: float) -> float:
+    """Raises ValueError for what is no share, or nothing or all."""
+    if not 0 < value < 1:
+        raise ValueError("is out of range; allowed: more than 0 and less than 1")
+    return value
+
+
 def word_or_share(*words: str) -> AfterValidator:
     """One of some words, or a share of something, neither nothing nor all of it."""
 

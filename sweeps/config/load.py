@@ -11,7 +11,7 @@ import copy
 import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, ValidationError, field_validator
 
@@ -298,8 +298,14 @@ def _keys_beside(location: Sequence[str]) -> list[str]:
             section = Trained
             break
         if section is not Features:  # whose parts are names of sets
-            section = Features if part == "features" else section.model_fields[part].annotation
+            section = Features if part == "features" else _section(section, part)
     return list(section.model_fields)
+
+
+def _section(within: Any, key: str) -> Any:
+    """A section of another; of one that may be left out, what it is if it is not."""
+    told = within.model_fields[key].annotation
+    return next((kind for kind in get_args(told) if kind is not type(None)), told)
 
 
 def _short(value: Any) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from edgesweep.engine.statistics.search import cheapest
 from edgesweep.sweeps.config.fields import (
     AXIS,
     OPTIONAL_AXIS,
@@ -18,6 +21,7 @@ from edgesweep.sweeps.config.fields import (
     Positive,
     Section,
     Text,
+    a_share,
     at_most,
     one_of,
     seconds_or_none,
@@ -70,12 +74,6 @@ NUMBER_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 Seed = Annotated[int, within(0, 2**31 - 1)]
 
 
-def _a_share(value: float) -> float:
-    if not 0 < value < 1:
-        raise ValueError("is out of range; allowed: more than 0 and less than 1")
-    return value
-
-
 class Candidates(Section):
     """The edges that exact patching and ACDC look at: those that EAP ranks first, by |mean score|
     over the build prompts, and some drawn from the others."""
@@ -115,12 +113,56 @@ class Sweep(Section):
         return None if value == "all" else value
 
 
+Share = Annotated[float, AfterValidator(a_share)]
+
+
+def _below_one(value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError("is out of range; allowed: 0 or more and less than 1")
+    return value
+
+
+class Reach(Section):
+    """The smallest circuit of each ranking, ablation and patch with |1 − φ| ≤ 1 − level for each
+    level in `faithfulness`, φ of all inputs by `metric` (None: the first of evaluate.metric). An
+    answer may be above the smallest by the share `within` of its edges."""
+
+    faithfulness: Annotated[tuple[Share, ...], AXIS] = (0.8, 0.95)
+    metric: Text | None = None
+    within: Annotated[float, AfterValidator(_below_one)] = 0.0
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return tuple(sorted(self.faithfulness))
+
+    @property
+    def each(self) -> int:
+        """Sizes of each level that are measured at once."""
+        return cheapest(len(self.levels))
+
+    @property
+    def at_once(self) -> int:
+        """Circuits of a round, but for one more where not even the largest threshold will do."""
+        return self.each * len(self.levels)
+
+    def by(self, metrics: Sequence[str]) -> str:
+        """The metric, one of those that a run measures. Raises ValueError for another."""
+        metric = self.metric or metrics[0]
+        if metric not in metrics:
+            raise ValueError(
+                f"has metric {metric!r}, which evaluate.metric does not measure; allowed: "
+                f"{', '.join(metrics)}"
+            )
+        return metric
+
+
 class Evaluate(Section):
     """The axes under each cell. `threshold` is a grid, or a grid for each selection (see `grids`);
     `node_threshold` a grid of numbers of nodes, for methods that score nodes (None: the shares that
     `threshold` is in, else 10 sizes up to all). With `complement` each circuit's complement is run
     too (completeness). `circuits` are run beside those that are found: files, and `known` for the
-    published ones."""
+    published ones. `reach` searches between the thresholds for the smallest circuits that are so
+    faithful."""
 
     aggregation: Annotated[tuple[Annotated[str, one_of(*AGGREGATIONS)], ...], AXIS] = ("mean",)
     selection: Annotated[tuple[Annotated[str, one_of(*SELECTIONS)], ...], AXIS] = ("topk_abs",)
@@ -131,12 +173,20 @@ class Evaluate(Section):
     ablation: Annotated[tuple[Annotated[str, one_of(*ABLATIONS)], ...], AXIS] = ("edge",)
     eval_patch: Annotated[tuple[Annotated[str, one_of(*PATCHES)], ...], AXIS] = ("counterfactual",)
     metric: Annotated[tuple[Annotated[str, one_of(*METRICS)], ...], AXIS] = ("logit_diff",)
+    reach: Reach | None = None
 
     @field_validator("node_threshold")
     @classmethod
     def _is_a_grid_of_numbers_of_nodes(cls, value: Any) -> Any:
         if value is not None:
             grid_of(value, "topk_abs")
+        return value
+
+    @field_validator("reach")
+    @classmethod
+    def _its_metric_is_measured(cls, value: Reach | None, others: ValidationInfo) -> Reach | None:
+        if value is not None and "metric" in others.data:
+            value.by(others.data["metric"])
         return value
 
     @model_validator(mode="after")
@@ -190,7 +240,7 @@ class Measures(Section):
     """
 
     bootstrap: Annotated[int, within(0, 10**5)] = 200
-    level: Annotated[float, AfterValidator(_a_share)] = 0.95
+    level: Share = 0.95
     minimality: Annotated[int, within(0)] = 0
     interpolate: Annotated[int, within(0, 100)] = 0
     fractions: Annotated[int, within(2, 1000)] = 10

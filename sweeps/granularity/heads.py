@@ -140,11 +140,13 @@ class Heads:
         """A bound on the sources that each circuit reads, ascending: its edges where they are
         known. Node ablation reads no more: pruned, every node of a circuit is the source of one of
         its edges."""
-        n_edges = self.edge_graph.n_edges
-        return sorted(
+        n_edges, reach = self.edge_graph.n_edges, plan.config.evaluate.reach
+        searched = [n_edges] * (reach.at_once if reach is not None and cell.tau is None else 0)
+        sizes = (
             min(int(c.threshold), n_edges) if c.selection in BY_SIZE else n_edges
             for c in plan.circuits(cell)
         )
+        return sorted([*searched, *sizes])
 
     # --- what is known once scores are reduced -------------------------------------------------
     def write_graph(self, run: RunDirectory, cell: Cell, kept: Callable[[], np.ndarray]) -> None:

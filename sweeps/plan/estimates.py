@@ -181,6 +181,20 @@ CHOICES = (
 MUCH_BYTES = 100e9
 
 
+def _searches_told(plan: Plan) -> Iterator[str]:
+    """How many circuits searches for sizes may run; `passes` has them all."""
+    reach, shards = plan.config.evaluate.reach, plan.stages.get("reach", ())
+    if reach is None or not shards:
+        return
+    rounds = {(shard.search, shard.number) for shard in shards if not shard.spare}
+    n = len({search for search, _ in rounds})
+    yield (
+        f"reach: {n} searches for {', '.join(f'{level:g}' for level in reach.levels)}, "
+        f"{reach.at_once} circuits a round, at most {reach.at_once * len(rounds)} circuits; passes "
+        "count them all"
+    )
+
+
 def _scores_told(plan: Plan) -> Iterator[str]:
     """What the scores of single inputs take, stored this way and others."""
     sizes = [
@@ -279,6 +293,7 @@ def describe(plan: Plan) -> str:
     ]
     lines += list(_fits_told(plan))
     lines += [
+        *_searches_told(plan),
         f"passes: {cost.forwards} forwards, {cost.backwards} backwards of a micro-batch of "
         f"{plan.config.execution.micro_batch} (an ablated run counts once a circuit)",
         f"time: about {_duration(cost.seconds)} with {plan.config.execution.actors} actors of "

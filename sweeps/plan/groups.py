@@ -43,6 +43,21 @@ def circuits(cell: str) -> str:
     return f"circuits {cell}"
 
 
+def evaluated(cell: str, condition: str) -> str:
+    """All values of a cell's circuits under a condition."""
+    return f"evaluated {cell} {condition}"
+
+
+def asked(search: str, number: int) -> str:
+    """The circuits that a round of a search measures."""
+    return f"asked {search} {number}"
+
+
+def answered(search: str, number: int) -> str:
+    """All values of a round of a search."""
+    return f"answered {search} {number}"
+
+
 def probed(cell: str, kind: str) -> str:
     """Which single edges are looked at."""
     return f"probed {cell} {kind}"

@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import Planned
-from edgesweep.storage.tables import CIRCUITS, RESULTS, STRUCTURE, Table
-from edgesweep.sweeps.actor.measuring import over_inputs, write_values
+from edgesweep.storage.tables import CIRCUITS, RESULTS, Table
+from edgesweep.sweeps.actor.measuring import measured, write_values
 from edgesweep.sweeps.circuits import read_fitted_key, read_ran, write_circuits
-from edgesweep.sweeps.notfinite import counted
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell, Condition, Rows
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Row, Stage
 from edgesweep.sweeps.stages.blocks import lacks_graph_tool, write_blocks
 from edgesweep.sweeps.stages.references import RUN_PATCHES
 from edgesweep.sweeps.tables.results import block_rows, circuit_rows, edge_rows
-from edgesweep.sweeps.tables.structure import contrast_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
-
-#: beside metrics: activation mass of circuits, and what of it took the mask of an error node
-MASS, FALLBACK = "mass", "fallback_mass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +69,9 @@ class Evaluate(Stage[EvaluateShard]):
                         some = tuple(circuits[start : start + size])
                         yield EvaluateShard(cell, some, index, condition, rows)
 
+    def groups(self, plan: Plan, shard: EvaluateShard) -> Iterable[str]:
+        return (groups.evaluated(shard.cell.key, shard.condition.key),)
+
     def needs(self, plan: Plan, shard: EvaluateShard) -> tuple[str, ...]:
         values = plan.values(shard.cell, shard.condition.eval_patch)
         return (*values, groups.circuits(shard.cell.key))
@@ -94,15 +92,8 @@ class Evaluate(Stage[EvaluateShard]):
         circuits = shard.circuits or (read_fitted_key(context.run, cell),)
         ran = read_ran(context.run, cell, condition)
         masks = np.stack([ran[key] for key in circuits])
-        measure = context.nodes(cell).evaluation(context, cell, condition, masks)
-        found, micro_batch = over_inputs(context, cell.dataset, shard.rows, measure)
-        extra: dict[str, Any] = {"micro_batch": micro_batch}
-        if MASS in found:
-            mass, fallback = found.pop(MASS).sum(1), found.pop(FALLBACK).sum(1)
-            extra["fallback_share"] = (fallback / np.where(mass > 0, mass, 1.0)).round(6).tolist()
-        extra |= counted(found.items())
+        values, extra = measured(context, cell, condition, shard.rows, masks)
         context.check_alive()
-        values = np.stack([found[m].T for m in context.config.evaluate.metric], axis=-1)
         name, first = layout.values(cell.key, condition.key), ran.circuits.index(circuits[0])
         return [write_values(context, name, shard.rows, values, first)], extra
 
@@ -119,7 +110,7 @@ class EvaluateBlocks(Evaluate):
 
     name = "block_evaluate"
     title = "block ablation"
-    tables = (RESULTS, STRUCTURE)
+    tables = (RESULTS,)
 
     def shards(self, plan: Plan) -> Iterator[EvaluateShard]:
         for cell in plan.cells:
@@ -146,7 +137,7 @@ class EvaluateBlocks(Evaluate):
                 yield _planned(run, plan, cell, condition, 1, 1)
 
     def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
-        return {RESULTS: block_rows(view, cell), STRUCTURE: contrast_rows(view, cell)}
+        return {RESULTS: block_rows(view, cell)}
 
 
 def _planned(

@@ -13,6 +13,7 @@ from edgesweep.sweeps.stages.evaluate import Evaluate, EvaluateBlocks
 from edgesweep.sweeps.stages.means import Means
 from edgesweep.sweeps.stages.nulls import Nulls
 from edgesweep.sweeps.stages.probes import Probes
+from edgesweep.sweeps.stages.reach import Reach
 from edgesweep.sweeps.stages.reduce import Reduce, ReduceRefined, Subtrees
 from edgesweep.sweeps.stages.references import References
 
@@ -29,6 +30,7 @@ STAGES: dict[str, Stage[Any]] = {
         Refine(),
         ReduceRefined(),
         Evaluate(),
+        Reach(),
         Probes(),
         Bootstrap(),
         Blocks(),

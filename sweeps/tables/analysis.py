@@ -66,8 +66,10 @@ class Analysis:
     # --- measures ------------------------------------------------------------------------------
     def _measures(self, cells: list[Cell], results: pd.DataFrame) -> Iterator[Row]:
         whole = results
-        if len(results):
-            whole = results[results["blocks"] == "all"].sort_values("circuit", kind="stable")
+        if len(results):  # what a search measures makes no curve: each has it at other sizes
+            grid = {spec.key for cell in cells for spec in self._plan.circuits(cell)}
+            whole = results[(results["blocks"] == "all") & results["circuit"].isin(grid)]
+            whole = whole.sort_values("circuit", kind="stable")
         for key, rows in whole.groupby(list(CURVE), sort=True) if len(whole) else ():
             yield from self._of_curve(cells[0], dict(zip(CURVE, key, strict=True)), rows)
         for cell in cells:

@@ -6,14 +6,17 @@ rows out and never makes them means over fewer inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from edgesweep.engine.evaluation import faithfulness
-from edgesweep.sweeps.circuits import circuits_of, read_fitted_key
+from edgesweep.engine.graph.circuits import EdgeMask
+from edgesweep.sweeps.circuits import Circuit, circuits_of, read_fitted_key
 from edgesweep.sweeps.stages.base import Row
 
 if TYPE_CHECKING:
@@ -23,17 +26,40 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.view import View
 
 
+@dataclass(frozen=True)
+class Point:
+    """A circuit that was measured under a condition: of `n_selected` edges `ran` `[edge]` was run;
+    `values` gives each metric `[input]`, NaN of inputs that are not committed."""
+
+    spec: CircuitSpec
+    condition: Condition
+    n_selected: int
+    ran: EdgeMask
+    values: Callable[[str], np.ndarray]
+
+
 def edge_rows(view: View, cell: Cell) -> pd.DataFrame:
     """Rows of circuits.parquet: the edges that were selected, and under which evaluation patches
     edge ablation runs them (what pruning drops depends on the patch)."""
-    graph, conditions = view.graph(cell), [c for c in view.plan.ran_conditions() if c.is_plain_edge]
+    runs = {c.eval_patch: view.ran(cell, c) for c in view.plan.ran_conditions() if c.is_plain_edge}
+    circuits = list(circuits_of(view, cell))
+    return edges_of(view, cell, circuits, lambda circuit, patch: runs[patch][circuit.key], [*runs])
+
+
+def edges_of(
+    view: View,
+    cell: Cell,
+    circuits: Sequence[Circuit],
+    ran_of: Callable[[Circuit, str], EdgeMask],
+    patches: Sequence[str],
+) -> pd.DataFrame:
+    """The same of some circuits; `ran_of` gives what edge ablation runs of one under a patch."""
+    graph, frames = view.graph(cell), []
     sources, targets = np.array(graph.sources, object), np.array(graph.targets, object)
-    frames = []
-    runs = {c.eval_patch: view.ran(cell, c) for c in conditions}
-    for circuit in circuits_of(view, cell):
+    for circuit in circuits:
         kept, told = np.flatnonzero(circuit.selected), np.full(graph.n_edges, "", dtype=object)
-        for patch, masks in runs.items():
-            ran = masks[circuit.key]
+        for patch in patches:
+            ran = ran_of(circuit, patch)
             told[ran] += np.where(told[ran] == "", patch, f"+{patch}")
         fixed = {"circuit": circuit.key, "cell": cell.key, **circuit.spec.point}
         of_edges = {
@@ -51,9 +77,9 @@ def circuit_rows(view: View, cell: Cell) -> Iterator[Row]:
     """Rows of results.parquet of whole circuits and of their complements."""
     specs = {spec.key: spec for spec in view.plan.circuits(cell)}
     for shards in _groups(view, "evaluate", cell):
-        missing = _missing(view, cell, "evaluate", shards)
+        missing, condition = _missing(view, cell, "evaluate", shards), shards[0].condition
         for key in shards[0].circuits:
-            yield from _rows_of(view, cell, specs[key], shards[0].condition, missing)
+            yield from rows_of(view, cell, _point(view, cell, specs[key], condition), missing)
 
 
 def block_rows(view: View, cell: Cell) -> Iterator[Row]:
@@ -64,7 +90,14 @@ def block_rows(view: View, cell: Cell) -> Iterator[Row]:
     spec = next(spec for spec in view.plan.circuits(cell) if spec.key == fitted)
     for shards in _groups(view, "block_evaluate", cell):
         missing = _missing(view, cell, "block_evaluate", shards)
-        yield from _rows_of(view, cell, spec, shards[0].condition, missing)
+        yield from rows_of(view, cell, _point(view, cell, spec, shards[0].condition), missing)
+
+
+def _point(view: View, cell: Cell, spec: CircuitSpec, condition: Condition) -> Point:
+    """Of a circuit of the cell's thresholds."""
+    ran = view.ran(cell, condition)[spec.key]
+    n_selected = view.n_selected(cell, spec.key)
+    return Point(spec, condition, n_selected, ran, partial(view.values, cell, spec.key, condition))
 
 
 def _groups(view: View, stage: str, cell: Cell) -> list[list[EvaluateShard]]:
@@ -81,18 +114,18 @@ def _missing(view: View, cell: Cell, stage: str, shards: Sequence[EvaluateShard]
     return left | view.missing_references(cell.source, shards[0].condition.eval_patch)
 
 
-def _rows_of(
-    view: View, cell: Cell, spec: CircuitSpec, condition: Condition, missing: frozenset[str]
-) -> Iterator[Row]:
+def rows_of(view: View, cell: Cell, point: Point, missing: frozenset[str]) -> Iterator[Row]:
+    """Rows of results.parquet of one point, but for subsets of which inputs of a member are
+    missing."""
     dataset = view.plan.dataset(cell)
     if missing.issuperset(dataset.members):
         return
-    fixed = _fixed_columns(view, cell, spec, condition)
+    fixed = _fixed_columns(view, cell, point)
     for subset, rows in _subsets(dataset):
         if missing & ({subset} if subset != "all" else set(dataset.members)):
             continue
         for metric in view.plan.config.evaluate.metric:
-            measured = _measured(view, cell, spec.key, condition, metric, rows)
+            measured = _measured(view, cell, point, metric, rows)
             yield {**fixed, "subset": subset, "metric": metric, **measured}
 
 
@@ -103,10 +136,10 @@ def _subsets(dataset: Dataset) -> Iterator[tuple[str, slice]]:
         yield from dataset.member_rows("eval").items()
 
 
-def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Condition) -> Row:
-    ran = view.ran(cell, condition)[spec.key]
+def _fixed_columns(view: View, cell: Cell, point: Point) -> Row:
+    spec, condition = point.spec, point.condition
     graph, of_nodes = view.graph(cell), view.plan.is_nodes(cell)
-    stats = view.plan.nodes(cell).stats(graph, ran, condition.ablation, of_nodes)
+    stats = view.plan.nodes(cell).stats(graph, point.ran, condition.ablation, of_nodes)
     return {
         "cell": cell.key,
         "circuit": spec.key,
@@ -119,7 +152,7 @@ def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Conditi
         "build_patch": cell.build_patch,
         "build_metric": cell.build_metric,
         **spec.point,
-        "n_selected": view.n_selected(cell, spec.key),
+        "n_selected": point.n_selected,
         "ablation": condition.ablation,
         "eval_patch": condition.eval_patch,
         "pruned": True,
@@ -134,13 +167,11 @@ def _fixed_columns(view: View, cell: Cell, spec: CircuitSpec, condition: Conditi
     }
 
 
-def _measured(
-    view: View, cell: Cell, circuit: str, condition: Condition, metric: str, rows: slice
-) -> Row:
+def _measured(view: View, cell: Cell, point: Point, metric: str, rows: slice) -> Row:
     """Means over the subset's inputs, and the ratio of means."""
-    patch = condition.eval_patch
+    patch = point.condition.eval_patch
     of_inputs = (
-        view.values(cell, circuit, condition, metric),
+        point.values(metric),
         view.reference(cell.source, patch, "full", metric),
         view.reference(cell.source, patch, "empty", metric),
     )

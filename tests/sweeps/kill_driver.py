@@ -37,7 +37,12 @@ def config() -> dict[str, Any]:
     """Every stage, and little in each."""
     return tiny(
         sweep={"method": "eap"},
-        evaluate={"eval_patch": ["mean"], "threshold": [5, 40], "ablation": "edge"},
+        evaluate={
+            "eval_patch": ["mean"],
+            "threshold": [5, 40, 130, 240],
+            "ablation": "edge",
+            "reach": {"faithfulness": 0.6, "metric": "kl"},
+        },
         data={"n_build": 2, "n_eval": 2, "mean_positions": "pooled"},
         measures={"minimality": 5, "interpolate": 2, "fractions": 2, "bootstrap": 5},
         blocks={**BLOCKS, "chains": 1} if find_interpreter() else {},

@@ -15,7 +15,7 @@ import pytest
 from edgesweep.sweeps.command.watching import run_status
 from tests.sweeps.helpers import DATA, committed, contents
 
-TABLES = ("measures", "roc", "overlap", "minimality", "interpolation", "known")
+TABLES = ("measures", "roc", "overlap", "minimality", "interpolation", "known", "reach")
 ALL_DATA = (*DATA, "means.zarr", "blocks", *(f"{name}.parquet" for name in TABLES))
 #: of every library that would start others when it is imported
 ONE_THREAD = {

@@ -112,7 +112,11 @@ def test_shards_never_mix_members_and_fill_chunks():
 def test_keys_are_unique_and_can_be_file_names():
     made = plan(
         blocks=BLOCKS,
-        evaluate={"eval_patch": ["counterfactual", "mean"], "selection": ["topk_abs", "abs"]},
+        evaluate={
+            "eval_patch": ["counterfactual", "mean"],
+            "selection": ["topk_abs", "abs"],
+            "reach": {},
+        },
         data={"mean_positions": "pooled", "n_build": 140},
         sweep={"task": "ioi", "method": ["eap", "exact"], "candidates": {"top": 3}},
         measures={"minimality": 5, "interpolate": 2},
