@@ -4,7 +4,8 @@
 
 Both sides run in this process, one after the other. `forward` is the model's own forward with all
 logits; `forward_backward` the same with the gradient of the logit difference to the embeddings,
-weights frozen. Prompts are 15 random tokens; a circuit is the top of EAP's own ranking.
+weights frozen; relp is compared with eap. Prompts are 15 random tokens; a circuit is the top of
+EAP's own ranking.
 """
 
 import argparse
@@ -78,7 +79,9 @@ def measure(model: Model, batch: PromptBatch, repeats: int) -> None:
         "forward_s": round(one, 4),
         "forward_backward_s": round(both, 4),
     }
-    report("eap", time(lambda: attribute("eap")), one + both, 1.6, **about)
+    eap = time(lambda: attribute("eap"))
+    report("eap", eap, one + both, 1.6, **about)
+    report("relp", time(lambda: attribute("relp")), eap, 1.25, **about)
     report(
         "ig_inputs",
         time(lambda: attribute("ig_inputs")),

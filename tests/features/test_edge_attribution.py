@@ -136,7 +136,7 @@ def test_targets_by_the_metric_and_in_their_own_units(family, target):
 def test_in_its_own_units_the_edges_into_a_target_sum_to_its_change():
     """Even where its change is worth nothing to the metric, and its attribution is 0."""
     _, _, _, ends = made("gpt2", CHAIN, "linear", n=1)
-    how = EdgeSettings(steps=100, target="value")
+    how = EdgeSettings(steps=16, rule="gauss_legendre", target="value")
     own, worth = (attribute(ends, s).inputs[0] for s in (how, replace(how, target="attribution")))
     assert np.array_equal(own.weight, own.raw)
     assert not np.array_equal(worth.weight, worth.raw)
