@@ -26,10 +26,12 @@ from edgesweep.storage.tables import (
     KNOWN,
     MEASURES,
     MINIMALITY,
+    NULLS,
     OVERLAP,
     REACH,
     RESULTS,
     ROC,
+    STRUCTURE,
     read_table,
 )
 
@@ -38,7 +40,7 @@ T = TypeVar("T")
 #: tables with rows of cells, and the columns that name these
 _CELLS_IN = {
     **dict.fromkeys(("results", "circuits", "blocks", "measures", "roc", "reach"), ("cell",)),
-    **dict.fromkeys(("minimality", "interpolation"), ("cell",)),
+    **dict.fromkeys(("minimality", "interpolation", "nulls", "structure"), ("cell",)),
     "overlap": ("cell_a", "cell_b"),
 }
 #: how a ranking of edges becomes circuits
@@ -52,8 +54,8 @@ class RunData:
     Attributes:
         results, circuits, blocks, commits: the run's tables; empty where not yet written. Rows of
             results have their cell's `method_name`, and those of a search no selection.
-        measures, roc, overlap, minimality, interpolation, known, reach: the derived tables, in the
-            same way; empty in a run that has none.
+        measures, roc, overlap, minimality, interpolation, known, nulls, structure, reach: the
+            derived tables, in the same way; empty in a run that has none.
         histograms: cell -> aggregated scores of all inputs, of edges or of nodes.
         aggregation: the aggregation that the histograms show.
         graphs: cell -> names.
@@ -77,6 +79,8 @@ class RunData:
     minimality: pd.DataFrame = field(default_factory=pd.DataFrame)
     interpolation: pd.DataFrame = field(default_factory=pd.DataFrame)
     known: pd.DataFrame = field(default_factory=pd.DataFrame)
+    nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    structure: pd.DataFrame = field(default_factory=pd.DataFrame)
     reach: pd.DataFrame = field(default_factory=pd.DataFrame)
     histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
@@ -193,6 +197,8 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
         minimality=read_table(run, MINIMALITY),
         interpolation=read_table(run, INTERPOLATION),
         known=read_table(run, KNOWN),
+        nulls=read_table(run, NULLS),
+        structure=read_table(run, STRUCTURE),
         reach=read_table(run, REACH),
         histograms=ByCell(
             scored, lambda cell: _scores(committed, cell, aggregation, graphs, cell in listed)

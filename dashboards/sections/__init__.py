@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.pages import Section
 from edgesweep.dashboards.sections import (
-    blocks,
     circuits,
     completeness,
     curves,
@@ -22,6 +21,7 @@ from edgesweep.dashboards.sections import (
     skill,
     smallest,
 )
+from edgesweep.dashboards.sections.blockmodels import blocks, worth
 
 #: in the page's order
 SECTIONS: tuple[Callable[[RunData], Iterator[Section]], ...] = (
@@ -39,5 +39,6 @@ SECTIONS: tuple[Callable[[RunData], Iterator[Section]], ...] = (
     dictionaries.section,
     scores.section,
     blocks.section,
+    worth.section,
     run.section,
 )

@@ -16,8 +16,12 @@ HEADS = {
     "variance_explained": "variance explained",
     "l0": "features on",
     "dead_share": "never on",
+    "positions": "positions",
+    "sinks": "sinks",
 }
-#: of the model's loss, what the mean must cost for a share of that to be read
+#: of those, what is a number of positions
+COUNTS = ("positions", "sinks")
+#: of the model's loss, what the median must cost for a share of that to be read
 LEAST_COST = 0.01
 #: a share beyond this, either way, is no share
 MOST_RECOVERED = 2.0
@@ -41,11 +45,12 @@ def section(data: RunData) -> Iterator[Section]:
         "Dictionaries",
         "A site's value is taken apart into features of a dictionary and what it leaves over, the "
         f"error. {escape(errors)} Of dictionaries that the run "
-        "trained: the share of the variance that the features explain, how many are on at a "
-        "position, the share that is never on, and, of the next-token loss that putting the mean "
-        "in place of the site's value costs, the share that the features recover (not defined "
-        "where that costs next to nothing; losses are in nats a token); all on the prompts of "
-        "training.",
+        "trained: the share of the variance about the median that the features explain, how many "
+        "are on at a position, the share that is never on, and, of the next-token loss that "
+        "putting the median in place of the site's value costs, the share that the features "
+        "recover (not defined where that costs next to nothing; losses are in nats a token). All "
+        "on evaluation prompts, on which no dictionary was trained, at positions that are no "
+        "sinks: those whose norm is beyond 20 times the median norm keep their value.",
         (
             *(part for nodes in kinds for part in _of_one(data, nodes, several=len(kinds) > 1)),
             _lists(data),
@@ -111,19 +116,23 @@ def words(told: Any) -> tuple[str, str, str]:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return ""
+    if name in COUNTS:
+        return f"{value:,.0f}"
     return f"{value:.1f}" if name == "l0" else share(value)
 
 
 def _recovered(fit: Mapping[str, Any]) -> str:
     """The share of the loss that the features recover; of next to nothing there is none, and the
     losses say so."""
-    recovered, clean, mean = fit["loss_recovered"], fit["loss_clean"], fit["loss_mean"]
-    costs = mean - clean >= LEAST_COST * clean
+    if "loss_clean" not in fit:
+        return "<span class='dim'>nothing was held out</span>"
+    recovered, clean, median = fit["loss_recovered"], fit["loss_clean"], fit["loss_median"]
+    costs = median - clean >= LEAST_COST * clean
     if recovered is not None and costs and abs(recovered) <= MOST_RECOVERED:
         return share(recovered)
     return (
-        f"<span class='dim'>not defined</span><small>loss {clean:.3f}, with the mean {mean:.3f}, "
-        f"with the features {fit['loss_spliced']:.3f}</small>"
+        f"<span class='dim'>not defined</span><small>loss {clean:.3f}, "
+        f"with the median {median:.3f}, with the features {fit['loss_spliced']:.3f}</small>"
     )
 
 

@@ -4,10 +4,9 @@ from edgesweep.engine.training.dictionaries import (
     Training,
     activations,
     check_training,
-    fit_of,
-    spliced_losses,
     train,
 )
+from edgesweep.engine.training.fits import Baseline, Fit, fit_of, spliced_losses
 from edgesweep.engine.training.networks import (
     NetworkTraining,
     Say,
@@ -18,6 +17,8 @@ from edgesweep.engine.training.networks import (
 from edgesweep.engine.training.unfinished import Unfinished
 
 __all__ = [
+    "Baseline",
+    "Fit",
     "NetworkTraining",
     "Say",
     "Training",

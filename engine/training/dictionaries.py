@@ -16,7 +16,8 @@ With x the activations, n x d:
 4. f is in the units of x again: h is multiplied by s, and nothing else.
 
 `pca` is the mean and the principal axes, an orthogonal basis. The same seed gives the same
-dictionary. Pinned by tests/model/test_training.py: planted features are found.
+dictionary. Pinned by tests/model/test_training.py: planted features are found. How well one does is
+said in `fits`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,6 @@ from edgesweep.engine.dictionaries.base import (
     TopK,
 )
 from edgesweep.engine.features.model import FeatureModel
-from edgesweep.engine.features.nodes import Downstream
 from edgesweep.engine.network.base import Network
 
 Activations = Float[Tensor, "places d_model"]
@@ -72,22 +72,6 @@ class Training:
     batch: int = 256
     lr: float = 1e-3
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How well a dictionary does on activations.
-
-    Attributes:
-        variance_explained: 1 − Σ|ε|² / Σ|x − mean|², positions clipped as in training; None if
-            x does not vary.
-        l0: features on at a position, in the mean.
-        dead_share: share of features that are never on.
-    """
-
-    variance_explained: float | None
-    l0: float
-    dead_share: float
 
 
 def train(
@@ -238,13 +222,13 @@ def activations(
     """
     features = FeatureModel(model, {site: NoDictionary(model.sites.width(site))})
     parts = []
-    for given, real in _batches(model, texts, micro_batch):
+    for given, real in batches(model, texts, micro_batch):
         run = model.run(model.prepare(given, real))
         parts.append(features.site_values(run)[site][real.to(model.device)])
     return torch.cat(parts)
 
 
-def _batches(
+def batches(
     model: Network, texts: Sequence[Side], micro_batch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Tokens and which of them are real, `[texts, positions]`, padded on the right; of long texts
@@ -264,70 +248,3 @@ def _batches(
         width = len(some[-1])
         tokens = torch.tensor([[*t, *[0] * (width - len(t))] for t in some])
         yield tokens, torch.arange(width) < torch.tensor([[len(t)] for t in some])
-
-
-@torch.no_grad()
-def spliced_losses(
-    model: Network,
-    site: str,
-    dictionary: Dictionary,
-    texts: Sequence[Side],
-    mean: Float[Tensor, " d_model"],
-    micro_batch: int = 16,
-) -> dict[str, float | None]:
-    """Next-token cross-entropy in nats (of arrays, that of the output which the network itself
-    ranks first): of the model (`loss_clean`), with the site's value replaced
-    by D(E(x)) (`loss_spliced`) or by its mean (`loss_mean`), and the share of what the mean loses
-    that the dictionary keeps (`loss_recovered`; None unless the mean loses something)."""
-    device, dtype = model.device, model.dtype
-    dictionary, mean = dictionary.to(device, dtype), mean.to(device, dtype)
-    features = FeatureModel(model, {site: dictionary})
-    place = features.sites[-1]
-    total, n = torch.zeros(3, dtype=torch.float64), 0
-    for given, real in _batches(model, texts, micro_batch):
-        inputs = model.prepare(given, real)
-        run = model.run(inputs)
-        x = features.site_values(run)[site]
-        downstream, rows = Downstream(model, inputs, run), torch.arange(len(x), device=x.device)
-        asked, answers = _asked(model, given, real, run)
-        for i, value in enumerate((x, dictionary.decode(dictionary.encode(x)), mean.expand_as(x))):
-            logits = model.unembed(downstream.final(place, value, rows)[asked])
-            nll = torch.nn.functional.cross_entropy(logits.float(), answers, reduction="sum")
-            total[i] += nll.double().cpu()
-        n += len(answers)
-    clean, spliced, lost = (total / max(n, 1)).tolist()
-    recovered = (lost - spliced) / (lost - clean) if lost > clean else None
-    return {
-        "loss_clean": clean,
-        "loss_spliced": spliced,
-        "loss_mean": lost,
-        "loss_recovered": recovered,
-    }
-
-
-def _asked(model: Network, given: Tensor, real: Tensor, run: Any) -> tuple[Tensor, Tensor]:
-    """The positions that an output is asked for, and which output."""
-    real = real.to(model.device)
-    if model.shape is not None:
-        return real, run.logits.argmax(-1)
-    asked = real.clone()
-    asked[:, :-1], asked[:, -1] = real[:, 1:], False
-    return asked, given.to(model.device)[:, 1:][real[:, 1:]]
-
-
-@torch.no_grad()
-def fit_of(dictionary: Dictionary, x: Activations, batch: int = 1024) -> Fit:
-    """How well a dictionary does on activations."""
-    weight = _clipped(x - x.median(0).values)[:, None]
-    mean = (weight * x).sum(0) / weight.sum()
-    total = float((weight * (x - mean).square()).sum())
-    missed, on, alive = 0.0, 0.0, torch.zeros(dictionary.n_features, dtype=torch.bool)
-    for first in range(0, len(x), batch):
-        some = x[first : first + batch]
-        f = dictionary.encode(some)
-        left = some - dictionary.decode(f)
-        missed += float((weight[first : first + batch] * left.square()).sum())
-        on += float((f != 0).sum())
-        alive |= (f != 0).any(0).cpu()
-    explained = 1.0 - missed / total if total > 0 else None
-    return Fit(explained, on / len(x), 1.0 - float(alive.float().mean()))

@@ -3,9 +3,9 @@
 1. Activations of the site over prompts of tasks (clean and patch), or the first `CONTEXT` tokens of
    each line of a text file; a tenth of the texts is held out. All are in memory at once.
 2. `engine.training.dictionaries.train`.
-3. On what was held out: variance explained, L0, dead share, and the loss recovered when the site's
-   value is replaced by what the dictionary makes of it: (L_mean − L_spliced) / (L_mean − L_clean),
-   with L the next-token cross-entropy and L_mean that with the site at its mean.
+3. On what was held out, without sinks: variance explained, L0, dead share, and the loss recovered
+   when the site's value is replaced by what the dictionary makes of it, beside what it loses at
+   its median (`engine.training.fits`).
 
 The dictionary is written whole or not at all, with the report beside it.
 """
@@ -28,6 +28,7 @@ from edgesweep.engine.model import ModelError, ModelSource, load_model, resolve_
 from edgesweep.engine.network import Model
 from edgesweep.engine.network.base import SiteError
 from edgesweep.engine.training import (
+    Baseline,
     Training,
     activations,
     check_training,
@@ -161,7 +162,8 @@ def _train(
 
     dictionary = train(x, request.how, say)
     held_out = activations(model, request.site, held).float()
-    losses = spliced_losses(model, request.site, dictionary, held, x.mean(0))
+    baseline = Baseline.of(x)
+    losses = spliced_losses(model, request.site, dictionary, held, baseline)
     report = {
         "model": request.model,
         "site": request.site,
@@ -170,7 +172,7 @@ def _train(
         "features": dictionary.n_features,
         "tokens": len(x),
         "tokens_held_out": len(held_out),
-        **asdict(fit_of(dictionary, held_out)),
+        **asdict(fit_of(dictionary, held_out, baseline)),
         **losses,
         "digest": dictionary.digest,
     }

@@ -71,13 +71,14 @@ def _pulled_layers(plan: Plan, shard: AttributeShard, features: FeatureSet) -> f
 
 
 def training_passes(plan: Plan, model: str, dictionary: SiteDictionary) -> Passes:
-    """Forwards of a micro-batch that give the activations, and the operations of the training
-    steps: forward and backward of two matrices."""
+    """Forwards of a micro-batch that give the activations, those held out among them, and the
+    operations of the training steps: forward and backward of two matrices."""
     trained = dictionary.trained
     assert trained is not None
     tasks = [d for d in plan.resolved.datasets.values() if d.model == model]
     members = {member for dataset in tasks for member in dataset.members}
-    forwards = 2 * trained.prompts * len(members) / plan.config.execution.micro_batch
+    prompts = (trained.prompts + plan.config.data.n_eval) * len(members)
+    forwards = 2 * prompts / plan.config.execution.micro_batch
     if trained.kind == "pca":
         return Passes(forwards)
     flop = 12.0 * trained.steps * trained.batch * dictionary.n_features * dictionary.width

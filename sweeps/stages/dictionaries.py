@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 
+from edgesweep.engine.dictionaries.base import Dictionary
 from edgesweep.engine.dictionaries.files import dictionary_bytes
-from edgesweep.engine.training import Training, activations, fit_of, spliced_losses, train
+from edgesweep.engine.training import (
+    Baseline,
+    Training,
+    activations,
+    fit_of,
+    spliced_losses,
+    train,
+)
 from edgesweep.storage import layout
 from edgesweep.storage.blocks import write_file
 from edgesweep.sweeps.granularity.feature_cost import training_passes
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
 
-#: texts on which a trained dictionary is spliced into the model
+#: texts, about so many, on which a trained dictionary is spliced into the model
 SPLICED = 128
 
 
@@ -60,7 +68,7 @@ class Dictionaries(Stage[DictionaryShard]):
                 yield groups.dictionaries(nodes.digest)
 
     def run(self, context: Context, shard: DictionaryShard) -> Done:
-        """The dictionary, as a file of its own, and how well it fits."""
+        """The dictionary, as a file of its own, and how well it does on what was held out."""
         trained, config = shard.dictionary.trained, context.config
         assert trained is not None
         prompts = [p for task in config.sweep.task for p in _prompts(context, shard, task)]
@@ -69,14 +77,12 @@ class Dictionaries(Stage[DictionaryShard]):
         x = activations(model, site, texts, context.micro_batch)
         told = trained.model_dump(exclude={"prompts"})
         dictionary = train(x.float(), Training(**told, seed=config.seed))
-        fit = asdict(fit_of(dictionary, x.float()))
-        some = texts[:: max(1, len(texts) // SPLICED)]
-        fit |= spliced_losses(model, site, dictionary, some, x.float().mean(0))
+        fit = _fit(context, shard, dictionary, Baseline.of(x.float()), set(texts))
         context.check_alive()
         tensors, metadata = dictionary_bytes(dictionary)
         data = safetensors.torch.save(tensors, metadata)
         write = write_file(context.run, layout.dictionary(shard.key), data)
-        return [write], {"fit": {**fit, "positions": len(x)}}
+        return [write], {"fit": fit}
 
     def passes(self, plan: Plan, shard: DictionaryShard) -> Passes:
         return training_passes(plan, shard.model, shard.dictionary)
@@ -86,6 +92,32 @@ class Dictionaries(Stage[DictionaryShard]):
 
     def whose(self, plan: Plan, shard: DictionaryShard) -> str:
         return f"the dictionary of {shard.dictionary.site} of {shard.model}"
+
+
+def _fit(
+    context: Context,
+    shard: DictionaryShard,
+    dictionary: Dictionary,
+    baseline: Baseline,
+    trained_on: Collection[Any],
+) -> dict[str, Any]:
+    """How well it does on the texts of the evaluation prompts, clean and patch, that it was not
+    trained on; nothing where there are none."""
+    model, site = context.model(shard.model), shard.dictionary.site
+    prompts = [
+        prompt
+        for key, dataset in context.datasets.items()
+        if dataset.model == shard.model
+        for prompt in context.prompts(key, "eval")
+    ]
+    texts = dict.fromkeys(t for p in prompts for t in (p.clean, p.patch))
+    held = [text for text in texts if text not in trained_on]
+    if not held:
+        return {"positions": 0}
+    x = activations(model, site, held, context.micro_batch).float()
+    some = held[:: max(1, len(held) // SPLICED)]
+    losses = spliced_losses(model, site, dictionary, some, baseline)
+    return asdict(fit_of(dictionary, x, baseline)) | losses
 
 
 def _prompts(context: Context, shard: DictionaryShard, task: str) -> Sequence[Example]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import Planned
-from edgesweep.storage.tables import CIRCUITS, RESULTS, Table
+from edgesweep.storage.tables import CIRCUITS, RESULTS, STRUCTURE, Table
 from edgesweep.sweeps.actor.measuring import measured, write_values
 from edgesweep.sweeps.circuits import read_fitted_key, read_ran, write_circuits
 from edgesweep.sweeps.plan import groups
@@ -24,6 +24,7 @@ from edgesweep.sweeps.stages.base import Done, Gate, Passes, Row, Stage
 from edgesweep.sweeps.stages.blocks import lacks_graph_tool, write_blocks
 from edgesweep.sweeps.stages.references import RUN_PATCHES
 from edgesweep.sweeps.tables.results import block_rows, circuit_rows, edge_rows
+from edgesweep.sweeps.tables.structure import contrast_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ class EvaluateBlocks(Evaluate):
 
     name = "block_evaluate"
     title = "block ablation"
-    tables = (RESULTS,)
+    tables = (RESULTS, STRUCTURE)
 
     def shards(self, plan: Plan) -> Iterator[EvaluateShard]:
         for cell in plan.cells:
@@ -137,7 +138,7 @@ class EvaluateBlocks(Evaluate):
                 yield _planned(run, plan, cell, condition, 1, 1)
 
     def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
-        return {RESULTS: block_rows(view, cell)}
+        return {RESULTS: block_rows(view, cell), STRUCTURE: contrast_rows(view, cell)}
 
 
 def _planned(

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgesweep.engine.structure import agreement, kind_and_depth, p_value, saved
+from edgesweep.engine.evaluation import faithfulness
+from edgesweep.engine.structure import agreement, contrast, kind_and_depth, p_value, saved
+from edgesweep.storage.layout import SIDES
+from edgesweep.sweeps.circuits import read_fitted_key
 from edgesweep.sweeps.stages.base import Row
 
 if TYPE_CHECKING:
     from edgesweep.engine.graph import Graph
-    from edgesweep.sweeps.plan.cells import Cell
+    from edgesweep.sweeps.plan.cells import Cell, Condition
     from edgesweep.sweeps.stages.blocks import Fitted
     from edgesweep.sweeps.stages.nulls import Described
+    from edgesweep.sweeps.view import View
 
 #: what a table says of what there is none of
 NONE = dict.fromkeys(("value", "chance", "low", "high", "p"), np.nan)
@@ -74,6 +78,43 @@ def structure_rows(
             ends = {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
             named = {"measure": "agreement", "against": against, "n": min(n)}
             yield {**base, **named, **ends, "chance": 0.0}
+
+
+def contrast_rows(view: View, cell: Cell) -> Iterator[Row]:
+    """Rows of structure.parquet of block ablations, once all of a cell's are measured: how much
+    more a task's own blocks matter to it than others' do. Without blocks that is what is left
+    without others' less what is left without one's own; with only these, the reverse."""
+    plan = view.plan
+    conditions = plan.block_conditions(cell)
+    if not conditions or not view.is_whole("block_evaluate", cell):
+        return
+    members, sizes = plan.dataset(cell).members, plan.dataset(cell).member_rows("eval").values()
+    own = np.repeat(np.arange(len(members)), [rows.stop - rows.start for rows in sizes])
+    circuit = read_fitted_key(view.run, cell)
+    for patch, metric in itertools.product(
+        plan.config.evaluate.eval_patch, plan.config.evaluate.metric
+    ):
+        if view.missing_references(cell.source, patch):
+            continue
+        for mode, sign in (("without", 1.0), ("only", -1.0)):
+            mine = [c for c in conditions if (c.eval_patch, c.part.mode) == (patch, mode)]
+            left = np.stack([_left(view, cell, circuit, c, metric) for c in mine], axis=1)
+            found = contrast(sign * left, own, plan.config.seed)
+            named = {"measure": "contrast", "against": mode, "eval_patch": patch, "metric": metric}
+            about = {"circuit": circuit, "cell": cell.key, **named, **NONE, "n": len(own)}
+            yield {**about, "value": found.value, "p": found.p, "chance": 0.0}
+
+
+def _left(view: View, cell: Cell, circuit: str, condition: Condition, metric: str) -> np.ndarray:
+    """What is left of each input's metric, in units of λ(M) − λ(∅) of its task."""
+    values = view.values(cell, circuit, condition, metric)
+    full, empty = (view.reference(cell.source, condition.eval_patch, s, metric) for s in SIDES)
+    left = np.full(len(values), np.nan)
+    for rows in view.plan.dataset(cell).member_rows("eval").values():
+        top, bottom = float(full[rows].mean()), float(empty[rows].mean())
+        if not np.isnan(faithfulness(top, top, bottom)):
+            left[rows] = (values[rows] - bottom) / (top - bottom)
+    return left
 
 
 Partitioned = tuple[Sequence[int], Sequence[int]]

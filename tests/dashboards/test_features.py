@@ -11,7 +11,7 @@ from edgesweep.dashboards.figures.circuit import circuit_figure
 from edgesweep.dashboards.figures.curves import axes_of, faithfulness_figure
 from edgesweep.dashboards.figures.places import MAX_NAMED, Drawing
 from edgesweep.dashboards.report import render
-from edgesweep.dashboards.sections.blocks import MOST_OF_MANY, block_list, memberships
+from edgesweep.dashboards.sections.blockmodels.blocks import MOST_OF_MANY, block_list, memberships
 from edgesweep.dashboards.sections.dictionaries import words
 from edgesweep.engine.graph import FeatureGraph
 from edgesweep.engine.graph.features import ERROR
@@ -55,18 +55,21 @@ def test_the_page_has_every_section_that_features_have(data):
 def test_a_share_of_no_loss_is_not_a_share(data):
     def shown(**losses):
         fit = {"dead_share": 0.0, "l0": 4.0, "variance_explained": 0.5, **losses}
+        fit |= {"positions": 1234, "sinks": 16} if losses else {}
         fits = {shard: fit for shard in data.facts.fits}
         facts = dataclasses.replace(data.facts, fits=fits)
         return render(dataclasses.replace(data, facts=facts))
 
-    nothing = shown(loss_clean=6.108, loss_mean=6.11, loss_spliced=6.08, loss_recovered=13.57)
+    nothing = shown(loss_clean=6.108, loss_median=6.11, loss_spliced=6.08, loss_recovered=13.57)
     assert "1357%" not in nothing
-    told = "not defined</span><small>loss 6.108, with the mean 6.110, with the features 6.080<"
+    told = "not defined</span><small>loss 6.108, with the median 6.110, with the features 6.080<"
     assert told in nothing
-    worse = shown(loss_clean=6.1, loss_mean=6.0, loss_spliced=6.2, loss_recovered=None)
-    assert "loss 6.100, with the mean 6.000, with the features 6.200" in worse
-    sound = shown(loss_clean=3.0, loss_mean=5.0, loss_spliced=3.5, loss_recovered=0.75)
+    worse = shown(loss_clean=6.1, loss_median=6.0, loss_spliced=6.2, loss_recovered=None)
+    assert "loss 6.100, with the median 6.000, with the features 6.200" in worse
+    sound = shown(loss_clean=3.0, loss_median=5.0, loss_spliced=3.5, loss_recovered=0.75)
     assert "<td class=n>75%</td>" in sound
+    assert "<td class=n>1,234</td><td class=n>16</td>" in sound
+    assert "nothing was held out" in shown()
     assert "not defined</span>" not in sound
 
 

@@ -18,7 +18,7 @@ from edgesweep.dashboards.figures.places import Drawing
 from edgesweep.dashboards.figures.scores import histogram_figure
 from edgesweep.dashboards.kinds import Kind
 from edgesweep.dashboards.names import cell_names, circuit_names, share
-from edgesweep.dashboards.sections.blocks import memberships
+from edgesweep.dashboards.sections.blockmodels.blocks import memberships
 from edgesweep.dashboards.sections.smallest import smallest_faithful
 from edgesweep.dashboards.series import menus, with_series
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
@@ -219,6 +219,7 @@ BLOCKS = pd.DataFrame(
         "node": ["embed", "a0.h0", "a0.h1", "logits", "embed"],
         "block": [0, 1, 1, 0, 0],
         "label": ["ioi", "gt", "gt", "ioi", ""],
+        "margin": [1.6, 2.5, 2.5, 1.6, 1.6],
         "level": [0, 0, 0, 0, 1],
     }
 )

@@ -18,7 +18,14 @@ from edgesweep.engine.dictionaries import (
 )
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.network import Model
-from edgesweep.engine.training import Training, activations, fit_of, spliced_losses, train
+from edgesweep.engine.training import (
+    Baseline,
+    Training,
+    activations,
+    fit_of,
+    spliced_losses,
+    train,
+)
 from edgesweep.engine.training import dictionaries as training
 from tests.oracles import slow_splicing
 
@@ -62,7 +69,7 @@ def test_planted_features_are_found(kind, seed):
     found = train(x[:3500], how)
     assert share_found(train(x, replace(how, steps=1)), directions) < 0.3
     assert share_found(found, directions) >= 0.85
-    fit = fit_of(found, x[3500:])
+    fit = fit_of(found, x[3500:], Baseline.of(x[:3500]))
     assert fit.variance_explained > 0.9
     assert fit.l0 < 3 * ON[kind]
     norms = found.decoder.norm(dim=1)
@@ -76,8 +83,9 @@ def test_a_few_positions_of_another_size_do_no_harm():
     x[::100] = 300 * directions[0] + x[::100]
     found = train(x, HOW["topk"])
     assert share_found(found, directions) >= 0.85
-    ordinary = x[1::100]
-    assert fit_of(found, ordinary).variance_explained > 0.9
+    fit = fit_of(found, x, Baseline.of(x))
+    assert fit.variance_explained > 0.9
+    assert (fit.positions, fit.sinks) == (3960, 40)
 
 
 @pytest.mark.parametrize("kind", SHORT)
@@ -101,10 +109,10 @@ def test_dead_features_are_given_new_directions(kind, monkeypatch):
 
     monkeypatch.setattr(training, "_Trainer", Dead)
     found = train(x, HOW[kind])
-    assert fit_of(found, x).dead_share < 0.3
+    assert fit_of(found, x, Baseline.of(x)).dead_share < 0.3
     assert share_found(found, directions) >= 0.85
     monkeypatch.setattr(Dead, "_resample", lambda *_: None)
-    assert fit_of(train(x, HOW[kind]), x).dead_share > 0.9
+    assert fit_of(train(x, HOW[kind]), x, Baseline.of(x)).dead_share > 0.9
 
 
 @pytest.mark.parametrize("kind", SHORT)
@@ -189,21 +197,48 @@ def test_activations_that_do_not_vary():
 
 # --- the figures of the report ------------------------------------------------------------------
 def test_fit_by_hand():
-    """Two coordinates of which the dictionary has one; one feature of three is never on."""
+    """Two coordinates of which the dictionary has one; one feature of three is never on; the median
+    is (1, 0) and the norms' 2, so that a position of norm 41 is a sink and one of 40 is none."""
     basis = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
     encoder = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
     dictionary = Relu(encoder, torch.zeros(3), basis, torch.zeros(2))
-    x = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    trained_on = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 2.0], [1.0, -5.0], [1.0, 0.0]])
+    baseline = Baseline.of(trained_on)
+    assert (baseline.median.tolist(), baseline.limit) == ([1.0, 0.0], 40.0)
+    x = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0], [41.0, 0.0], [0.0, 40.0]])
     for batch in (1, 3, 100):
-        fit = fit_of(dictionary, x, batch)
-        total = 2.5**2 + 1.5**2 + 2 * 0.5**2 + 2 * 2.0**2
-        assert fit.variance_explained == pytest.approx(1 - 8 / total, abs=1e-6)
-        assert fit.l0 == pytest.approx(2 / 4)
+        fit = fit_of(dictionary, x, baseline, batch)
+        total = 2.0**2 + 2.0**2 + 2 * (1.0 + 2.0**2) + (1.0 + 40.0**2)
+        assert fit.variance_explained == pytest.approx(1 - (8 + 40.0**2) / total, abs=1e-6)
+        assert fit.l0 == pytest.approx(2 / 5)
         assert fit.dead_share == pytest.approx(1 / 3, abs=1e-6)
+        assert (fit.positions, fit.sinks) == (5, 1)
 
 
-def test_fit_of_what_does_not_vary():
-    assert fit_of(Identity(2), torch.ones(4, 2)).variance_explained is None
+def constant(value: torch.Tensor) -> Dictionary:
+    """No feature is ever on, and its bias stands for everything."""
+    eye = torch.eye(len(value))
+    return Relu(eye, torch.full((len(value),), -1e6), eye, value)
+
+
+def test_the_median_explains_and_recovers_nothing():
+    """Beside a mean, which sinks drag away, it would seem to explain nearly all."""
+    x = torch.randn(400, 6, generator=torch.Generator().manual_seed(0)) + 3
+    x[::40] = 1000.0
+    baseline = Baseline.of(x)
+    fit = fit_of(constant(baseline.median), x, baseline)
+    assert fit.variance_explained == pytest.approx(0.0, abs=1e-6)
+    assert (fit.positions, fit.sinks) == (390, 10)
+    about_mean = (x[1:40] - x.mean(0)).square().sum()
+    assert 1 - (x[1:40] - baseline.median).square().sum() / about_mean > 0.99
+
+
+def test_fit_of_what_does_not_vary_or_is_not_there():
+    x = torch.ones(4, 2)
+    assert fit_of(Identity(2), x, Baseline.of(x)).variance_explained is None
+    nothing = fit_of(Identity(2), 100 * x, Baseline.of(x))
+    assert (nothing.variance_explained, nothing.l0, nothing.positions) == (None, None, 0)
+    assert fit_of(Identity(2), x, Baseline.of(0 * x)).sinks == 0  # of no norm there is no multiple
 
 
 @pytest.mark.parametrize("tokens", [4, 4096])
@@ -226,20 +261,27 @@ def test_losses_are_those_of_hooks(family, site):
     model = tiny_model(family)
     x = activations(model, site, TEXTS)
     dictionary = train(x, Training("topk", 16, k=2, steps=20, batch=8))
-    ours = spliced_losses(model, site, dictionary, TEXTS, x.mean(0), micro_batch=4)
+    limit = float(x.norm(dim=1).quantile(0.75))  # a quarter of the positions are sinks
+    baseline = Baseline(x.median(0).values, limit)
+    ours = spliced_losses(model, site, dictionary, TEXTS, baseline, micro_batch=4)
+
+    def but_for_sinks(value, other):
+        long = (value.norm(dim=-1) > limit)[..., None]
+        return torch.where(long, value, other)
+
     changes = {
         "loss_clean": lambda value: value,
-        "loss_spliced": lambda value: dictionary.decode(dictionary.encode(value)),
-        "loss_mean": lambda value: x.mean(0).expand_as(value),
+        "loss_spliced": lambda v: but_for_sinks(v, dictionary.decode(dictionary.encode(v))),
+        "loss_median": lambda v: but_for_sinks(v, x.median(0).values),
     }
     slow = {n: slow_splicing.loss(model.hf, site, TEXTS, c) for n, c in changes.items()}
     for name, expected in slow.items():
         assert ours[name] == pytest.approx(expected, rel=1e-4), name
-    lost = slow["loss_mean"] - slow["loss_clean"]
+    lost = slow["loss_median"] - slow["loss_clean"]
     if lost <= 0:  # a random model can be better off without its site
         assert ours["loss_recovered"] is None
     else:
-        kept = (slow["loss_mean"] - slow["loss_spliced"]) / lost
+        kept = (slow["loss_median"] - slow["loss_spliced"]) / lost
         assert ours["loss_recovered"] == pytest.approx(kept, rel=1e-2, abs=1e-3)
 
 
@@ -256,14 +298,17 @@ def foretold(model: Model, n: int, length: int = 8) -> list[tuple[int, ...]]:
 def test_all_or_nothing_recovered():
     model = tiny_model("llama")
     texts = foretold(model, 20)
-    mean = activations(model, "resid1", texts).mean(0)
-    everything = spliced_losses(model, "resid1", Identity(model.d_model), texts, mean)
+    baseline = Baseline.of(activations(model, "resid1", texts))
+    everything = spliced_losses(model, "resid1", Identity(model.d_model), texts, baseline)
     assert everything["loss_recovered"] == pytest.approx(1.0, abs=1e-6)
-    off, eye = torch.full((model.d_model,), -1e6), torch.eye(model.d_model)
-    nothing = spliced_losses(model, "resid1", Relu(eye, off, eye, mean), texts, mean)
+    nothing = spliced_losses(model, "resid1", constant(baseline.median), texts, baseline)
     assert nothing["loss_recovered"] == pytest.approx(0.0, abs=1e-6)
-    no_next = spliced_losses(model, "resid1", Identity(model.d_model), [(4,)], mean)
+    no_next = spliced_losses(model, "resid1", Identity(model.d_model), [(4,)], baseline)
     assert no_next["loss_recovered"] is None
+    all_sinks = spliced_losses(
+        model, "resid1", Identity(model.d_model), texts, replace(baseline, limit=0.0)
+    )
+    assert all_sinks["loss_median"] == all_sinks["loss_clean"]
 
 
 # --- from a model to a file ---------------------------------------------------------------------
@@ -276,8 +321,10 @@ def test_a_tiny_model_end_to_end(kind, site, tmp_path):
     how = Training(kind, 96, k=8, l1=0.005, steps=400, batch=128, lr=3e-3)
     found = train(x, how)
     held = activations(model, site, texts[160:])
-    fit, fit_untrained = (fit_of(d, held) for d in (found, train(x, replace(how, steps=1))))
-    losses = spliced_losses(model, site, found, texts[160:], x.mean(0))
+    baseline = Baseline.of(x)
+    dictionaries = found, train(x, replace(how, steps=1))
+    fit, fit_untrained = (fit_of(d, held, baseline) for d in dictionaries)
+    losses = spliced_losses(model, site, found, texts[160:], baseline)
     assert fit.variance_explained > (0.999 if kind == "pca" else 0.6)
     assert kind == "pca" or fit.variance_explained > fit_untrained.variance_explained + 0.1
     assert kind != "topk" or fit.l0 <= 8

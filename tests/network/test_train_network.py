@@ -12,6 +12,7 @@ from edgesweep.engine.features import FeatureModel
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.network.feedforward_net import FeedForwardConfig
 from edgesweep.engine.training import (
+    Baseline,
     NetworkTraining,
     Training,
     accuracy,
@@ -147,7 +148,7 @@ def test_a_dictionary_of_its_neurons(trained, tmp_path):
     report = train_dictionary(request, make_progress())
     assert report["variance_explained"] > 0.999
     assert report["loss_recovered"] == pytest.approx(1.0, abs=1e-3)
-    assert report["loss_mean"] > report["loss_clean"] + 0.5
+    assert report["loss_median"] > report["loss_clean"] + 0.5
     model, found = load_model(resolve_model(str(folder))), load_dictionary(str(out), d_model=32)
     assert FeatureModel(model, {"hidden0": found}).width("hidden0") == 32
 
@@ -159,7 +160,7 @@ def test_losses_of_arrays_are_of_what_the_network_says(trained):
     logits = model.unembed(x)
     expected = torch.nn.functional.cross_entropy(logits, logits.argmax(-1))
     whole = FeatureModel(model, {"hidden0": load_dictionary("identity", d_model=32)})
-    found = spliced_losses(model, "hidden0", whole.dictionary("hidden0"), texts, x.mean(0))
+    found = spliced_losses(model, "hidden0", whole.dictionary("hidden0"), texts, Baseline.of(x))
     assert found["loss_clean"] == pytest.approx(float(expected), rel=1e-5)
     assert found["loss_spliced"] == pytest.approx(found["loss_clean"], rel=1e-5)
 

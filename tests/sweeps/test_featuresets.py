@@ -206,13 +206,14 @@ def test_a_file_is_found_from_the_config_s_folder(given, is_path, saved, tmp_pat
 def test_dictionaries_are_not_trained_on_evaluation_prompts(
     prompts, n_texts, tmp_path, monkeypatch
 ):
-    """A file's prompts beside those of the evaluation split; too few of them: the build split."""
+    """A file's prompts beside those of the evaluation split; too few of them: the build split. How
+    well they do is measured on what was held out."""
     own, seen = tmp_path / "mine.jsonl", []
     write_own_task(own, 12)
     real = dictionaries.activations
 
     def watched(model, site, texts, micro_batch):
-        seen.extend(texts)
+        seen.append(list(texts))
         return real(model, site, texts, micro_batch)
 
     monkeypatch.setattr(dictionaries, "activations", watched)
@@ -221,12 +222,16 @@ def test_dictionaries_are_not_trained_on_evaluation_prompts(
     prepare(launch.run, launch.plan)
     context = Context(worker_settings(launch.plan, launch.run))
     (shard,) = launch.plan.stages["dictionaries"]
-    Dictionaries().run(context, shard)
+    fit = Dictionaries().run(context, shard)[1]["fit"]
     (dataset,) = launch.plan.resolved.datasets.values()
     evaluated = {p.clean for p in dataset.data.evaluation}
     assert len(evaluated) == 4
-    assert len(seen) == n_texts
-    assert not evaluated & set(seen)
+    trained_on, held_out = seen
+    assert len(trained_on) == n_texts
+    assert not evaluated & set(trained_on)
+    of_evaluation = {t for p in dataset.data.evaluation for t in (p.clean, p.patch)}
+    assert set(held_out) == of_evaluation - set(trained_on) >= evaluated
+    assert fit["positions"] + fit["sinks"] == sum(map(len, held_out))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
+from edgesweep.dashboards.data import load_run
+from edgesweep.dashboards.sections.blockmodels.worth import section
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.graphs import read_graph
 from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
-from edgesweep.storage.tables import NULLS, STRUCTURE, read_table
+from edgesweep.storage.tables import NULLS, RESULTS, STRUCTURE, read_table
 from tests.sweeps.helpers import BLOCKS, contents, run_tiny, tiny, uncommit
 
 pytestmark = pytest.mark.skipif(find_interpreter() is None, reason="needs graph-tool")
@@ -74,3 +76,27 @@ def test_a_redone_null_has_the_same_bytes(out):
     uncommit(out, "nulls", lambda shard: True)
     assert run_tiny(out, RAW).exit_code == 0
     assert contents(out, "nulls", "nulls.parquet", "structure.parquet") == before
+
+
+def test_the_contrast_is_that_of_the_heat_map(out):
+    run = RunDirectory.open(out)
+    rows = read_table(run, STRUCTURE).query("measure == 'contrast'")
+    assert len(rows) == 2 * 2  # modes, metrics
+    results, tasks = read_table(run, RESULTS), ("ioi", "agreement")
+    for row in rows.to_dict("records"):
+        mine = results[results["metric"] == row["metric"]].set_index(["subset", "blocks"])
+        phi = mine["faithfulness"]
+        left = np.array([[phi[t, f"{row['against']}:{u}"] for u in tasks] for t in tasks])
+        own, others = left.trace() / 2, (left.sum() - left.trace()) / 2
+        sign = 1 if row["against"] == "without" else -1
+        assert row["value"] == pytest.approx(sign * (others - own), rel=1e-6, abs=1e-9)
+        assert 0 < row["p"] <= 1
+
+
+def test_the_page_tells_what_the_blocks_are_worth(out):
+    (worth,) = section(load_run(out))
+    (figure, table) = worth.parts
+    assert [t.name for t in figure.figure.data][-1] == "this circuit, each chain"
+    assert "length saved" in table.html()
+    assert "contrast of removing blocks" in table.html()
+    assert "<td></td>" not in table.html().replace("<td class=n></td>", "")

@@ -10,7 +10,7 @@ import torch
 from edgesweep.engine.dictionaries import Linear, Relu, TopK, load_dictionary
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.model.tiny import tiny_model
-from edgesweep.engine.training import activations, fit_of, spliced_losses
+from edgesweep.engine.training import Baseline, activations, fit_of, spliced_losses
 from edgesweep.sweeps.command import train
 from edgesweep.sweeps.progress import Silence
 from tests.sweeps.test_cli import command
@@ -22,8 +22,8 @@ SMALL = (
 )
 KINDS = {"topk": TopK, "relu": Relu, "pca": Linear}
 FIGURES = {
-    *("variance_explained", "l0", "dead_share"),
-    *("loss_clean", "loss_spliced", "loss_mean", "loss_recovered"),
+    *("variance_explained", "l0", "dead_share", "positions", "sinks"),
+    *("loss_clean", "loss_spliced", "loss_median", "loss_recovered"),
 }
 
 
@@ -80,8 +80,12 @@ def test_the_report_is_of_texts_that_were_held_out(edgesweep, here, monkeypatch)
     model = load_model(resolve_model("tiny-random"))
     found = load_dictionary("it.safetensors", d_model=model.d_model)
     report = json.loads((here / "it.safetensors.json").read_text())
-    x, mean = activations(model, "resid1", held), activations(model, "resid1", kept).mean(0)
-    expected = vars(fit_of(found, x)) | spliced_losses(model, "resid1", found, held, mean)
+    x, baseline = (
+        activations(model, "resid1", held),
+        Baseline.of(activations(model, "resid1", kept)),
+    )
+    losses = spliced_losses(model, "resid1", found, held, baseline)
+    expected = vars(fit_of(found, x, baseline)) | losses
     assert expected.keys() == FIGURES
     for name, value in expected.items():
         assert report[name] == (None if value is None else pytest.approx(value, rel=1e-5)), name

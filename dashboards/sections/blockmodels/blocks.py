@@ -14,8 +14,10 @@ from edgesweep.dashboards.figures.blocks import (
 )
 from edgesweep.dashboards.figures.circuit import node_pairs, strengths
 from edgesweep.dashboards.pages import Figure, Section, Side, patch
-from edgesweep.dashboards.style import TASK_COLOURS, colours
+from edgesweep.dashboards.style import OTHER, TASK_COLOURS, colours
 
+#: the label of a block that no task owns
+SHARED = "shared"
 #: block models shown; a run of many cells fits one each
 MAX_BLOCK_MODELS = 6
 #: nodes of a block that are named, the first; and where circuits have many, the strongest
@@ -66,7 +68,9 @@ def _fitted(data: RunData, circuit: str, number: int, which: str) -> Section:
         "alike; it describes the circuit in "
         f"{about['description_length']:,.0f} nats. The matrix counts the edges from the nodes of "
         "one block (row) to those of another (column); a block is labelled by the task that gives "
-        "it the largest share of its attribution.",
+        f"it the largest share of its attribution, or {SHARED} if that is less than "
+        f"{data.config['blocks']['margin']:g} times the next largest (how many times it is stands "
+        "beside the label).",
         (
             Figure(f"blocks{number}", block_matrix_figure(counts, names), "Block matrix"),
             f"<details open><summary>{len(names)} blocks and their nodes</summary>"
@@ -77,19 +81,21 @@ def _fitted(data: RunData, circuit: str, number: int, which: str) -> Section:
 
 
 def memberships(blocks: pd.DataFrame, nodes: Sequence[str]) -> list[dict[str, Any]]:
-    """One entry a bottom block: its number, label, the label's colour, and its nodes.
+    """One entry a bottom block: its number, label, the label's colour, its margin, and its nodes.
 
     Args:
         nodes: of the graph, in forward order, in which each block's are.
     """
     bottom = blocks[blocks["level"] == 0]
-    colour = colours(bottom["label"].astype(str), TASK_COLOURS)
+    tasks = bottom.loc[bottom["label"] != SHARED, "label"].astype(str)
+    colour = {**colours(tasks, TASK_COLOURS), SHARED: OTHER}
     place = {node: i for i, node in enumerate(nodes)}
     return [
         {
             "block": number,
             "label": str(rows["label"].iloc[0]),
             "colour": colour[str(rows["label"].iloc[0])],
+            "margin": float(rows["margin"].iloc[0]),
             "nodes": sorted(rows["node"], key=place.__getitem__),
         }
         for number, rows in bottom.groupby("block")
@@ -108,11 +114,17 @@ def block_list(
     """
     rows = [
         f"<li><span>{patch(row['colour'])} {row['block']}</span>"
-        f"<span>{escape(row['label'])}</span><span class='dim'>{_counted(len(row['nodes']))}</span>"
+        f"<span>{escape(row['label'])}{_margin(row['margin'])}</span>"
+        f"<span class='dim'>{_counted(len(row['nodes']))}</span>"
         f"<span>{escape(_named(row['nodes'], strength, many=many))}</span></li>"
         for row in blocks
     ]
     return f"<ul class='blocks'>{''.join(rows)}</ul>"
+
+
+def _margin(times: float) -> str:
+    """Of a single task there is none."""
+    return f" <span class='dim'>{times:.2g}×</span>" if 0 < times < 1000 else ""
 
 
 def _counted(n: int) -> str:
