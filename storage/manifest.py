@@ -6,7 +6,8 @@
 3. A reader takes a table only if the manifest vouches for it: Parquet decodes most flipped bits
    without a word.
 
-Of the log it vouches for what there is of it by then.
+Of the log it vouches for what there is of it by then. Of a run of which nothing is left it also has
+a mark of that and of all commits: as long as they have it, none of them need be read to know that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from edgesweep.storage.errors import StorageError
-from edgesweep.storage.layout import LOG, MANIFEST, PARTS
+from edgesweep.storage.layout import COMMITS, LOG, MANIFEST, PARTS
 from edgesweep.storage.records import seal, unseal
 from edgesweep.storage.rundir import RunDirectory
 from edgesweep.storage.stores import Missing, Place
@@ -31,12 +32,41 @@ def entry(data: bytes) -> Mapping[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def write_manifest(run: RunDirectory, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Vouches for `files`, and for the log as far as it goes. Raises StorageError."""
+def write_manifest(
+    run: RunDirectory, files: Mapping[str, Mapping[str, Any]], whole: bool = False
+) -> None:
+    """Vouches for `files`, and for the log as far as it goes. Raises StorageError.
+
+    Args:
+        whole: nothing of the run is left, nor left out.
+    """
     run.flush_log()
     logs = (run.root / LOG).list()
     told = {info.key: entry(run.root.store.get_told(info)) for info in logs}
-    (run.root / MANIFEST).write(seal({"files": {**files, **told}}, indent=1))
+    mark = {"whole": _mark(run, told)} if whole else {}
+    (run.root / MANIFEST).write(seal({"files": {**files, **told}, **mark}, indent=1))
+
+
+def is_whole(run: RunDirectory) -> bool:
+    """Whether the manifest says that nothing is left, and all is as it was then. Raises
+    StorageError."""
+    return _is_whole(run, _document(run) or {"files": {}})
+
+
+def _is_whole(run: RunDirectory, document: Mapping[str, Any]) -> bool:
+    logs = [name for name in document["files"] if name.startswith(f"{LOG}/")]
+    if "whole" not in document or unsound(run, but=logs):
+        return False
+    return bool(document["whole"] == _mark(run, logs))
+
+
+def _mark(run: RunDirectory, logs: Collection[str]) -> str:
+    """Of all commits and some of the log, another one if any of it is not what it was."""
+    found, store = hashlib.sha256(), run.root.store
+    for info in (*(run.root / COMMITS).list(), *(run.root / LOG).list()):
+        if not info.key.startswith(f"{LOG}/") or info.key in logs:
+            found.update(f"{info.key} {store.mark(info)}\n".encode())
+    return found.hexdigest()
 
 
 def remove_manifest(root: Place) -> None:
@@ -53,21 +83,27 @@ def remove_parts(root: Place) -> None:
 def read_manifest(run: RunDirectory) -> Entries | None:
     """Entries by file name; None before a driver has written its tables. Raises StorageError for a
     manifest that is not as it was written."""
+    found = _document(run)
+    return None if found is None else dict(found["files"])
+
+
+def _document(run: RunDirectory) -> Mapping[str, Any] | None:
     data = _bytes(run, MANIFEST)
     if data is None:
         return None
     found = unseal(data)
     if found is None:
         raise StorageError(_line(run, MANIFEST))
-    return dict(found["files"])
+    return found
 
 
 def vouch_for(run: RunDirectory, name: str, data: bytes) -> None:
     """Has the manifest, if there is one, vouch for a file that was written anew. Raises
     StorageError."""
-    files = read_manifest(run)
-    if files is not None:
-        write_manifest(run, {**files, name: entry(data)})
+    found = _document(run)
+    if found is not None:
+        files = {**found["files"], name: entry(data)}
+        write_manifest(run, files, _is_whole(run, {**found, "files": files}))
 
 
 def vouched(run: RunDirectory, name: str) -> bytes | None:

@@ -139,7 +139,9 @@ class Driver:
         self._do_shards()
         outcome = self._outcome()
         if not outcome.stopped:
-            end_run(self._run, self._log, build_tables(self._view), outcome.state, self._page)
+            whole = not outcome.left and not outcome.left_out
+            tables, state = build_tables(self._view), outcome.state
+            end_run(self._run, self._log, tables, state, self._page, whole)
             for line in told(self._view):
                 self._progress.say(line)
         return outcome

@@ -25,7 +25,12 @@ Page = Callable[[RunDirectory, str], Iterable[tuple[str, bytes]]]
 
 
 def end_run(
-    run: RunDirectory, log: CommitLog, tables: Mapping[str, bytes], state: str, page: Page | None
+    run: RunDirectory,
+    log: CommitLog,
+    tables: Mapping[str, bytes],
+    state: str,
+    page: Page | None,
+    whole: bool = False,
 ) -> None:
     """Writes what a person reads; files that are as they should be are left alone.
 
@@ -33,6 +38,7 @@ def end_run(
         log: of the driver whose run it is.
         state: what the page says of the run.
         page: None for a run without one.
+        whole: nothing of its plan is left, nor left out.
 
     Raises:
         Fenced, StorageError.
@@ -52,7 +58,8 @@ def end_run(
             files[name] = entry(data)
             log.check_fence()
             (run.root / name).write(data)
-    _vouch(run, log, files)
+    log.flush()
+    _vouch(run, log, files, whole)
     remove_parts(run.root)
 
 
@@ -63,6 +70,11 @@ def _holds(run: RunDirectory, name: str, data: bytes) -> bool:
         return False
 
 
-def _vouch(run: RunDirectory, log: CommitLog, files: Mapping[str, Mapping[str, object]]) -> None:
+def _vouch(
+    run: RunDirectory,
+    log: CommitLog,
+    files: Mapping[str, Mapping[str, object]],
+    whole: bool = False,
+) -> None:
     log.check_fence()
-    write_manifest(run, files)
+    write_manifest(run, files, whole)

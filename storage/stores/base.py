@@ -71,6 +71,10 @@ class Store(Protocol):
         """What lies under a prefix, which ends where a part of a key does, sorted by key; only keys
         greater than `after`."""
 
+    def mark(self, info: Info) -> str:
+        """Of what was listed, another one if its content is: what a bucket says of it, which
+        nobody changes but through it; of a file, the sha256 of its bytes."""
+
     def delete(self, key: str) -> None:
         """Durably; nothing happens where nothing is."""
 

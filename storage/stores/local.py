@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -63,6 +64,9 @@ class LocalStore:
                 for name in names:
                     if not name.startswith(TMP_PREFIX):
                         yield (inside / name).as_posix()
+
+    def mark(self, info: Info) -> str:
+        return hashlib.sha256(self.get(info.key)).hexdigest()
 
     def delete(self, key: str) -> None:
         path = self.root / key

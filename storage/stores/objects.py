@@ -119,6 +119,9 @@ class ObjectStore:
             found = [_info(meta) for page in pages for meta in page]
         yield from sorted(found, key=lambda info: info.key)
 
+    def mark(self, info: Info) -> str:
+        return f"{info.size} {info.tag}"
+
     def delete(self, key: str) -> None:
         with telling(self.url, "delete", key):
             try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgesweep.sweeps.command.addresses import check_alone, check_there
+from edgesweep.sweeps.command.addresses import check_alone, check_there, finished
 from edgesweep.sweeps.command.arguments import (
     Overrides,
     RunDir,
@@ -111,9 +111,12 @@ def resume(run_dir: RunDir, overrides: Overrides = None, take_over: TakeOver = F
 
     `--set` takes keys of `execution` that do not change numbers, such as execution.actors=4.
     """
+    check_alone(run_dir, take_over)
+    if not overrides and (done := finished(run_dir)) is not None:
+        print(f"run {done.run_id} in {done.url} is finished\n{done.report}")
+        return
     from edgesweep.sweeps.launch import execution_overrides, reopen
 
-    check_alone(run_dir, take_over)
     launch = reopen(run_dir, execution_overrides(overrides or []))
     sys.exit(drive_and_tell(launch, take_over=take_over))
 

@@ -18,6 +18,7 @@ from edgesweep.storage.packing.scores import bytes_of
 from edgesweep.sweeps.config.schema import NUMBER_BYTES, Scores
 from edgesweep.sweeps.granularity.kinds import kind_of
 from edgesweep.sweeps.plan.cells import GivenCell
+from edgesweep.sweeps.soundness.finished import SMALL_SHARDS
 from edgesweep.sweeps.stages.bootstrap import resampled_bytes
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.plan.resolve import Dataset
 
 RECORD_BYTES = 1500
-SMALL_BYTES, SMALL_SHARDS = 2e9, 20_000
+SMALL_BYTES = 2e9
 #: one edge of a list, compressed
 LISTED_BYTES = 14
 #: what a pass reaches of the rate of a bare matrix product (SmolLM2 and GPT-2-sized, 1 thread)

@@ -95,6 +95,16 @@ def test_what_is_deleted_is_gone(store: Store) -> None:
     assert store.create("a", b"y")
 
 
+def test_a_mark_tells_other_content(store: Store) -> None:
+    store.put("a", b"one")
+    (info,) = store.list()
+    mark = store.mark(info)
+    assert mark == store.mark(info)
+    store.put("a", b"two")
+    (info,) = store.list()
+    assert store.mark(info) != mark
+
+
 def test_a_list_is_sorted_and_goes_on_after_a_key(store: Store) -> None:
     keys = ["a/10", "a/2", "a/b/1", "a0", "b", "a-1"]
     for key in keys:

@@ -245,6 +245,26 @@ def test_a_finished_run_is_resumed_by_few_requests(
     assert results(where) == calm
 
 
+def test_a_finished_run_with_many_segments_too(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its commits are listed and not read."""
+    where = f"s3://{servers.BUCKET}/segments"
+    monkeypatch.setattr("edgesweep.storage.commits.log.MOST", 1)
+    assert cli.drive_and_tell(start(parse_config(SMALL), where)) == 0
+    log = CommitLog(RunDirectory.open(where))
+    with log.driving():  # as a stage that this plan does not have
+        for i in range(70):
+            log.commit("attribute", f"s{i:03d}", RECEIPT)
+    assert cli.drive_and_tell(start(parse_config(SMALL), where)) == 0
+    monkeypatch.setattr("edgesweep.sweeps.soundness.finished.SMALL_SHARDS", 0)
+    stores._objects.cache_clear()
+    door.seen.clear()
+    code, said, _ = command(monkeypatch, capsys, "resume", where)
+    assert (code, "is finished" in said) == (0, True)
+    assert sum(door.seen.values()) <= 30
+
+
 @pytest.mark.slow
 def test_smoke_is_the_same_on_a_bucket_by_so_many_requests(door: Door, tmp_path: Path) -> None:
     config = load_config("smoke", ["execution.executor=serial"])

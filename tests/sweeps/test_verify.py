@@ -1,17 +1,22 @@
 """`edgesweep verify` reads all that is committed and un-commits nothing; a resume of a large run
 reads some of it, and of a small one all."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from edgesweep.dashboards.report import write_report
 from edgesweep.storage import CommitLog, RunDirectory, StorageError
 from edgesweep.storage.layout import UNSOUND
 from edgesweep.sweeps.command import cli
+from edgesweep.sweeps.command.addresses import finished
 from edgesweep.sweeps.launch import drive, reopen
 from edgesweep.sweeps.plan import estimates
 from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.soundness import finished as records
 from edgesweep.sweeps.soundness import resume
+from edgesweep.sweeps.soundness.noted import note
 from tests.sweeps.helpers import DATA, Faulty, committed, contents, flip_a_bit, run_tiny
 
 SCORES = "attributions.zarr/*/scores/c/0/*"
@@ -110,6 +115,43 @@ def test_where_a_share_of_it_is_damaged_all_is_read(run, large, monkeypatch):
             flip_a_bit(chunk)
     (run / "manifest.json").unlink()
     assert sorted(redone(run)) == committed(run)["evaluate"]
+
+
+HURTS = {
+    "a segment": lambda run: flip_a_bit(next(run.glob("commits/reduce/*"))),
+    "a segment is gone": lambda run: next(run.glob("commits/reduce/*")).unlink(),
+    "a segment more": lambda run: shutil.copy(
+        next(run.glob("commits/reduce/*")), run / "commits/reduce/000001-00000009.jsonl"
+    ),
+    "the log": lambda run: flip_a_bit(min(run.glob("log/*"))),
+    "a table": lambda run: flip_a_bit(run / "results.parquet"),
+    "the page": lambda run: (run / "report.html").unlink(),
+    "the manifest": lambda run: flip_a_bit(run / "manifest.json"),
+    "config.yaml": lambda run: flip_a_bit(run / "config.yaml"),
+    "noted": lambda run: note(RunDirectory.open(run), {"reduce/x": "it is not sound"}),
+}
+
+
+def test_a_large_finished_run_is_known_by_its_records(run, capsys, monkeypatch):
+    """Without a plan; and as soon as any of them is not what it was, it is not."""
+    assert cli.drive_and_tell(reopen(run)) == 0  # with a page
+    assert finished(run) is None, "a small one is read as a whole"
+    monkeypatch.setattr(records, "SMALL_SHARDS", 0)
+    before = contents(run, ".")
+    capsys.readouterr()
+    cli.app(["resume", str(run)], standalone_mode=False)
+    assert capsys.readouterr().out.splitlines()[0].endswith("is finished")
+    assert contents(run, ".") == before
+    for name, hurt_it in HURTS.items():
+        other = Path(shutil.copytree(run, run.parent / name))
+        hurt_it(other)
+        assert finished(other) is None, name
+    with CommitLog(RunDirectory.open(run)).driving():
+        assert finished(run) is None
+    write_report(run)
+    assert finished(run) is not None
+    CommitLog(RunDirectory.open(run)).epochs.claim(take_over=True)
+    assert finished(run) is None, "its driver is this process"
 
 
 def test_there_must_be_a_run(tmp_path, capsys):
