@@ -104,7 +104,7 @@ class Answers:
 
 
 class Watched(Driver):
-    """A driver that knows how long it was at tables: rows of cells that are done, and of the run."""
+    """A driver that knows how long it was at tables, of cells and of the run."""
 
     tables_s = 0.0
 
