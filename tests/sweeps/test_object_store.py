@@ -17,10 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgesweep.storage import Busy, CommitLog, Fenced, RunDirectory, status, stores
+from edgesweep.storage import (
+    Busy,
+    CommitLog,
+    Fenced,
+    RunDirectory,
+    StorageError,
+    status,
+    stores,
+)
 from edgesweep.storage.arrays import crc_of, create_array, make_store
 from edgesweep.storage.blocks import read_block, write_block
 from edgesweep.storage.stores import place
+from edgesweep.storage.tables.parquet import from_parquet
 from edgesweep.sweeps.actor.context import WorkerSettings
 from edgesweep.sweeps.actor.worker import Task, make_worker
 from edgesweep.sweeps.command import cli
@@ -106,12 +115,43 @@ def test_commands_take_addresses_and_no_credentials_are_kept(
     pulled = results(tmp_path / "run")
     left = {key for key in calm if "/scores/" in key or "/partials/" in key}
     assert pulled == {key: data for key, data in calm.items() if key not in left}
-    kept = b"".join((place(where) / info.key).read() for info in place(where).list())
-    for secret in (SECRET, KEY_ID):
-        assert secret.encode() not in kept
-        assert secret not in said + printed
+    assert_no_credentials(where, said + printed)
     code, _, error = command(monkeypatch, capsys, "status", f"s3://{servers.BUCKET}/none")
     assert (code, len(error.splitlines())) == (2, 1)
+
+
+def assert_no_credentials(where: str, said: str) -> None:
+    """In nothing that a run keeps (plan, config, epochs, receipts, failures, log, arrays, tables as
+    they are read, page), nor in what was said."""
+    kept = {info.key: (place(where) / info.key).read() for info in place(where).list()}
+    for part in ("plan.json", "config.yaml", "epochs/", "commits/", "log/", ".zarr/", ".html"):
+        assert any(part in key for key in kept), part
+    tables = [from_parquet(data) for key, data in kept.items() if key.endswith(".parquet")]
+    text = b"".join(kept.values()) + "".join(table.to_csv() for table in tables).encode()
+    for secret in (SECRET, KEY_ID):
+        assert secret.encode() not in text
+        assert secret not in said
+
+
+def test_a_failure_on_a_bucket_keeps_no_credentials(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shard is given up for what a server answered, which is in commits, log and page."""
+    where = f"s3://{servers.BUCKET}/refused"
+
+    def before(task: Task) -> None:
+        if task.stage == "evaluate":
+            try:
+                (place("s3://no-such-bucket/run") / "x").write(b"")
+            except StorageError as error:  # by itself it stops the run
+                raise RuntimeError("no input") from error
+
+    assert cli.drive_and_tell(start(parse_config(SMALL), where), Faulty(before=before)) == 3
+    said = capsys.readouterr()
+    log = CommitLog(RunDirectory.open(where))
+    (failure, *_) = log.quarantined("evaluate").values()
+    assert "cannot write s3://no-such-bucket/run/x" in failure["traceback"]
+    assert_no_credentials(where, said.out + said.err)
 
 
 def _die(where: str, n_shards: int) -> None:
