@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class Example:
 
     def value(self) -> dict[str, Any]:
         """Its fields as plain values."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class ImageExample(ArrayExample):
         """Its fields as plain values, the pixels in base64."""
         sides = {"clean": self.clean, "patch": self.patch}
         told = {key: base64.b64encode(pixels).decode() for key, pixels in sides.items()}
-        return {**asdict(self), **told}
+        return {**super().value(), **told}
 
 
 def image_of(fields: dict[str, Any]) -> ImageExample:
