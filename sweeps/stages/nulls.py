@@ -253,7 +253,7 @@ def _halves(context: Context, shard: NullShard) -> Iterator[Told]:
     nodes_of, condition = context.nodes(cell), Condition("edge", shard.patch)
     graph = nodes_of.graph(context.run, cell)
     for half, scores in enumerate(_scores_of_halves(context, shard, aggregation)):
-        mask = ran_mask(nodes_of, graph, select(scores, selection, threshold), condition)
+        mask = ran_mask(nodes_of, graph, select(scores, selection, threshold, graph), condition)
         nodes, edges = simple_graph(graph, mask)
         about = {"null": HALVES, "draw": half, "nodes": tuple(nodes)}
         yield Job(edges, len(nodes), (shard.seed + half) % 2**32), about
