@@ -20,6 +20,8 @@ LACKS = {
     "evaluate": "rows that stand for its prompts are left out",
     "block_evaluate": "rows that stand for its prompts are left out",
     "blocks": "the cell has no block model",
+    "random_blocks": "what random blocks do is left out",
+    "rewired": "random circuits of equal degrees are left out",
     "nulls": "that of what the cell's block model is held against is left out",
     "reach": "the cell's smallest faithful circuits are not known",
     "probe": "the cell's single edges are left out",

@@ -17,6 +17,7 @@ from edgesweep.storage.packing.prompts import PromptRows
 from edgesweep.storage.tables import (
     BLOCKS,
     CIRCUITS,
+    DRAWN,
     INTERPOLATION,
     KNOWN,
     MEASURES,
@@ -65,7 +66,7 @@ class Run:
     Attributes:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
-            nulls, structure, reach: its tables, without rows before they are written
+            nulls, structure, reach, drawn: its tables, without rows before they are written
             (`edgesweep.storage.tables.registry`).
     """
 
@@ -81,6 +82,7 @@ class Run:
     nulls = _Read(NULLS)
     structure = _Read(STRUCTURE)
     reach = _Read(REACH)
+    drawn = _Read(DRAWN)
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,6 +75,12 @@ class LabelledBlocks:
     def only(self, task: int) -> EdgeMask:
         """The circuit's edges among that task's blocks and the fixed nodes (`embed`, `logits`)."""
         return self._left(task, "only")
+
+    def moved(self, block_of: np.ndarray) -> LabelledBlocks:
+        """The same labels, with other nodes in the blocks."""
+        other = copy.copy(self)
+        other._block_of = block_of
+        return other
 
     def _left(self, task: int, mode: str) -> EdgeMask:
         keep = block_edge_mask(

@@ -6,6 +6,7 @@ from edgesweep.storage.tables.parts import has_parts, read_table, write_parts
 from edgesweep.storage.tables.registry import (
     BLOCKS,
     CIRCUITS,
+    DRAWN,
     INTERPOLATION,
     KNOWN,
     MEASURES,
@@ -23,6 +24,7 @@ from edgesweep.storage.tables.registry import (
 __all__ = [
     "BLOCKS",
     "CIRCUITS",
+    "DRAWN",
     "INTERPOLATION",
     "KNOWN",
     "MEASURES",

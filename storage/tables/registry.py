@@ -53,6 +53,14 @@ RESULTS = Table(
     key=("circuit", "split", "ablation", "eval_patch", "metric", "subset", "blocks"),
 )
 
+DRAWN = Table(
+    "drawn",
+    "a measured point of what is drawn at random beside a circuit: `rewired`, a circuit with its "
+    "degrees; `without` or `only` the blocks of a task, of random nodes in place of its own",
+    {**RESULTS.columns, "draw": "int"},
+    key=(*RESULTS.key, "draw"),
+)
+
 CIRCUITS = Table(
     "circuits",
     "an edge that was selected; `ran`: the evaluation patches, joined by +, whose pruning left it",
@@ -181,5 +189,5 @@ REACH = Table(
 TABLES = (
     *(RESULTS, CIRCUITS, BLOCKS, MEASURES, ROC),
     *(OVERLAP, KNOWN, MINIMALITY, INTERPOLATION),
-    *(NULLS, STRUCTURE, REACH),
+    *(NULLS, STRUCTURE, REACH, DRAWN),
 )

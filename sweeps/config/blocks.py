@@ -26,7 +26,8 @@ class Blocks(Section):
     at least `margin` times the attribution of the next in it, else `shared`. What is found stands
     beside what would be without structure: `shuffles` random graphs with the degrees and the order
     of the circuit, of its nodes and of its ports (`keep`); and with `halves` block models of the
-    circuits that either half of the build prompts gives.
+    circuits that either half of the build prompts gives. `draws`: how often block ablation is also
+    run with blocks of random nodes, as many of each kind.
     """
 
     fit: Annotated[str, one_of("nested", "flat", "none")] = "none"
@@ -41,3 +42,4 @@ class Blocks(Section):
     shuffles: Annotated[int, within(0, 10**5)] = 20
     keep: Annotated[tuple[Annotated[str, one_of(*SHUFFLED)], ...], AXIS] = SHUFFLED
     halves: bool = True
+    draws: Annotated[int, within(0, 1000)] = 3

@@ -236,7 +236,9 @@ class Measures(Section):
     `bootstrap`: resamples behind every interval, 0 for none; `level`: what an interval covers;
     `minimality`: the edges of each cell's circuit of about this size are taken out one by one;
     `interpolate`: so many edges of each EAP cell move from clean to patch in `fractions` steps;
-    `overlap`: at most so many rankings of a group are compared, each with each.
+    `overlap`: at most so many rankings of a group are compared, each with each; `rewired`: so many
+    random circuits with the degrees of each cell's circuit of about `rewired_edges` edges are run
+    beside it.
     """
 
     bootstrap: Annotated[int, within(0, 10**5)] = 200
@@ -245,6 +247,8 @@ class Measures(Section):
     interpolate: Annotated[int, within(0, 100)] = 0
     fractions: Annotated[int, within(2, 1000)] = 10
     overlap: Annotated[int, within(0, 1000)] = 50
+    rewired: Annotated[int, within(0, 1000)] = 0
+    rewired_edges: Annotated[int, within(1)] = 1000
 
 
 class Scores(Section):

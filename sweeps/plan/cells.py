@@ -126,9 +126,10 @@ class CircuitSpec:
 @dataclass(frozen=True)
 class Part:
     """Which part of a circuit is run: all of it, what is left `without` the blocks of a task or
-    with `only` these, or its `complement`, the model without the circuit."""
+    with `only` these, or its `complement`, the model without the circuit. Of what is drawn at
+    random: the first two with `random_blocks`, and `rewired` circuits (`stages.drawn`)."""
 
-    mode: Literal["all", "without", "only", "complement"] = "all"
+    mode: Literal["all", "without", "only", "complement", "random_blocks", "rewired"] = "all"
     task: str = ""
 
     def __str__(self) -> str:

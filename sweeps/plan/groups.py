@@ -73,6 +73,11 @@ def fits(cell: str) -> str:
     return f"fits {cell}"
 
 
+def drawn(cell: str, part: str) -> str:
+    """What is drawn at random beside a cell's circuit."""
+    return f"drawn {cell} {part}"
+
+
 def blocks(cell: str) -> str:
     """What block ablations leave of a cell's fitted circuit."""
     return f"blocks {cell}"

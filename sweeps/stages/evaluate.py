@@ -1,8 +1,5 @@
-"""Evaluation: each metric of each circuit under each condition, input by input.
-
-Circuits are known once a cell is reduced. What is left of a circuit without a task's blocks, or
-with these alone, is known once its block model is fitted; which circuit that is, the scores decide.
-"""
+"""Evaluation: each metric of each circuit under each condition, input by input. Circuits are known
+once a cell is reduced."""
 
 from __future__ import annotations
 
@@ -15,16 +12,14 @@ import numpy as np
 
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import Planned
-from edgesweep.storage.tables import CIRCUITS, RESULTS, STRUCTURE, Table
+from edgesweep.storage.tables import CIRCUITS, RESULTS, Table
 from edgesweep.sweeps.actor.measuring import measured, write_values
 from edgesweep.sweeps.circuits import read_fitted_key, read_ran, write_circuits
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell, Condition, Rows
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Row, Stage
-from edgesweep.sweeps.stages.blocks import lacks_graph_tool, write_blocks
 from edgesweep.sweeps.stages.references import RUN_PATCHES
-from edgesweep.sweeps.tables.results import block_rows, circuit_rows, edge_rows
-from edgesweep.sweeps.tables.structure import contrast_rows
+from edgesweep.sweeps.tables.results import circuit_rows, edge_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +81,7 @@ class Evaluate(Stage[EvaluateShard]):
         for cell in plan.cells:
             n, width = len(plan.circuits(cell)), plan.config.execution.circuits_per_batch
             for condition in plan.conditions():
-                yield _planned(run, plan, cell, condition, n, width)
+                yield planned_values(run, plan, cell, condition, n, width)
 
     def run(self, context: Context, shard: EvaluateShard) -> Done:
         cell, condition = shard.cell, shard.condition
@@ -106,42 +101,7 @@ class Evaluate(Stage[EvaluateShard]):
         return {CIRCUITS: edge_rows(view, cell), RESULTS: circuit_rows(view, cell)}
 
 
-class EvaluateBlocks(Evaluate):
-    """Of a cell's fitted circuit, without each member's blocks and with only these; of mixtures."""
-
-    name = "block_evaluate"
-    title = "block ablation"
-    tables = (RESULTS, STRUCTURE)
-
-    def shards(self, plan: Plan) -> Iterator[EvaluateShard]:
-        for cell in plan.cells:
-            for condition in plan.block_conditions(cell):
-                for rows in plan.eval_rows(plan.dataset(cell)):
-                    yield EvaluateShard(cell, (), 0, condition, rows)
-
-    def needs(self, plan: Plan, shard: EvaluateShard) -> tuple[str, ...]:
-        values = plan.values(shard.cell, shard.condition.eval_patch)
-        return (*values, groups.blocks(shard.cell.key))
-
-    def gates(self, plan: Plan) -> Iterator[Gate]:
-        for cell in plan.cells:
-            if plan.block_conditions(cell):
-                needs = (groups.fitted(cell.key), groups.fits(cell.key))
-                yield Gate(groups.blocks(cell.key), needs, partial(write_blocks, cell=cell))
-
-    def lacks(self, plan: Plan) -> str:
-        return lacks_graph_tool(plan)
-
-    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
-        for cell in plan.cells:
-            for condition in plan.block_conditions(cell):
-                yield _planned(run, plan, cell, condition, 1, 1)
-
-    def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
-        return {RESULTS: block_rows(view, cell), STRUCTURE: contrast_rows(view, cell)}
-
-
-def _planned(
+def planned_values(
     run: RunDirectory, plan: Plan, cell: Cell, condition: Condition, n_circuits: int, width: int
 ) -> Planned:
     """Where the values of a cell's circuits under a condition are written."""

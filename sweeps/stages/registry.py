@@ -6,12 +6,14 @@ from typing import Any
 
 from edgesweep.sweeps.stages.attribute import Attribute, Refine
 from edgesweep.sweeps.stages.base import Stage
-from edgesweep.sweeps.stages.blocks import Blocks
+from edgesweep.sweeps.stages.blockmodels.ablation import EvaluateBlocks
+from edgesweep.sweeps.stages.blockmodels.blocks import Blocks
+from edgesweep.sweeps.stages.blockmodels.nulls import Nulls
 from edgesweep.sweeps.stages.bootstrap import Bootstrap
 from edgesweep.sweeps.stages.dictionaries import Dictionaries
-from edgesweep.sweeps.stages.evaluate import Evaluate, EvaluateBlocks
+from edgesweep.sweeps.stages.drawn import RandomBlocks, Rewired
+from edgesweep.sweeps.stages.evaluate import Evaluate
 from edgesweep.sweeps.stages.means import Means
-from edgesweep.sweeps.stages.nulls import Nulls
 from edgesweep.sweeps.stages.probes import Probes
 from edgesweep.sweeps.stages.reach import Reach
 from edgesweep.sweeps.stages.reduce import Reduce, ReduceRefined, Subtrees
@@ -36,5 +38,7 @@ STAGES: dict[str, Stage[Any]] = {
         Blocks(),
         EvaluateBlocks(),
         Nulls(),
+        RandomBlocks(),
+        Rewired(),
     )
 }

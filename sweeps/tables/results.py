@@ -93,11 +93,31 @@ def block_rows(view: View, cell: Cell) -> Iterator[Row]:
         yield from rows_of(view, cell, _point(view, cell, spec, shards[0].condition), missing)
 
 
-def _point(view: View, cell: Cell, spec: CircuitSpec, condition: Condition) -> Point:
-    """Of a circuit of the cell's thresholds."""
-    ran = view.ran(cell, condition)[spec.key]
+def drawn_rows(
+    view: View, cell: Cell, stage: str, circuit: str, told: Callable[[str], Row]
+) -> Iterator[Row]:
+    """Rows of drawn.parquet.
+
+    Args:
+        circuit: the one beside which they are drawn.
+        told: what the name of a mask says of it.
+    """
+    spec = next(spec for spec in view.plan.circuits(cell) if spec.key == circuit)
+    for shards in _groups(view, stage, cell):
+        missing, condition = _missing(view, cell, stage, shards), shards[0].condition
+        for mask in shards[0].circuits:
+            for row in rows_of(view, cell, _point(view, cell, spec, condition, mask), missing):
+                yield {**row, **told(mask)}
+
+
+def _point(
+    view: View, cell: Cell, spec: CircuitSpec, condition: Condition, mask: str = ""
+) -> Point:
+    """Of a circuit of the cell's thresholds; `mask`: the name of what is run, if not its own."""
+    mask = mask or spec.key
+    ran = view.ran(cell, condition)[mask]
     n_selected = view.n_selected(cell, spec.key)
-    return Point(spec, condition, n_selected, ran, partial(view.values, cell, spec.key, condition))
+    return Point(spec, condition, n_selected, ran, partial(view.values, cell, mask, condition))
 
 
 def _groups(view: View, stage: str, cell: Cell) -> list[list[EvaluateShard]]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgesweep.engine.evaluation import faithfulness
-from edgesweep.engine.structure import agreement, contrast, kind_and_depth, p_value, saved
+from edgesweep.engine.structure import (
+    ROUNDING,
+    agreement,
+    contrast,
+    kind_and_depth,
+    p_value,
+    saved,
+)
 from edgesweep.storage.layout import SIDES
 from edgesweep.sweeps.circuits import read_fitted_key
 from edgesweep.sweeps.stages.base import Row
@@ -17,10 +24,12 @@ from edgesweep.sweeps.stages.base import Row
 if TYPE_CHECKING:
     from edgesweep.engine.graph import Graph
     from edgesweep.sweeps.plan.cells import Cell, Condition
-    from edgesweep.sweeps.stages.blocks import Fitted
-    from edgesweep.sweeps.stages.nulls import Described
+    from edgesweep.sweeps.stages.blockmodels.blocks import Fitted
+    from edgesweep.sweeps.stages.blockmodels.nulls import Described
     from edgesweep.sweeps.view import View
 
+#: how block ablations are run, and the sign with which others' minus own is a contrast
+MODES = {"without": 1.0, "only": -1.0}
 #: what a table says of what there is none of
 NONE = dict.fromkeys(("value", "chance", "low", "high", "p"), np.nan)
 #: random graphs that are not the circuit's own
@@ -88,21 +97,49 @@ def contrast_rows(view: View, cell: Cell) -> Iterator[Row]:
     conditions = plan.block_conditions(cell)
     if not conditions or not view.is_whole("block_evaluate", cell):
         return
-    members, sizes = plan.dataset(cell).members, plan.dataset(cell).member_rows("eval").values()
-    own = np.repeat(np.arange(len(members)), [rows.stop - rows.start for rows in sizes])
+    own, evaluate = _member_of(view, cell), plan.config.evaluate
     circuit = read_fitted_key(view.run, cell)
-    for patch, metric in itertools.product(
-        plan.config.evaluate.eval_patch, plan.config.evaluate.metric
-    ):
+    for patch, metric in itertools.product(evaluate.eval_patch, evaluate.metric):
         if view.missing_references(cell.source, patch):
             continue
-        for mode, sign in (("without", 1.0), ("only", -1.0)):
+        for mode, sign in MODES.items():
             mine = [c for c in conditions if (c.eval_patch, c.part.mode) == (patch, mode)]
             left = np.stack([_left(view, cell, circuit, c, metric) for c in mine], axis=1)
             found = contrast(sign * left, own, plan.config.seed)
             named = {"measure": "contrast", "against": mode, "eval_patch": patch, "metric": metric}
             about = {"circuit": circuit, "cell": cell.key, **named, **NONE, "n": len(own)}
             yield {**about, "value": found.value, "p": found.p, "chance": 0.0}
+
+
+def random_contrast_rows(
+    view: View, cell: Cell, conditions: Sequence[Condition], named: Callable[[str, str, int], str]
+) -> Iterator[Row]:
+    """The same contrasts beside those with random nodes in the place of the blocks' own.
+
+    Args:
+        conditions: under which these were run. named: by mode, task and draw.
+    """
+    members, n = view.plan.dataset(cell).members, view.plan.config.blocks.draws
+    own, under = (
+        _member_of(view, cell),
+        {condition.eval_patch: condition for condition in conditions},
+    )
+    for row in contrast_rows(view, cell):
+        mode, condition = row["against"], under[row["eval_patch"]]
+        draws = []
+        for draw in range(n):
+            names = [named(mode, member, draw) for member in members]
+            left = [_left(view, cell, name, condition, row["metric"]) for name in names]
+            draws.append(contrast(MODES[mode] * np.stack(left, axis=1), own, 0, n=0).value)
+        ends = {"chance": float(np.mean(draws)), "low": min(draws), "high": max(draws), "n": n}
+        p = p_value(row["value"] - ROUNDING, draws)
+        yield {**row, "against": f"{mode}_random", **ends, "p": p}
+
+
+def _member_of(view: View, cell: Cell) -> np.ndarray:
+    """The member of each evaluation prompt, as a number."""
+    sizes = view.plan.dataset(cell).member_rows("eval").values()
+    return np.repeat(np.arange(len(sizes)), [rows.stop - rows.start for rows in sizes])
 
 
 def _left(view: View, cell: Cell, circuit: str, condition: Condition, metric: str) -> np.ndarray:

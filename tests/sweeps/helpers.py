@@ -38,6 +38,7 @@ BLOCKS = {
     "n_iter": 2,
     "shuffles": 0,
     "halves": False,
+    "draws": 0,
 }
 
 

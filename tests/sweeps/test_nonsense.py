@@ -13,7 +13,7 @@ from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.config.plainyaml import MAX_VALUES, PlainYamlError, read_plain
 from edgesweep.sweeps.launch import reopen, start
-from edgesweep.sweeps.stages.blocks import lacks_graph_tool
+from edgesweep.sweeps.stages.blockmodels.blocks import lacks_graph_tool
 from tests.sweeps.helpers import BLOCKS, tiny
 from tests.sweeps.test_config import refused
 

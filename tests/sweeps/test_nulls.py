@@ -7,17 +7,25 @@ from sklearn.metrics import adjusted_mutual_info_score
 from edgesweep.dashboards.data import load_run
 from edgesweep.dashboards.sections.blockmodels.worth import section
 from edgesweep.engine.blockmodel import find_interpreter
-from edgesweep.storage import RunDirectory
+from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.graphs import read_graph
 from edgesweep.storage.tables import BLOCKS as BLOCKS_TABLE
-from edgesweep.storage.tables import NULLS, RESULTS, STRUCTURE, read_table
+from edgesweep.storage.tables import DRAWN, NULLS, RESULTS, STRUCTURE, read_table
+from edgesweep.sweeps.circuits import read_ran
+from edgesweep.sweeps.launch import reopen
+from edgesweep.sweeps.plan.cells import Condition, Part
+from edgesweep.sweeps.stages.blockmodels.blocks import read_fitted
+from edgesweep.sweeps.stages.drawn import _shuffled
+from edgesweep.sweeps.view import View
 from tests.sweeps.helpers import BLOCKS, contents, run_tiny, tiny, uncommit
 
 pytestmark = pytest.mark.skipif(find_interpreter() is None, reason="needs graph-tool")
+TASKS = ("ioi", "agreement")
 RAW = tiny(
     sweep={"method": "eap"},
     evaluate={"threshold": [40], "ablation": "edge"},
-    blocks={**BLOCKS, "shuffles": 3, "halves": True},
+    blocks={**BLOCKS, "shuffles": 3, "halves": True, "draws": 2},
+    measures={"rewired": 2, "rewired_edges": 40},
 )
 
 
@@ -81,8 +89,10 @@ def test_a_redone_null_has_the_same_bytes(out):
 def test_the_contrast_is_that_of_the_heat_map(out):
     run = RunDirectory.open(out)
     rows = read_table(run, STRUCTURE).query("measure == 'contrast'")
-    assert len(rows) == 2 * 2  # modes, metrics
-    results, tasks = read_table(run, RESULTS), ("ioi", "agreement")
+    random = rows["against"].str.endswith("_random")
+    assert (random.sum(), (~random).sum()) == (2 * 2, 2 * 2)  # modes, metrics
+    rows = rows[~random]
+    results, tasks = read_table(run, RESULTS), TASKS
     for row in rows.to_dict("records"):
         mine = results[results["metric"] == row["metric"]].set_index(["subset", "blocks"])
         phi = mine["faithfulness"]
@@ -91,6 +101,42 @@ def test_the_contrast_is_that_of_the_heat_map(out):
         sign = 1 if row["against"] == "without" else -1
         assert row["value"] == pytest.approx(sign * (others - own), rel=1e-6, abs=1e-9)
         assert 0 < row["p"] <= 1
+
+
+def test_random_circuits_have_the_degrees_of_the_circuit(out):
+    run = RunDirectory.open(out)
+    drawn = read_table(run, DRAWN).query("blocks == 'rewired'")
+    assert sorted(set(drawn["draw"])) == [0, 1]
+    assert len(drawn) == 2 * 2 * 3  # draws, metrics, subsets
+    cell = reopen(out).plan.cells[0]
+    graph = read_graph(run, cell.key)
+    whole = read_ran(run, cell, Condition("edge", "counterfactual"))
+    random = read_ran(run, cell, Condition("edge", "counterfactual", Part("rewired")))
+    mask = whole[drawn["circuit"].iloc[0]]
+    for name in random.circuits:
+        assert (random[name] != mask).any()
+        for ends in (graph.edge_source, graph.edge_target):
+            expected, found = (np.bincount(ends[m], minlength=99) for m in (mask, random[name]))
+            np.testing.assert_array_equal(found, expected)
+    assert (drawn["n_edges"] == mask.sum()).all()
+
+
+def test_random_blocks_are_as_many_nodes_of_each_kind(out):
+    run = RunDirectory.open(out)
+    drawn = read_table(run, DRAWN).query("blocks != 'rewired'")
+    assert set(drawn["blocks"]) == {f"{m}:{t}" for m in ("without", "only") for t in TASKS}
+    assert sorted(set(drawn["draw"])) == [0, 1]
+    assert drawn["faithfulness"].notna().all()
+    plan = reopen(out).plan
+    (cell,) = plan.cells
+    launch = View.of(run, plan, CommitLog(run))
+    fitted = read_fitted(launch, cell)
+    graph = launch.graph(cell)
+    moved = _shuffled(graph, fitted.nodes, fitted.model.blocks(0), 1)
+    kinds = np.array([graph.node_table.kind[n] for n in fitted.nodes])
+    for kind in set(kinds):
+        before, after = (b[kinds == kind] for b in (fitted.model.blocks(0), moved))
+        np.testing.assert_array_equal(np.sort(before), np.sort(after))
 
 
 def test_the_page_tells_what_the_blocks_are_worth(out):

@@ -119,7 +119,7 @@ def test_keys_are_unique_and_can_be_file_names():
         },
         data={"mean_positions": "pooled", "n_build": 140},
         sweep={"task": "ioi", "method": ["eap", "exact"], "candidates": {"top": 3}},
-        measures={"minimality": 5, "interpolate": 2},
+        measures={"minimality": 5, "interpolate": 2, "rewired": 2},
     )
     mixed = plan(
         blocks={"fit": "flat"},
@@ -127,7 +127,7 @@ def test_keys_are_unique_and_can_be_file_names():
         features={"dictionaries": {"resid1": {"kind": "topk"}}, "position_shards": 2},
     )
     lacks = [{stage for stage, shards in p.stages.items() if not shards} for p in (made, mixed)]
-    assert lacks[0] == {"dictionaries", "block_evaluate", "nulls"}
+    assert lacks[0] == {"dictionaries", "block_evaluate", "nulls", "random_blocks"}
     assert not lacks[0] & lacks[1]
     for shards in (*made.stages.values(), *mixed.stages.values()):
         keys = [s.key for s in shards]

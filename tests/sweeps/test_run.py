@@ -27,7 +27,7 @@ from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import drive, reopen, start
 from edgesweep.sweeps.progress import PlainProgress, Silence
-from edgesweep.sweeps.stages import blocks
+from edgesweep.sweeps.stages.blockmodels import blocks
 from edgesweep.sweeps.stages.registry import STAGES
 from edgesweep.sweeps.stopping import Stopper
 from tests.sweeps.helpers import (

@@ -22,6 +22,8 @@ WORDS = {
     ("agreement", "kind_depth"): "agreement with kind and layer",
     ("contrast", "without"): "contrast of removing blocks: others' minus one's own",
     ("contrast", "only"): "contrast of keeping only them: one's own minus others'",
+    ("contrast", "without_random"): "contrast of removing, against blocks of random nodes",
+    ("contrast", "only_random"): "contrast of keeping, against blocks of random nodes",
 }
 
 
@@ -108,7 +110,12 @@ def _value(row: dict[Any, Any]) -> str:
 
 def _beside(row: dict[Any, Any]) -> str:
     """What chance gives; of random graphs also their range."""
-    return _number(row["chance"]) + _range(row) if row["measure"] == "saved" else "0"
+    return _number(row["chance"]) + _range(row) if _is_drawn(row) else "0"
+
+
+def _is_drawn(row: dict[Any, Any]) -> bool:
+    """Whether it stands beside draws of graphs or of blocks."""
+    return row["measure"] == "saved" or str(row["against"]).endswith("_random")
 
 
 def _range(row: dict[Any, Any]) -> str:
@@ -117,7 +124,8 @@ def _range(row: dict[Any, Any]) -> str:
 
 def _counted(row: dict[Any, Any]) -> str:
     what = {"saved": "random graphs", "agreement": "nodes", "contrast": "prompts"}
-    return f"{row['n']:,} {what[row['measure']]}"
+    drawn = row["measure"] == "contrast" and _is_drawn(row)
+    return f"{row['n']:,} {'draws' if drawn else what[row['measure']]}"
 
 
 def _number(value: float) -> str:

@@ -42,7 +42,12 @@ from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.plan.cells import Cell, Condition
 from edgesweep.sweeps.stages.attribute import shards_of
 from edgesweep.sweeps.stages.base import Done, Passes, Row, Stage
-from edgesweep.sweeps.stages.blocks import fitting, lacks_graph_tool, options_of, read_fitted
+from edgesweep.sweeps.stages.blockmodels.blocks import (
+    fitting,
+    lacks_graph_tool,
+    options_of,
+    read_fitted,
+)
 from edgesweep.sweeps.tables.structure import null_rows, structure_rows
 
 if TYPE_CHECKING:

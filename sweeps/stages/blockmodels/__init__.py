@@ -1,0 +1,1 @@
+"""Stages of block models: fits, what they are held against, and ablation of blocks."""
