@@ -22,6 +22,8 @@ from edgesweep.storage.status import status
 from edgesweep.storage.tables import (
     BLOCKS,
     CIRCUITS,
+    EQUAL_PHI,
+    HEADLINES,
     INTERPOLATION,
     KNOWN,
     MEASURES,
@@ -41,6 +43,7 @@ T = TypeVar("T")
 _CELLS_IN = {
     **dict.fromkeys(("results", "circuits", "blocks", "measures", "roc", "reach"), ("cell",)),
     **dict.fromkeys(("minimality", "interpolation", "nulls", "structure"), ("cell",)),
+    **dict.fromkeys(("headlines", "equal_phi"), ("cell",)),
     "overlap": ("cell_a", "cell_b"),
 }
 #: how a ranking of edges becomes circuits
@@ -54,8 +57,8 @@ class RunData:
     Attributes:
         results, circuits, blocks, commits: the run's tables; empty where not yet written. Rows of
             results have their cell's `method_name`, and those of a search no selection.
-        measures, roc, overlap, minimality, interpolation, known, nulls, structure, reach: the
-            derived tables, in the same way; empty in a run that has none.
+        measures, roc, overlap, minimality, interpolation, known, nulls, structure, reach,
+            headlines, equal_phi: the derived tables, in the same way; empty in a run that has none.
         histograms: cell -> aggregated scores of all inputs, of edges or of nodes.
         aggregation: the aggregation that the histograms show.
         graphs: cell -> names.
@@ -82,6 +85,8 @@ class RunData:
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
     structure: pd.DataFrame = field(default_factory=pd.DataFrame)
     reach: pd.DataFrame = field(default_factory=pd.DataFrame)
+    headlines: pd.DataFrame = field(default_factory=pd.DataFrame)
+    equal_phi: pd.DataFrame = field(default_factory=pd.DataFrame)
     histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
@@ -200,6 +205,8 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
         nulls=read_table(run, NULLS),
         structure=read_table(run, STRUCTURE),
         reach=read_table(run, REACH),
+        headlines=_told(read_table(run, HEADLINES), run.plan),
+        equal_phi=_told(read_table(run, EQUAL_PHI), run.plan),
         histograms=ByCell(
             scored, lambda cell: _scores(committed, cell, aggregation, graphs, cell in listed)
         ),

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from html import escape
 
 from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.headline import headline
 from edgesweep.dashboards.names import decimal
 from edgesweep.dashboards.pages import Table
-from edgesweep.dashboards.summary import leading
 from edgesweep.storage.layout import PAGES
 
 #: with more cells than this each model and task of a run has a page of its own
@@ -46,8 +46,9 @@ def note(data: RunData) -> str:
     """Why there are several pages."""
     return (
         f"This run has {len(data.cells):,} cells, more than one page can show; each model and task "
-        "has one, which lies beside this one. Here is what each leads with: its smallest circuit "
-        "of φ ≥ 0.8, or the most faithful."
+        "has one, which lies beside this one. Here is what each leads with: a circuit under one "
+        "condition, chosen on other prompts than those that φ is of; of a mixture φ is the mean "
+        "over its tasks."
     )
 
 
@@ -55,10 +56,13 @@ def table(data: RunData, parts: Sequence[Part]) -> Table:
     """A row a page, with what it leads with."""
     rows = []
     for part in parts:
-        best, told = leading(data.of_cells(part.cells)), ["", "", ""]
-        if best is not None:
+        found, told = headline(data.of_cells(part.cells)), ["", "", ""]
+        if found is not None and not found.objection:
+            best = found.row
             size, phi = f"{best['n_edges']:,}", decimal(best["faithfulness"])
             told = [size, phi, escape(best["method_name"])]
+        elif found is not None:
+            told = ["", "", f"nothing is claimed: {escape(found.objection)}"]
         link = f"<a href='{escape(part.place)}'>{escape(part.heading)}</a>"
         rows.append([link, f"{len(part.cells):,}", *told])
     return Table(["page", "cells", "edges", "φ", "chosen by"], rows, (1, 2, 3))

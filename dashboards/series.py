@@ -20,6 +20,8 @@ VARIANTS = {
     "eval_patch": "patch, to evaluate",
     "split": "split",
 }
+#: subsets of the inputs that are no task, in words; of a mixture they come first, but the last
+SUBSETS = {"macro": "mean over tasks", "worst": "worst task", "all": "all inputs"}
 #: lines that one figure shows at once before its menus begin with one value each
 MAX_LINES = 8
 
@@ -85,7 +87,7 @@ def menus(results: pd.DataFrame, lead: pd.Series | None = None) -> list[Menu]:
     for name, label in CHOSEN.items():
         values = _ordered(table, name)
         if name in ("metric", "subset") or len(values) > 1:
-            text = {v: metric_name(v) if name == "metric" else v for v in values}
+            text = {v: _in_words(name, v) for v in values}
             chosen = default_metric(table) if name == "metric" else str(first[name])
             found.append(Menu(name, label, text, values[0] if name == "subset" else chosen))
     crowded = table.groupby(["series", "ablation"]).ngroups > MAX_LINES
@@ -96,6 +98,12 @@ def menus(results: pd.DataFrame, lead: pd.Series | None = None) -> list[Menu]:
     return found
 
 
+def _in_words(name: str, value: str) -> str:
+    if name == "subset":
+        return SUBSETS.get(value, value)
+    return metric_name(value) if name == "metric" else value
+
+
 def _side_by_side(table: pd.DataFrame) -> dict[str, str]:
     """What varies of VARIANTS; where the methods alone make a crowd, the ablation too."""
     found = {name: VARIANTS[name] for name in varying(table, VARIANTS)}
@@ -104,9 +112,15 @@ def _side_by_side(table: pd.DataFrame) -> dict[str, str]:
 
 
 def _ordered(table: pd.DataFrame, column: str) -> list[str]:
-    """Values in the order of the table; of subsets, all inputs come first."""
+    """Values in the order of the table; of subsets, what is said of all tasks comes first, and all
+    inputs of a mixture last."""
     found = [v for v in dict.fromkeys(table[column].astype(str)) if v]
-    return sorted(found, key=lambda v: v != "all") if column == "subset" else found
+    if column != "subset":
+        return found
+    first = ("macro", "worst") if "macro" in found else ("all",)
+    return [v for v in first if v in found] + sorted(
+        (v for v in found if v not in first), key=lambda v: v == "all"
+    )
 
 
 def told_to_menus(table: pd.DataFrame, results: pd.DataFrame) -> list[str]:

@@ -2,12 +2,12 @@
 
 from html import escape
 
-import numpy as np
 import pandas as pd
 
 from edgesweep.dashboards.data import RunData
-from edgesweep.dashboards.names import decimal, method_name, metric_name, share, varying
-from edgesweep.dashboards.series import VARIANTS, default_metric, with_series
+from edgesweep.dashboards.headline import Headline, headline, named_in_config
+from edgesweep.dashboards.names import method_name, metric_name, share, varying
+from edgesweep.dashboards.series import VARIANTS, with_series
 from edgesweep.dashboards.skills import can, in_words, skills
 
 LEVELS = (0.8, 0.95)
@@ -15,70 +15,101 @@ LEVELS = (0.8, 0.95)
 CHOOSES = ("nodes", "build_patch", "build_metric", "aggregation", "selection")
 
 
-def leading(data: RunData) -> pd.Series | None:
-    """The point that the page leads with: the smallest edge-ablated circuit at φ ≥ 0.8, else the
-    most faithful one that has an edge; all inputs, default metric."""
-    if data.results.empty:
-        return None
-    table = with_series(data.results)
-    table = table[(table["subset"] == "all") & (table["metric"] == default_metric(table))]
-    if "edge" in set(table["ablation"]):
-        table = table[table["ablation"] == "edge"]
-    table = table[np.isfinite(table["faithfulness"]) & (table["n_edges"] > 0)]
-    enough = table[table["faithfulness"] >= LEVELS[0]]
-    if len(enough):
-        return enough.sort_values(["n_edges", "series"]).iloc[0]
-    ranked = table.sort_values(["faithfulness", "n_edges"], ascending=[False, True])
-    return ranked.iloc[0] if len(ranked) else None
-
-
 def summary(data: RunData) -> str:
     """One paragraph in plain words."""
-    best = leading(data)
-    if best is None:
+    found = headline(data)
+    if found is None:
         return _nothing_measured(data)
+    best = found.row
     kind = data.kinds[best["nodes"]]
     method = method_name(best["method"], best["steps"], kind.methods, long=True)
     scored = data.scores_nodes(best["cell"])
     chosen = "nodes, and all edges among them," if scored else "edges"
     return (
-        f"{_kept(best)}{_by_other_metrics(data, best)} Its {chosen} were chosen by "
+        f"{_claim(found)} {_chosen_on(best)} Its {chosen} were ranked by "
         f"{escape(method)}{escape(_how_chosen(data, best))}; all others were cut and fed "
-        f"{escape(best['eval_patch'])} values ({escape(best['ablation'])} ablation)."
+        f"{escape(best['eval_patch'])} values ({escape(best['ablation'])} ablation). "
+        f"{_of_how_many(data)}"
     )
 
 
 def _nothing_measured(data: RunData) -> str:
     shards = data.status["shards"]
-    if data.results.empty:
+    if data.results.empty or shards["committed"] < shards["total"]:
         done = f"{shards['committed']:,} of {shards['total']:,} shards are done"
-        return f"This run is not finished: {done}, and no results are written yet."
+        none = "no results are written" if data.results.empty else "nothing is concluded"
+        return f"This run is not finished: {done}, and {none} yet."
     return (
-        "This run says nothing of how faithful a circuit is: none with an edge was measured whose "
-        "faithfulness is defined, for values are not finite, or the model does no more than the "
-        "empty circuit."
+        "This run says nothing of how faithful a circuit is: under the condition that it leads "
+        "with, none with an edge was measured whose faithfulness is defined and does not "
+        "overshoot; values are not finite, the model does no more than the empty circuit, or a "
+        "search found one circuit and no curve."
     )
 
 
-def _kept(best: pd.Series) -> str:
-    """What the leading circuit does, of what the model does, and how that was measured."""
-    phi, model = float(best["faithfulness"]), escape(best["model"])
-    size = f"{best['n_edges']:,} of {best['n_edges_possible']:,} edges ({share(best['density'])}"
-    if best["n_edges_among_found"] < best["n_edges_possible"]:
-        size += f"; {share(best['density_among_found'])} of those among the nodes that were found"
-    size += ")"
-    how = (
-        f"by {escape(metric_name(best['metric']))} on {best['n_inputs']:,} prompts of "
-        f"{escape(best['task'])} that were not used to find them"
-    )
-    if phi <= 0:
+def _claim(found: Headline) -> str:
+    """What the circuit does of what the model does, task by task; or why nothing is claimed."""
+    best = found.row
+    size, part = f"{best['n_edges']:,} of {best['n_edges_possible']:,} edges", _shares(best)
+    if found.objection:
         return (
-            f"<b>No circuit run by {escape(best['ablation'])} ablation keeps any of what {model} "
-            f"does</b>, {how}. The best that was measured, {size}, is no better than the empty "
-            f"circuit (φ = {decimal(phi)})."
+            f"<b>Nothing is claimed of the leading circuit</b>, {size} ({part}): "
+            f"{escape(found.objection)}."
         )
-    verb, more = ("keep", "") if phi <= 1 else ("reach", ", more than the model itself")
-    return f"<b>{size}</b> {verb} <b>{share(phi)}</b> of what {model} does{more}, {how}."
+    model = escape(best["model"])
+    if not found.tasks:
+        kept = f"{_phi(found, 'all')} of what {model} does on {escape(best['task'])}"
+        pooled = ""
+    else:
+        each = ", ".join(f"{escape(task)} {_phi(found, task)}" for task in found.tasks)
+        kept = f"of what {model} does on {each}"
+        pooled = (
+            f": {_phi(found, 'macro')} in the mean over tasks, {_phi(found, 'worst')} on the worst"
+            f" (of all prompts pooled {share(found.by_subset['all']['faithfulness'])})"
+        )
+    on = f"{best['n_inputs']:,} prompts that were used neither to rank edges nor to choose it"
+    if best["chosen_on"] == "all":
+        on = f"{best['n_inputs']:,} prompts that were not used to rank edges, but chose it too"
+    by = escape(metric_name(best["metric"]))
+    return f"<b>{size} ({part})</b> keep {kept}{pooled}, by {by} on {on}."
+
+
+def _shares(best: pd.Series) -> str:
+    """Of the edges that the sites allow, and where that is less, of those among found nodes."""
+    n, possible, found = (best[c] for c in ("n_edges", "n_edges_possible", "n_edges_among_found"))
+    of_found = f"; {share(n / found)} of those among the nodes that were found"
+    return f"{share(n / max(possible, 1))}{of_found if 0 < found < possible else ''}"
+
+
+def _phi(found: Headline, subset: str) -> str:
+    """φ of a subset in percent, with its interval."""
+    told = found.by_subset[subset]
+    low, high = told["low"], told["high"]
+    ends = "" if pd.isna(low) or pd.isna(high) else f" [{share(low)}, {share(high)}]"
+    return f"<b>{share(told['faithfulness'])}</b>{ends}"
+
+
+def _chosen_on(best: pd.Series) -> str:
+    where = f"{best['n_choosing']:,} {'prompts' if best['chosen_on'] == 'all' else 'other prompts'}"
+    level = f"φ ≥ {best['level']:g}"
+    if best["reached"]:
+        return (
+            f"It is the smallest measured circuit from which on all reach {level} in the mean on "
+            f"{where}."
+        )
+    return f"No measured circuit reaches {level} on {where} and stays there; this one came nearest."
+
+
+def _of_how_many(data: RunData) -> str:
+    """That it is one condition, and whose choice."""
+    n = len(with_series(data.results)[["cell", *_VARIED]].drop_duplicates())
+    if n < 2:
+        return ""
+    how = "which the config names" if named_in_config(data) else "the first of each axis"
+    return f"This is one of {n:,} conditions, {how}; none was picked for its result."
+
+
+_VARIED = ("aggregation", "selection", "ablation", "eval_patch", "metric")
 
 
 def _how_chosen(data: RunData, best: pd.Series) -> str:
@@ -86,21 +117,6 @@ def _how_chosen(data: RunData, best: pd.Series) -> str:
     told = [c for c in varying(data.results, CHOOSES) if best[c]]
     words = "; ".join(f"{VARIANTS[c]}: {best[c]}" for c in told)
     return f" ({words})" if words else ""
-
-
-def _by_other_metrics(data: RunData, best: pd.Series) -> str:
-    """The same point by the logit difference, where the page leads with another metric."""
-    same = ("circuit", "subset", "ablation", "eval_patch", "blocks", "split")
-    table = data.results[data.results["metric"] == "logit_diff"]
-    for column in same:
-        table = table[table[column] == best[column]]
-    if best["metric"] == "logit_diff" or len(table) != 1 or table["faithfulness"].isna().any():
-        return ""
-    kept = float(table["faithfulness"].iloc[0])
-    if kept <= 0:
-        return f" Of its logit difference this circuit keeps nothing (φ = {decimal(kept)})."
-    verb = "keeps" if kept <= 1 else "reaches"
-    return f" Of its logit difference this circuit {verb} {share(kept)}."
 
 
 def warnings(data: RunData) -> str:

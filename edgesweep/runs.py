@@ -18,6 +18,8 @@ from edgesweep.storage.tables import (
     BLOCKS,
     CIRCUITS,
     DRAWN,
+    EQUAL_PHI,
+    HEADLINES,
     INTERPOLATION,
     KNOWN,
     MEASURES,
@@ -66,8 +68,8 @@ class Run:
     Attributes:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
-            nulls, structure, reach, drawn: its tables, without rows before they are written
-            (`edgesweep.storage.tables.registry`).
+            nulls, structure, reach, drawn, headlines, equal_phi: its tables, without rows before
+            they are written (`edgesweep.storage.tables.registry`).
     """
 
     results = _Read(RESULTS)
@@ -83,6 +85,8 @@ class Run:
     structure = _Read(STRUCTURE)
     reach = _Read(REACH)
     drawn = _Read(DRAWN)
+    headlines = _Read(HEADLINES)
+    equal_phi = _Read(EQUAL_PHI)
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory

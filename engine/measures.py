@@ -1,6 +1,6 @@
 """Measures of circuits and rankings, from numbers alone: no model, no run directory.
 
-    sizes       of the smallest circuits of some faithfulness φ (areas: `engine.areas`)
+    sizes       of the smallest circuits of some faithfulness φ (areas: `engine.curves.areas`)
     bootstrap   what any of it would be with other inputs: inputs are drawn with replacement, within
                 their member task, the same draw for everything that is compared
     ranking     ROC and precision–recall of a full ranking, ties as ties; overlap of rankings
@@ -165,9 +165,19 @@ def faithfulness_samples(
     """φ of every circuit in each resample: a ratio of means, the same draw above and below; NaN
     where the model and the empty circuit hardly differ (`engine.evaluation.faithfulness`), and for
     a circuit with a value that is not finite."""
+    return faithfulness_under(resamples(len(values), n, seed, groups), values, full, empty)
+
+
+def faithfulness_under(
+    weights: Float[np.ndarray, "n inputs"],
+    values: Float[np.ndarray, "inputs circuits"],
+    full: Float[np.ndarray, " inputs"],
+    empty: Float[np.ndarray, " inputs"],
+) -> Float[np.ndarray, "n circuits"]:
+    """The same of inputs weighted in some ways."""
     table = np.column_stack([values, full, empty]).astype(np.float64)
     table[:, ~np.isfinite(table).all(axis=0)] = np.nan
-    means = resamples(len(values), n, seed, groups) @ table
+    means = weights @ table
     top, bottom = means[:, -2:-1], means[:, -1:]
     span, size = top - bottom, np.maximum(np.abs(top), np.abs(bottom))
     alike = (np.abs(span) < 1e-6 * size) | (span == 0)

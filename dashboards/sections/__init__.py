@@ -7,9 +7,9 @@ from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.pages import Section
 from edgesweep.dashboards.sections import (
     circuits,
-    completeness,
     curves,
     dictionaries,
+    equal,
     estimates,
     interpolation,
     known,
@@ -26,7 +26,8 @@ from edgesweep.dashboards.sections.blockmodels import blocks, worth
 #: in the page's order
 SECTIONS: tuple[Callable[[RunData], Iterator[Section]], ...] = (
     curves.section,
-    completeness.section,
+    equal.section,
+    curves.completeness,
     smallest.section,
     skill.section,
     methods.section,

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.figures.circuit import MAX_DRAWN_EDGES, circuit_figure
+from edgesweep.dashboards.headline import leading
 from edgesweep.dashboards.kinds import together
 from edgesweep.dashboards.pages import Choice, Section, legend, swatch
 from edgesweep.dashboards.style import NEGATIVE, POSITIVE
-from edgesweep.dashboards.summary import leading
 
 #: circuits offered in the drawing, beyond which the page would grow by megabytes
 MAX_DRAWN_CIRCUITS = 20

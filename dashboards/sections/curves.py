@@ -1,4 +1,5 @@
-"""The section of faithfulness against size, with the menus of the whole page."""
+"""The sections of faithfulness against size: of circuits, with the menus of the whole page, and of
+the model without them."""
 
 from collections.abc import Iterator
 from html import escape
@@ -7,6 +8,7 @@ import pandas as pd
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.figures.curves import axes_of, faithfulness_figure, n_outside, thinned
+from edgesweep.dashboards.headline import leading
 from edgesweep.dashboards.kinds import together
 from edgesweep.dashboards.pages import (
     Figure,
@@ -18,11 +20,11 @@ from edgesweep.dashboards.pages import (
     select,
     stroke,
 )
-from edgesweep.dashboards.series import menus, with_series
+from edgesweep.dashboards.series import complements, menus, with_series
 from edgesweep.dashboards.style import DASHES, GLYPHS
-from edgesweep.dashboards.summary import leading
 
 TITLE = "Faithfulness against size"
+WITHOUT = "What is left without the circuit"
 NOTHING = "No circuit has been evaluated yet."
 
 
@@ -54,6 +56,24 @@ def section(data: RunData) -> Iterator[Section]:
             Side((places["n_nodes"], places["average_degree"])),
             *(f"<p class='note'>{escape(note)}</p>" for note in _notes(table, left_out)),
         ),
+    )
+
+
+def completeness(data: RunData) -> Iterator[Section]:
+    """Nothing where it was not measured."""
+    if data.results.empty or (table := complements(data.results)).empty:
+        return
+    chosen = menus(data.results, leading(data))
+    figure = faithfulness_figure(table, "n_edges", None, data.marks, chosen)
+    yield Section(
+        "completeness",
+        WITHOUT,
+        "The same circuits, this time taken out of the model while everything else stays. φ = 0 "
+        "means that nothing of what the model does is left, so the circuit is complete; φ = 1 that "
+        "the model does as well without it, because other edges do the work too. Lines and menus "
+        "are those above.",
+        (Figure("complement_n_edges", figure, WITHOUT),),
+        link="Without the circuit",
     )
 
 

@@ -186,8 +186,38 @@ REACH = Table(
     key=("cell", "aggregation", "selection", "ablation", "eval_patch", "metric", "level"),
 )
 
+HEADLINES = Table(
+    "headlines",
+    "the circuit of a curve that may be quoted, chosen on some evaluation prompts, and how "
+    "faithful it is to the model on a subset of the others",
+    _columns(
+        "cell circuit model task method steps:int build_patch build_metric aggregation selection "
+        "ablation eval_patch metric subset level:float reached:bool chosen_on threshold:float "
+        "n_selected:int n_nodes:int n_edges:int n_edges_possible:int n_edges_among_found:int "
+        "faithfulness:float low:float high:float n_choosing:int n_inputs:int"
+    ),
+    key=("cell", "aggregation", "selection", "ablation", "eval_patch", "metric", "subset"),
+)
+
+EQUAL_PHI = Table(
+    "equal_phi",
+    "how many edges or nodes the circuits of a ranking have at one faithfulness, by edge and by "
+    "node ablation; infinite where the largest does not reach it",
+    _columns(
+        "cell model task method steps:int build_patch build_metric aggregation selection "
+        "eval_patch metric subset level:float counted edge:float edge_low:float edge_high:float "
+        "edge_smallest:int node:float node_low:float node_high:float node_smallest:int ratio:float "
+        "ratio_low:float ratio_high:float n_inputs:int"
+    ),
+    key=(
+        *("cell", "aggregation", "selection", "eval_patch", "metric", "subset", "level"),
+        "counted",
+    ),
+)
+
 TABLES = (
     *(RESULTS, CIRCUITS, BLOCKS, MEASURES, ROC),
     *(OVERLAP, KNOWN, MINIMALITY, INTERPOLATION),
     *(NULLS, STRUCTURE, REACH, DRAWN),
+    *(HEADLINES, EQUAL_PHI),
 )

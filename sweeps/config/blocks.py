@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from edgesweep.sweeps.config.fields import AXIS, one_of, within
-from edgesweep.sweeps.config.schema import METHODS, Section
+from edgesweep.sweeps.config.fields import AXIS, Section, one_of, within
+from edgesweep.sweeps.config.schema import METHODS
 
 #: what a shuffle of a circuit keeps the degrees of
 SHUFFLED = ("nodes", "ports")

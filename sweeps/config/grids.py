@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgesweep.engine.areas import MIB_SHARES, size_of_share
+from edgesweep.engine.curves.areas import MIB_SHARES, size_of_share
 
 #: selections whose thresholds are numbers of edges
 BY_SIZE = ("topk_value", "topk_abs", "greedy")

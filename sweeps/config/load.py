@@ -17,8 +17,9 @@ from pydantic import BeforeValidator, ValidationError, field_validator
 
 from edgesweep.sweeps.config.blocks import Blocks
 from edgesweep.sweeps.config.features import Features, Trained, sets_of_features
-from edgesweep.sweeps.config.fields import ConfigError, Name, did_you_mean
+from edgesweep.sweeps.config.fields import ConfigError, Name, Section, did_you_mean
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
+from edgesweep.sweeps.config.report import Report
 from edgesweep.sweeps.config.schema import (
     KNOWN,
     NODES,
@@ -27,7 +28,6 @@ from edgesweep.sweeps.config.schema import (
     Execution,
     Measures,
     Scores,
-    Section,
     Seed,
     Sweep,
 )
@@ -48,6 +48,7 @@ class Config(Section):
     data: Data = Data()
     blocks: Blocks = Blocks()
     measures: Measures = Measures()
+    report: Report = Report()
     scores: Scores = Scores()
     execution: Execution = Execution()
     versions: dict[str, str] | None = None
@@ -63,7 +64,15 @@ class Config(Section):
         return tuple(dict.fromkeys((*self.evaluate.metric, "logit_diff", "accuracy")))
 
     @field_validator(
-        "sweep", "evaluate", "data", "blocks", "measures", "scores", "execution", mode="before"
+        "sweep",
+        "evaluate",
+        "data",
+        "blocks",
+        "measures",
+        "scores",
+        "report",
+        "execution",
+        mode="before",
     )
     @classmethod
     def _a_section_is_a_mapping(cls, value: Any) -> Any:
@@ -114,7 +123,10 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         config = Config.model_validate(dict(raw))
     except ValidationError as error:
         raise ConfigError(describe(error)) from None
-    return _with_known_nodes(config)
+    config = _with_known_nodes(config)
+    if fault := config.report.fault(config.sweep, config.evaluate):
+        raise ConfigError(fault)
+    return config
 
 
 def _with_known_nodes(config: Config) -> Config:

@@ -317,6 +317,7 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
         "blocks": config.blocks.model_dump(mode="json"),
         "measures": config.measures.model_dump(mode="json"),
         "scores": config.scores.model_dump(mode="json"),
+        "headlines": config.report.headline.model_dump(mode="json", include={"level", "choose"}),
         "numerics": {
             "dtype": execution.dtype,
             "threads": execution.threads,

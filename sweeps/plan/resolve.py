@@ -26,6 +26,7 @@ from edgesweep.sweeps.granularity.base import Nodes
 from edgesweep.sweeps.granularity.kinds import kind_of
 from edgesweep.sweeps.plan.canonical import digest, digest_of_lists, slug
 from edgesweep.sweeps.plan.given import Given, given_circuits
+from edgesweep.sweeps.plan.subsets import OVER_TASKS
 from edgesweep.tasks import (
     TaskData,
     TaskError,
@@ -256,11 +257,12 @@ def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Data
             hold=Packed,
         ),
     )
+    taken = NO_MEMBERS | {*OVER_TASKS}
     for member in data.members:
-        if member.lower() in NO_MEMBERS:
+        if member.lower() in taken:
             raise ConfigError(
                 f"sweep.task: {member!r} cannot name a task: in the run directory something else "
-                f"has this name (as have {', '.join(sorted(NO_MEMBERS - {member.lower()}))}); "
+                f"has this name (as have {', '.join(sorted(taken - {member.lower()}))}); "
                 "rename the file"
             )
         if not MEMBER_PATTERN.fullmatch(member):

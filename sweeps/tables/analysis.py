@@ -22,10 +22,13 @@ from edgesweep.engine import measures
 from edgesweep.engine.graph.known import KnownCircuit, known_circuit
 from edgesweep.engine.measures import Roc
 from edgesweep.storage import layout
-from edgesweep.storage.tables import MEASURES, ROC, Table
+from edgesweep.storage.tables import EQUAL_PHI, HEADLINES, MEASURES, ROC, Table
 from edgesweep.sweeps.plan.cells import Cell, Condition
 from edgesweep.sweeps.plan.points import settings_of
 from edgesweep.sweeps.tables.areas import Curve
+from edgesweep.sweeps.tables.equal import equal_rows
+from edgesweep.sweeps.tables.headlines import headline_rows
+from edgesweep.sweeps.tables.percurve import InputCurve
 from edgesweep.sweeps.tables.rankings import Ranking, rankings_of
 
 if TYPE_CHECKING:
@@ -58,9 +61,15 @@ class Analysis:
                 found = measures.roc(ranking.scores, truth)
                 rows += self._areas(ranking, found)
                 points.append(self._points(ranking, found))
+        told: dict[Table, list[Row]] = {HEADLINES: [], EQUAL_PHI: []}
+        for cell in cells:
+            mine = results[results["cell"] == cell.key] if len(results) else results
+            told[HEADLINES] += headline_rows(self._view, cell, mine)
+            told[EQUAL_PHI] += equal_rows(self._view, cell, mine)
         return {
             MEASURES: pd.DataFrame(rows),
             ROC: pd.concat(points) if points else pd.DataFrame(),
+            **{table: pd.DataFrame(found) for table, found in told.items()},
         }
 
     # --- measures ------------------------------------------------------------------------------
@@ -98,25 +107,20 @@ class Analysis:
         n, config = self._plan.config.measures.bootstrap, self._plan.config
         if not n:
             return None
-        members, cells = self._plan.dataset(cell).member_rows("eval"), self._cells
-        span = members.get(fixed["subset"], slice(None))
-        sizes = [rows.stop - rows.start for rows in members.values()]
-        member_of = np.repeat(np.arange(len(sizes)), sizes)[span]
         condition = Condition(fixed["ablation"], fixed["eval_patch"])
-        patch, metric = fixed["eval_patch"], fixed["metric"]
-        values = np.stack(
-            [
-                self._view.values(cells[own], circuit, condition, metric)[span]
-                for own, circuit in zip(rows["cell"], rows["circuit"], strict=True)
-            ],
-            axis=1,
-        )
+        patch, metric, cells = fixed["eval_patch"], fixed["metric"], self._cells
+        own = zip(rows["cell"], rows["circuit"], strict=True)
+        values = [self._view.values(cells[c], key, condition, metric) for c, key in own]
         full, empty = (
-            self._view.reference(cell.source, patch, side, metric)[span] for side in layout.SIDES
+            self._view.reference(cell.source, patch, side, metric) for side in layout.SIDES
         )
-        return measures.faithfulness_samples(
-            values, full, empty, n=n, seed=config.seed, groups=member_of
-        )
+        members = self._plan.dataset(cell).member_rows("eval")
+        curve = InputCurve({}, rows, np.stack(values, axis=1), full, empty, members)
+        subset = fixed["subset"]
+        if subset in members and len(members) > 1:
+            curve, subset = curve.of_member(subset), "all"
+        weights = measures.resamples(len(curve.full), n, config.seed, curve.member_of)
+        return curve.phi(weights)[subset]
 
     def _base(self, cell: Cell, **columns: Any) -> Row:
         empty = dict.fromkeys(CURVE, "")

@@ -5,7 +5,7 @@
     cpr, cmd    of MIB: where all its sizes were measured by edge ablation, the one of what ranks
                 first by signed score, the other by magnitude; elsewhere no row has a value
 
-See `engine.areas`.
+See `engine.curves.areas`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from edgesweep.engine import areas
+from edgesweep.engine.curves import areas
 from edgesweep.engine.measures import interval
 
 Row = dict[str, Any]

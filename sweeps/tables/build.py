@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from edgesweep.storage.tables import (
+    EQUAL_PHI,
+    HEADLINES,
     KNOWN,
     MEASURES,
     OVERLAP,
@@ -36,7 +38,7 @@ def build_tables(view: View) -> dict[str, bytes]:
     """The bytes of every table by file name."""
     view.forget()
     cells, analysis = view.reduced, Analysis(view)
-    tables = [*_of_stages(view), MEASURES, ROC]
+    tables = [*_of_stages(view), MEASURES, ROC, HEADLINES, EQUAL_PHI]
     writers = {table: TableWriter(table) for table in tables}
     for frames in _in_order(view, analysis, cells):
         for table, rows in frames.items():

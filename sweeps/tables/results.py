@@ -6,7 +6,7 @@ rows out and never makes them means over fewer inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import pandas as pd
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.graph.circuits import EdgeMask
 from edgesweep.sweeps.circuits import Circuit, circuits_of, read_fitted_key
+from edgesweep.sweeps.plan.subsets import MACRO, WORST
 from edgesweep.sweeps.stages.base import Row
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.plan.resolve import Dataset
     from edgesweep.sweeps.stages.evaluate import EvaluateShard
     from edgesweep.sweeps.view import View
+
+_MEANS = ("value", "value_full", "value_empty", "faithfulness")
 
 
 @dataclass(frozen=True)
@@ -141,12 +144,36 @@ def rows_of(view: View, cell: Cell, point: Point, missing: frozenset[str]) -> It
     if missing.issuperset(dataset.members):
         return
     fixed = _fixed_columns(view, cell, point)
+    of_metric: dict[str, dict[str, Row]] = {m: {} for m in view.plan.config.evaluate.metric}
     for subset, rows in _subsets(dataset):
         if missing & ({subset} if subset != "all" else set(dataset.members)):
             continue
-        for metric in view.plan.config.evaluate.metric:
-            measured = _measured(view, cell, point, metric, rows)
+        for metric, found in of_metric.items():
+            found[subset] = _measured(view, cell, point, metric, rows)
+    for metric, found in of_metric.items():
+        if point.condition.part.mode in ("all", "complement"):
+            found |= over_tasks(found)
+        for subset, measured in found.items():
             yield {**fixed, "subset": subset, "metric": metric, **measured}
+
+
+def over_tasks(found: Mapping[str, Row]) -> dict[str, Row]:
+    """Of a mixture whose tasks are all measured: `macro`, the means over tasks, its φ the mean of
+    their φ, not the ratio of these means; and `worst`, the task with the lowest φ, or one whose φ
+    is not known.
+
+    Args:
+        found: what was measured by subset, `all` among them.
+    """
+    tasks = [measured for subset, measured in found.items() if subset != "all"]
+    if "all" not in found or not tasks:
+        return {}
+    phi = [measured["faithfulness"] for measured in tasks]
+    macro = {name: float(np.mean([task[name] for task in tasks])) for name in _MEANS}
+    return {
+        MACRO: {**found["all"], **macro},
+        WORST: dict(tasks[int(np.argmin(phi))]),  # NaN counts as the lowest
+    }
 
 
 def _subsets(dataset: Dataset) -> Iterator[tuple[str, slice]]:

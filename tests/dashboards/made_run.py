@@ -20,7 +20,7 @@ RECEIPT = {"attempt": 1, "crc": 0, "rows": 1, "micro_batch": 4, "device": "cpu",
 CONFIG: dict[str, Any] = {
     "name": "made",
     "seed": 0,
-    "sweep": {"model": ["toy-lm"], "task": ["ioi"]},
+    "sweep": {"model": ["toy-lm"], "task": ["ioi"], "method": ["acdc", "eap", "exact"]},
     "evaluate": {
         "aggregation": ["mean"],
         "selection": ["topk_abs"],

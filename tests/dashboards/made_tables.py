@@ -24,6 +24,8 @@ from tests.dashboards.made import (
     spearman,
 )
 
+METRICS = ("kl", "logit_diff")
+
 
 def _base(key: str) -> dict[str, Any]:
     cell = CELLS[key]
@@ -237,6 +239,59 @@ def known() -> Iterator[dict[str, Any]]:
         yield {**about, "level": "edge", **_edge(edge)}
 
 
+def headlines() -> Iterator[dict[str, Any]]:
+    """Of each ranking's edge and node ablation, its circuit of 80 edges."""
+    about = ("model", "task", "method", "build_patch", "build_metric")
+    for key in (k for k, c in CELLS.items() if c["tau"] is None):
+        for row in (_result(key, 80, a, m, "all") for a in ("edge", "node") for m in METRICS):
+            yield {
+                **{c: row[c] for c in (*about, "cell", "circuit", "steps", "threshold")},
+                **{c: row[c] for c in ("aggregation", "selection", "ablation", "eval_patch")},
+                **{c: row[c] for c in ("n_selected", "n_nodes", "n_edges", "n_edges_possible")},
+                "n_edges_among_found": row["n_edges_among_found"],
+                "metric": row["metric"],
+                "subset": "all",
+                "level": 0.8,
+                "reached": True,
+                "chosen_on": "third",
+                "n_choosing": 3,
+                "n_inputs": 5,
+                "faithfulness": row["faithfulness"],
+                "low": row["faithfulness"] - 0.1,
+                "high": row["faithfulness"] + 0.05,
+            }
+
+
+def equal_phi() -> Iterator[dict[str, Any]]:
+    """Edge ablation needs a third of the edges, and as many nodes: of these it is open."""
+    about = ("model", "task", "method", "build_patch", "build_metric")
+    ratios = {"edges": (1 / 3, 0.25, 0.5), "nodes": (1.0, 0.8, 1.3)}
+    for key in (k for k, c in CELLS.items() if c["tau"] is None and c["method"] not in OF_NODES):
+        for metric in METRICS:
+            for level in (0.5, 0.8, 0.95):
+                for counted, (ratio, low, high) in ratios.items():
+                    base = {c: CELLS[key][c] for c in about} | {"steps": CELLS[key]["steps"] or 0}
+                    sizes = {"edge": 30.0 * level, "node": 30.0 * level / ratio}
+                    yield {
+                        "cell": key,
+                        **base,
+                        **ranked_by(key),
+                        "eval_patch": "counterfactual",
+                        "metric": metric,
+                        "subset": "all",
+                        "level": level,
+                        "counted": counted,
+                        **sizes,
+                        **{f"{side}_low": size - 2 for side, size in sizes.items()},
+                        **{f"{side}_high": np.inf for side in sizes},
+                        **{f"{side}_smallest": 5 for side in sizes},
+                        "ratio": ratio,
+                        "ratio_low": low,
+                        "ratio_high": high,
+                        "n_inputs": 8,
+                    }
+
+
 TABLES = {
     "results": results,
     "circuits": circuits,
@@ -246,4 +301,6 @@ TABLES = {
     "minimality": minimality,
     "interpolation": interpolation,
     "known": known,
+    "headlines": headlines,
+    "equal_phi": equal_phi,
 }

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,15 +11,17 @@ import pytest
 from edgesweep.dashboards import report
 from edgesweep.dashboards.data import load_run
 from edgesweep.dashboards.faults import LACKS, MOST_NAMED
+from edgesweep.dashboards.headline import headline, leading
 from edgesweep.dashboards.report import render, write_report
 from edgesweep.dashboards.sections.circuits import draw_circuits
-from edgesweep.dashboards.summary import leading, summary
+from edgesweep.runs import open_run
 from edgesweep.storage import CommitLog, RunDirectory
 from edgesweep.storage.manifest import read_manifest
 from edgesweep.sweeps.config.load import load_config
 from edgesweep.sweeps.launch import drive, start
 from edgesweep.sweeps.progress import Silence
 from tests.dashboards.browsing import open_page
+from tests.dashboards.slow_values import read_values
 from tests.sweeps.helpers import committed, uncommit
 
 
@@ -145,8 +148,9 @@ def test_the_page_says_what_was_run(run):
     assert data.status["run_id"] in text
     for digest in data.plan["identity"]["models"].values():
         assert digest in text
-    best = leading(data)
+    best = headline(data).row
     assert f"{best['n_edges']:,} of {best['n_edges_possible']:,} edges" in text
+    assert "Nothing is claimed of the leading circuit" in text  # for what the model cannot do
     assert "cannot do ioi" in text  # a random model cannot
 
 
@@ -231,29 +235,42 @@ def test_values_that_are_not_finite_are_told_by_cell_and_drawn_nowhere(run):
     assert f"{3 * shards} values are not finite, and what stands on them is left out" in text
     assert "<span class='dim'>not defined</span>" in text  # the best circuit of such a line
     assert "<td class=n>not finite</td><td class=n><span class='bad'>not known</span>" in text
-    assert leading(hurt)["method"] == "ig_inputs"
+    assert leading(hurt)["method"] == "eap"  # the condition that leads stays what it was
     words = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r">-?(nan|inf)%?<", words)
     all_gone = {c: data.results[c] * np.nan for c in nothing}
-    nothing_left = dataclasses.replace(hurt, results=data.results.assign(**all_gone))
+    gone = {"results": data.results.assign(**all_gone), "headlines": data.headlines.iloc[:0]}
+    nothing_left = dataclasses.replace(hurt, **gone)
     assert "says nothing of how faithful a circuit is" in render(nothing_left)
 
 
-def test_no_headline_of_nothing(run):
+def test_the_headline_of_a_run_is_of_its_values_on_the_prompts_that_report(run):
+    """Chosen and told again from what is stored, the slow way."""
     data = load_run(run)
-
-    def headline(**changes):
-        return summary(dataclasses.replace(data, results=data.results.assign(**changes)))
-
-    none = headline(faithfulness=np.where(data.results["n_edges"] == 0, 0.0, -0.2))
-    assert "No circuit run by edge ablation keeps any of what tiny-random does" in none
-    assert "(φ = -0.20)" in none
-    assert "<b>0 of" not in none
-    assert "reach <b>130%</b> of what tiny-random does, more than the model" in headline(
-        faithfulness=1.3
-    )
-    assert "prompts of ioi+agreement that were not used" in none
-    assert "says nothing of how faithful a circuit is" in headline(n_edges=0)
+    row, stored = headline(data).row, open_run(run)
+    cell = next(c for c in data.plan["cells"] if c["key"] == row["cell"])
+    prompts = stored.prompts(cell["key"], "eval")
+    assert row["n_choosing"] + row["n_inputs"] == len(prompts) == 16
+    chooses, seen = [], Counter()
+    for task in ("ioi", "agreement"):
+        templates = {}
+        for template in prompts.loc[prompts["task"] == task, "template"]:
+            shift = templates.setdefault(template, len(templates))
+            chooses.append((seen[task, template] + shift) % 3 == 0)
+            seen[task, template] += 1
+    if sum(chooses) != row["n_choosing"]:
+        pytest.skip("there are mirrors among these prompts")
+    reports = ~np.array(chooses)
+    found = read_values(stored.directory, row)
+    phi = {}
+    for task in ("ioi", "agreement"):
+        mine = reports & (prompts["task"] == task).to_numpy()
+        value, full, empty = (of[mine].mean() for of in found)
+        phi[task] = (value - empty) / (full - empty)
+    told = {s: n["faithfulness"] for s, n in headline(data).by_subset.items()}
+    assert {task: told[task] for task in phi} == pytest.approx(phi)
+    assert told["macro"] == pytest.approx(np.mean([*phi.values()]))
+    assert told["worst"] == pytest.approx(min(phi.values()))
 
 
 def test_versions_are_told_by_stage_where_they_differ(run):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edgesweep.engine.areas import (
+from edgesweep.engine.curves.areas import (
     MIB_SHARES,
     cmd,
     cpr,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgesweep.engine.ablation import ablated_logits
-from edgesweep.engine.areas import mean_over_log_size, of_whole
+from edgesweep.engine.curves.areas import mean_over_log_size, of_whole
 from edgesweep.engine.evaluation import evaluate_circuits, evaluate_reference, faithfulness
 from edgesweep.engine.graph import circuit_stats, prune, select
 from edgesweep.engine.measures import faithfulness_samples, roc, score_intervals

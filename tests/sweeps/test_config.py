@@ -86,6 +86,9 @@ BAD_SETTINGS = [
     ("evaluate.aggregation=median", "allowed: mean, max, rms, mean_abs, max_abs"),
     ("blocks.fit=nsted", "did you mean 'nested'?"),
     ("execution.graph_tool=/no/python", "execution.graph_tool: "),
+    ("report.headline.method=exact", "report.headline.method: 'exact' is not of this run; allowed"),
+    ("report.headline.choose=half", "report.headline.choose: 'half' is not known; allowed: third"),
+    ("report.headline.levl=0.9", "did you mean 'level'?"),
     ("execution.actors=0", "execution.actors: 0 is out of range"),
     ("execution.max_slot_deaths=2", "it must be more than max_attempts, 3"),
     (

@@ -13,7 +13,7 @@ from edgesweep.dashboards.figures.blocks import (
     block_matrix_figure,
 )
 from edgesweep.dashboards.figures.circuit import node_pairs, strengths
-from edgesweep.dashboards.pages import Figure, Section, Side, patch
+from edgesweep.dashboards.pages import Figure, Section, Side, Table, patch
 from edgesweep.dashboards.style import OTHER, TASK_COLOURS, colours
 
 #: the label of a block that no task owns
@@ -166,9 +166,23 @@ def _ablated(data: RunData, circuit: str, number: int, which: str) -> Section:
         "embedding where it is one node. "
         f"Patches: {escape(', '.join(patches))}; the metric, and of several patches which one, are "
         "chosen under <a href='#curves'>Faithfulness against size</a>.",
-        (Side(places),),
+        (Side(places), edges_left(rows)),
         link=f"Removing blocks{which}",
     )
+
+
+def edges_left(rows: pd.DataFrame) -> Table:
+    """What each block ablation leaves to run; the page's menu chooses the patch."""
+    words = {"all": "all blocks", "without": "without", "only": "only"}
+    kept = ["eval_patch", "blocks", "n_edges", "n_nodes"]
+    table = rows[kept].drop_duplicates().sort_values(["eval_patch", "n_edges"], ascending=False)
+    told, chosen = [], []
+    for row in table.to_dict("records"):
+        mode, _, task = row["blocks"].partition(":")
+        name = escape(f"{words[mode]} {task}".strip())
+        told.append([name, f"{row['n_edges']:,}", f"{row['n_nodes']:,}"])
+        chosen.append({"eval_patch": row["eval_patch"]})
+    return Table(["blocks", "edges left", "nodes left"], told, (1, 2), chosen)
 
 
 def _comparable(results: pd.DataFrame) -> pd.DataFrame:
