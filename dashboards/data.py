@@ -26,6 +26,7 @@ from edgesweep.storage.tables import (
     HEADLINES,
     INTERPOLATION,
     KNOWN,
+    LAYERED,
     MEASURES,
     MINIMALITY,
     NULLS,
@@ -64,6 +65,7 @@ class RunData:
         graphs: cell -> names.
         log: events of the log.
         quarantined: stage/shard -> the error for which it was given up.
+        layered: tables of interaction graphs by name; none in a run without them.
         facts: what a run with dictionaries noted beside its scores.
     """
 
@@ -91,6 +93,7 @@ class RunData:
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    layered: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
 
     @cached_property
@@ -213,6 +216,7 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
         graphs=graphs,
         log=tuple(run.read_log()),
         quarantined=_quarantined(CommitLog(run)),
+        layered={table.name: read_table(run, table) for table in LAYERED if run.plan.get("graphs")},
         facts=facts_of(committed, commits, run.plan["cells"]),
     )
 

@@ -12,6 +12,7 @@ from edgesweep.dashboards.data import RunData, load_run
 from edgesweep.dashboards.index import MOST_CELLS, Part, note, parts_of, table
 from edgesweep.dashboards.pages import Section, figures_json
 from edgesweep.dashboards.sections import SECTIONS, run, skill
+from edgesweep.dashboards.sections.layered import LAYERED
 from edgesweep.dashboards.style import IN_THE_DARK
 from edgesweep.dashboards.summary import summary, warnings
 from edgesweep.storage import RunDirectory
@@ -70,7 +71,10 @@ def pages(
 
 def render(data: RunData, what: str = "", above: str = "") -> str:
     """A page as text: `what` it is of, if not of all of the run, with HTML before that."""
-    return _filled(data, [section for of in SECTIONS for section in of(data)], what, above)
+    of_cells = SECTIONS if data.cells else (run.section,)
+    return _filled(
+        data, [section for of in (*LAYERED, *of_cells) for section in of(data)], what, above
+    )
 
 
 def render_index(data: RunData, parts: Sequence[Part]) -> str:

@@ -34,6 +34,9 @@ def summary(data: RunData) -> str:
 
 
 def _nothing_measured(data: RunData) -> str:
+    needed = data.layered.get("edges_needed")
+    if not data.cells and needed is not None and len(needed):
+        return _interactions(needed)
     shards = data.status["shards"]
     if data.results.empty or shards["committed"] < shards["total"]:
         done = f"{shards['committed']:,} of {shards['total']:,} shards are done"
@@ -44,6 +47,24 @@ def _nothing_measured(data: RunData) -> str:
         "with, none with an edge was measured whose faithfulness is defined and does not "
         "overshoot; values are not finite, the model does no more than the empty circuit, or a "
         "search found one circuit and no curve."
+    )
+
+
+def _interactions(needed: pd.DataFrame) -> str:
+    """What the sections need, of a run of interaction graphs alone."""
+    searched = needed[needed["search"] == "bisect"].sort_values(
+        ["model", "task", "source", "basis"]
+    )
+    first = searched.iloc[0]
+    told = ", ".join(
+        f"{row['basis']} {row['edges']:,} of {row['possible']:,} "
+        f"({escape(row['source'])} → {escape(row['target'])})"
+        for row in searched.head(9).to_dict("records")
+    )
+    return (
+        f"To stay within {first['within']:g} of its {escape(first['metric'])} of "
+        f"{first['base']:.4g}, {escape(first['model'])} needs so many interactions of a section, "
+        f"by the published search: <b>{told}</b>."
     )
 
 

@@ -17,9 +17,12 @@ from edgesweep.storage.packing.prompts import PromptRows
 from edgesweep.storage.tables import (
     BLOCKS,
     CIRCUITS,
+    DIRECTIONS,
     DRAWN,
+    EDGES_NEEDED,
     EQUAL_PHI,
     HEADLINES,
+    INTERACTIONS,
     INTERPOLATION,
     KNOWN,
     MEASURES,
@@ -29,6 +32,8 @@ from edgesweep.storage.tables import (
     REACH,
     RESULTS,
     ROC,
+    SECTION_CURVES,
+    SPECTRA,
     STRUCTURE,
     Table,
     read_table,
@@ -68,8 +73,9 @@ class Run:
     Attributes:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
-            nulls, structure, reach, drawn, headlines, equal_phi: its tables, without rows before
-            they are written (`edgesweep.storage.tables.registry`).
+            edges_needed, section_curves, directions, spectra, interactions, nulls, structure,
+            reach, drawn, headlines, equal_phi: its tables, without rows before they are written
+            (`edgesweep.storage.tables.registry`).
     """
 
     results = _Read(RESULTS)
@@ -81,6 +87,11 @@ class Run:
     minimality = _Read(MINIMALITY)
     interpolation = _Read(INTERPOLATION)
     known = _Read(KNOWN)
+    edges_needed = _Read(EDGES_NEEDED)
+    section_curves = _Read(SECTION_CURVES)
+    directions = _Read(DIRECTIONS)
+    spectra = _Read(SPECTRA)
+    interactions = _Read(INTERACTIONS)
     nulls = _Read(NULLS)
     structure = _Read(STRUCTURE)
     reach = _Read(REACH)

@@ -31,6 +31,7 @@ commits/<stage>/<epoch>-<number>.jsonl: see `storage.commits.segments`
 log/<nanoseconds since 1970>-<nonce of the process>.jsonl: a sealed event a line
 models/<digest>/: if models were staged with the run, see `engine.model.nodecache`
 blocks/<shard>.json, nulls/<shard>.json, dictionaries/<shard>.safetensors
+layered/<stage>/<shard>.safetensors: of interaction graphs, moments, bases and all that is found
 prompts/<dataset>/{index, <split>-<block>}.json: see `packing.prompts`
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
 unsound.json: what a verification has found, until a driver has looked at it
@@ -215,6 +216,10 @@ def edges(cell: str) -> str:
 
 def dictionary(shard: str) -> str:
     return f"dictionaries/{shard}.safetensors"
+
+
+def layered(stage: str, shard: str) -> str:
+    return f"layered/{stage}/{shard}.safetensors"
 
 
 def prompt_index(dataset: str) -> str:

@@ -99,6 +99,19 @@ class ArrayTask:
     draw: Callable[[str, int | None, int], Sequence[ArrayExample]]
 
 
+@dataclass(frozen=True)
+class TokenTask:
+    """A built-in task of token ids, for networks without a tokenizer.
+
+    Attributes:
+        draw: n prompts of a split ("build", "evaluation") with a seed, for a network of so many
+            tokens; None: all of it.
+    """
+
+    info: TaskInfo
+    draw: Callable[[str, int | None, int, int], Sequence[Prompt]]
+
+
 def _tokens_fault(prompt: Prompt) -> str:
     if not prompt.clean:
         return "clean has no tokens; a prompt needs at least one"

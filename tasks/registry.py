@@ -21,7 +21,8 @@ from edgesweep.tasks.encoding import Encoder
 from edgesweep.tasks.example import Example, TaskError, by
 from edgesweep.tasks.greater_than import GREATER_THAN
 from edgesweep.tasks.ioi import IOI
-from edgesweep.tasks.prompt import ArrayTask, TaskData, TaskInfo
+from edgesweep.tasks.modadd import MODADD
+from edgesweep.tasks.prompt import ArrayTask, TaskData, TaskInfo, TokenTask
 from edgesweep.tasks.sampling import BUILD, EVALUATION, sample
 from edgesweep.tasks.vision import image_task, is_images
 
@@ -30,7 +31,8 @@ GENERATORS: dict[str, Generator] = {
 }
 
 ARRAYS: dict[str, ArrayTask] = {DIGITS.info.name: DIGITS}
-BUILT_IN: dict[str, Generator | ArrayTask] = {**GENERATORS, **ARRAYS}
+TOKENS: dict[str, TokenTask] = {MODADD.info.name: MODADD}
+BUILT_IN: dict[str, Generator | ArrayTask | TokenTask] = {**GENERATORS, **ARRAYS, **TOKENS}
 
 # How a text falls into the words of `vocabulary`: a word or a mark with the space before it, digits
 # one by one after a space of their own, spaces and line ends one by one.
@@ -51,7 +53,7 @@ class _File:
     path: Path | None
 
 
-_Member = Generator | ArrayTask | _File
+_Member = Generator | ArrayTask | TokenTask | _File
 
 
 def list_tasks() -> list[TaskInfo]:
@@ -137,6 +139,12 @@ def _member_splits(
         lines = [(replace(e, task=member.name), s) for e, s in userfile.load(path, reader)]
         return userfile.split(path, lines, n_build, n_eval, seed)
     _check_reads(member, reader)
+    if isinstance(member, TokenTask):
+        tokens = reader.n_vocab or 0
+        return (
+            member.draw(BUILD, n_build, seed, tokens),
+            member.draw(EVALUATION, n_eval, seed, tokens),
+        )
     if isinstance(member, ArrayTask):
         return list(member.draw(BUILD, n_build, seed)), list(member.draw(EVALUATION, n_eval, seed))
     assert reader.encoder is not None
@@ -146,7 +154,7 @@ def _member_splits(
     )
 
 
-def _check_reads(task: Generator | ArrayTask, reader: userfile.Reader) -> None:
+def _check_reads(task: Generator | ArrayTask | TokenTask, reader: userfile.Reader) -> None:
     """Refuse a built-in task that is not what the model reads."""
     name = task.info.name
     if isinstance(task, ArrayTask):
@@ -166,6 +174,12 @@ def _check_reads(task: Generator | ArrayTask, reader: userfile.Reader) -> None:
             f"task {name} is text and this model reads arrays of {by(reader.shape)}; use "
             f"{', '.join(ARRAYS)} or a JSONL task of arrays"
         )
+    elif isinstance(task, TokenTask):
+        if reader.encoder is not None:
+            raise TaskError(
+                f"task {name} is token ids and this model has a tokenizer, to which they are text; "
+                "use it with a network that was trained on it"
+            )
     elif reader.encoder is None:
         raise TaskError(
             f"task {name} needs a tokenizer and this model has none; use a JSONL task of token ids"
@@ -189,7 +203,7 @@ def labelled(name: str, base: Path | None = None, shape: tuple[int, ...] | None 
             build += member.draw(BUILD, None, 0)
             evaluation += member.draw(EVALUATION, None, 0)
             continue
-        if isinstance(member, Generator) or member.path is None:
+        if isinstance(member, Generator | TokenTask) or member.path is None:
             raise TaskError(
                 f"task {_name(member)} is no task of arrays; use {', '.join(ARRAYS)}, a path of "
                 "images or a JSONL task of arrays"

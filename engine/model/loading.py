@@ -19,7 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from edgesweep.engine.graph import GraphSpec
-from edgesweep.engine.model import wired
+from edgesweep.engine.model import tracr, transformerlens, wired
 from edgesweep.engine.model.cache import cached, file_digest, quiet
 from edgesweep.engine.model.digests import digest_here
 from edgesweep.engine.model.errors import ChangedError, ModelError, one_line, refusing
@@ -27,7 +27,6 @@ from edgesweep.engine.model.kinds import ModelSizes, kind_of
 from edgesweep.engine.model.placement import PlacedSpan, place, spans
 from edgesweep.engine.model.precision import in_precision
 from edgesweep.engine.model.tiny import write_tiny_random
-from edgesweep.engine.model.tracr import content_key, convert, is_tracr
 from edgesweep.engine.model.weights import (
     LOCAL,
     check_weights,
@@ -156,6 +155,7 @@ def list_models() -> list[ModelInfo]:
         *aliases,
         ModelInfo("ORG/NAME", f"any hub model with safetensors; model_type one of {kinds}"),
         ModelInfo("./FOLDER", "a folder with config.json and *.safetensors, tracr's included"),
+        ModelInfo("./FOLDER", "model.safetensors alone, in TransformerLens's names, without norms"),
         ModelInfo("./FOLDER", "the same of an MLP or CNN, from edgesweep train model"),
         ModelInfo("./FILE.gguf", "a GGUF file, de-quantized once into the cache"),
     ]
@@ -188,7 +188,7 @@ def _source(name: str, path: Path) -> ModelSource:
     elif name.endswith(".gguf"):
         folder = _from_gguf(path)
     elif path.is_dir():
-        folder = _from_tracr(path) if is_tracr(path) else path
+        folder = _from_folder(path)
     else:
         folder = _from_hub(name)
     _check_folder(folder)
@@ -203,8 +203,12 @@ def _from_gguf(path: Path) -> Path:
         return cached(key, lambda folder: _dequantize(path, folder))
 
 
-def _from_tracr(path: Path) -> Path:
-    return cached(content_key(path), lambda folder: convert(path, folder))
+def _from_folder(path: Path) -> Path:
+    """As it is, or converted once into the cache."""
+    for converter in (tracr, transformerlens):
+        if converter.is_mine(path):
+            return cached(converter.content_key(path), partial(converter.convert, path))
+    return path
 
 
 def _from_hub(name: str) -> Path:

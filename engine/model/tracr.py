@@ -56,7 +56,7 @@ class TracrError(ValueError):
     """A tracr folder that cannot be converted; the message is one line."""
 
 
-def is_tracr(folder: Path) -> bool:
+def is_mine(folder: Path) -> bool:
     """Whether a folder's config is tracr's and not Hugging Face's."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

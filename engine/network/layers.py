@@ -184,6 +184,11 @@ class Layer:
         out: Tensor = self._mlp(self.norm_mlp(self.here(stream)))
         return out if self._post_mlp is None else self._post_mlp(out)
 
+    @property
+    def plain_mlp(self) -> nn.Module | None:
+        """The MLP's own module; None where a norm follows it."""
+        return self._mlp if self._post_mlp is None else None
+
     def project_port(self, port: int, normed: Stream) -> Float[Tensor, "*rows d_head"]:
         """One port's query, key or value from its own normed stream."""
         return nn.functional.linear(normed, self.ports.weight[port], self.ports.bias[port])

@@ -37,6 +37,7 @@ class PlainConfig(PreTrainedConfig):
         causal: whether a query sees earlier positions only.
         attention_bias, mlp_bias: whether the maps have biases.
         use_mlp: False for attention only; the MLPs are then nodes that write zero.
+        output_bias: whether the unembedding has a bias.
     """
 
     model_type = "plain"
@@ -54,6 +55,7 @@ class PlainConfig(PreTrainedConfig):
     mlp_bias: bool = True
     hidden_act: str = "relu"
     use_mlp: bool = True
+    output_bias: bool = False
     tie_word_embeddings: bool = False
 
 
@@ -167,13 +169,13 @@ class PlainModel(_PlainPreTrained):
 
 
 class PlainForCausalLM(_PlainPreTrained):
-    """A plain transformer with its unembedding, which has no bias."""
+    """A plain transformer with its unembedding."""
 
     def __init__(self, config: PlainConfig) -> None:
         super().__init__(config)
         self.model = PlainModel(config)
         n_output = config.n_output or config.vocab_size
-        self.lm_head = nn.Linear(config.hidden_size, n_output, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, n_output, bias=config.output_bias)
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:

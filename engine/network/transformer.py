@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
 from edgesweep.engine.network.architectures import ARCHITECTURES, LayerRecorder, skeleton
 from edgesweep.engine.network.base import Inputs, Values, moved
-from edgesweep.engine.network.layers import Layer, Stream, norm_of
+from edgesweep.engine.network.layers import Layer, NoNorm, Stream, norm_of
 from edgesweep.engine.network.pullback import SegmentSlopes
 from edgesweep.engine.network.relevance import Relevance
 from edgesweep.engine.network.run import Run
@@ -145,6 +145,11 @@ class Model:
         if self._softcap is None:
             return logits
         return torch.tanh(logits / self._softcap) * self._softcap
+
+    @property
+    def unembeds_by_a_map(self) -> bool:
+        """Whether logits are a linear map of the final stream, without norm or soft-capping."""
+        return isinstance(self._final_norm, NoNorm) and self._softcap is None
 
     # --- between sites -----------------------------------------------------------------------
     def site_values(self, run: Run) -> dict[str, Stream]:

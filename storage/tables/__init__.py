@@ -1,6 +1,14 @@
 """Tables of a run: what each is (`registry`), its bytes (`parquet`), and what is there of one while
 the run goes on (`parts`)."""
 
+from edgesweep.storage.tables.layered import (
+    DIRECTIONS,
+    EDGES_NEEDED,
+    INTERACTIONS,
+    LAYERED,
+    SECTION_CURVES,
+    SPECTRA,
+)
 from edgesweep.storage.tables.parquet import TableWriter, from_parquet, to_parquet
 from edgesweep.storage.tables.parts import has_parts, read_table, write_parts
 from edgesweep.storage.tables.registry import (
@@ -26,11 +34,15 @@ from edgesweep.storage.tables.registry import (
 __all__ = [
     "BLOCKS",
     "CIRCUITS",
+    "DIRECTIONS",
     "DRAWN",
+    "EDGES_NEEDED",
     "EQUAL_PHI",
     "HEADLINES",
+    "INTERACTIONS",
     "INTERPOLATION",
     "KNOWN",
+    "LAYERED",
     "MEASURES",
     "MINIMALITY",
     "NULLS",
@@ -38,6 +50,8 @@ __all__ = [
     "REACH",
     "RESULTS",
     "ROC",
+    "SECTION_CURVES",
+    "SPECTRA",
     "STRUCTURE",
     "TABLES",
     "Table",

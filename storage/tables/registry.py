@@ -34,7 +34,7 @@ class Table:
         return f"{self.name}.parquet"
 
 
-def _columns(told: str) -> Columns:
+def columns_of(told: str) -> Columns:
     """`name` of text, or `name:int`, separated by spaces."""
     pairs = (column.partition(":") for column in told.split())
     return {name: kind or "str" for name, _, kind in pairs}
@@ -43,7 +43,7 @@ def _columns(told: str) -> Columns:
 RESULTS = Table(
     "results",
     "a measured point: one circuit under one condition, in one metric, over the inputs of a subset",
-    _columns(
+    columns_of(
         "cell circuit model task subset split nodes method steps:int build_patch build_metric "
         "aggregation selection threshold:float n_selected:int ablation eval_patch pruned:bool "
         "blocks n_nodes:int n_edges:int n_edges_possible:int average_degree:float density:float "
@@ -64,7 +64,7 @@ DRAWN = Table(
 CIRCUITS = Table(
     "circuits",
     "an edge that was selected; `ran`: the evaluation patches, joined by +, whose pruning left it",
-    _columns(
+    columns_of(
         "circuit cell aggregation selection threshold:float edge:int source target weight:float ran"
     ),
     key=("circuit", "edge"),
@@ -74,7 +74,7 @@ BLOCKS = Table(
     "blocks",
     "a node of a circuit, with its block at one level of a fitted block model; `share`: of all "
     "attribution for the task that has most in its bottom block, `margin`: times the next task's",
-    _columns(
+    columns_of(
         "circuit cell fit degree_corrected:bool level:int node block:int label share:float "
         "margin:float description_length:float"
     ),
@@ -88,7 +88,7 @@ NULLS = Table(
     "nodes, ports: a chain fitted to a random graph with the degrees of these; half: to the "
     "circuit of half of the build prompts. `saved`: of the length of one block; `kept`: edges that "
     "a random graph shares with the one it started from, `kept_halfway`: after half of its steps",
-    _columns(
+    columns_of(
         "circuit cell null draw:int n_nodes:int n_edges:int n_blocks:int description_length:float "
         "one_block:float saved:float swapped:float kept_halfway:float kept:float"
     ),
@@ -101,7 +101,7 @@ STRUCTURE = Table(
     "of two partitions (adjusted mutual information), `contrast` of block ablations: what is left "
     "without others' blocks minus without one's own, or the reverse with `only` these, and p of "
     "shuffled inputs; low and high: of what it is held `against`, or of all pairs",
-    _columns(
+    columns_of(
         "circuit cell measure against eval_patch metric value:float chance:float low:float "
         "high:float p:float n:int"
     ),
@@ -111,7 +111,7 @@ STRUCTURE = Table(
 MEASURES = Table(
     "measures",
     "what a curve of circuits, or a cell's ranking, comes to",
-    _columns(
+    columns_of(
         "cell model task method steps:int rule build_patch build_metric aggregation selection "
         "ablation eval_patch metric subset measure value:float low:float high:float n_inputs:int"
     ),
@@ -124,7 +124,7 @@ MEASURES = Table(
 ROC = Table(
     "roc",
     "a point of the curve by which a ranking finds a known circuit",
-    _columns(
+    columns_of(
         "cell model task method steps:int build_patch build_metric aggregation selection known "
         "point:int threshold:float fpr:float tpr:float precision:float"
     ),
@@ -134,7 +134,7 @@ ROC = Table(
 OVERLAP = Table(
     "overlap",
     "how far the scores of two cells agree",
-    _columns(
+    columns_of(
         "across model aggregation cell_a cell_b method_a method_b task_a task_b subset_a subset_b "
         "seed_a:int seed_b:int measure size:int value:float chance:float n:int"
     ),
@@ -147,7 +147,7 @@ OVERLAP = Table(
 KNOWN = Table(
     "known",
     "a true edge of a model on a task",
-    _columns("model task known level edge:int source target"),
+    columns_of("model task known level edge:int source target"),
     key=("model", "task", "edge"),
 )
 
@@ -156,7 +156,7 @@ MINIMALITY = Table(
     "what the oriented metric loses when one edge is taken out of a circuit; `q`: of p, corrected "
     "for the circuit's edges; `kind`: needed or harmful, of which a share `rate` are wrong, or "
     "unclear",
-    _columns(
+    columns_of(
         "circuit cell edge:int source target metric drop:float low:float high:float p:float "
         "q:float rate:float kind"
     ),
@@ -166,7 +166,7 @@ MINIMALITY = Table(
 INTERPOLATION = Table(
     "interpolation",
     "the change of the oriented metric with one edge part of the way from clean to patch",
-    _columns(
+    columns_of(
         "cell model task edge:int source target metric fraction:float change:float estimate:float "
         "n_inputs:int"
     ),
@@ -177,7 +177,7 @@ REACH = Table(
     "reach",
     "the smallest circuit of a ranking that was found to be so faithful, and above which all that "
     "were measured are; `below`: the largest measured threshold that is not",
-    _columns(
+    columns_of(
         "cell circuit model task method steps:int build_patch build_metric aggregation selection "
         "ablation eval_patch metric level:float reached:bool threshold:float below:float "
         "n_nodes:float n_edges:float n_edges_possible:float density:float faithfulness:float "
@@ -190,7 +190,7 @@ HEADLINES = Table(
     "headlines",
     "the circuit of a curve that may be quoted, chosen on some evaluation prompts, and how "
     "faithful it is to the model on a subset of the others",
-    _columns(
+    columns_of(
         "cell circuit model task method steps:int build_patch build_metric aggregation selection "
         "ablation eval_patch metric subset level:float reached:bool chosen_on threshold:float "
         "n_selected:int n_nodes:int n_edges:int n_edges_possible:int n_edges_among_found:int "
@@ -203,7 +203,7 @@ EQUAL_PHI = Table(
     "equal_phi",
     "how many edges or nodes the circuits of a ranking have at one faithfulness, by edge and by "
     "node ablation; infinite where the largest does not reach it",
-    _columns(
+    columns_of(
         "cell model task method steps:int build_patch build_metric aggregation selection "
         "eval_patch metric subset level:float counted edge:float edge_low:float edge_high:float "
         "edge_smallest:int node:float node_low:float node_high:float node_smallest:int ratio:float "

@@ -119,15 +119,16 @@ class Context:
     def log(self) -> CommitLog:
         return CommitLog(self.run)
 
-    def model(self, label: str) -> Any:
-        """The model; one is held at a time."""
-        if self._model is None or self._model_label != label:
+    def model(self, label: str, dtype: str | None = None) -> Any:
+        """The model, in the run's precision or another; one is held at a time."""
+        execution = self.config.execution
+        dtype = dtype or execution.dtype
+        if self._model is None or self._model_label != f"{label} {dtype}":
             self._model, self._features = None, {}
-            execution = self.config.execution
             staged = models_address(str(self.settings.run), execution)
             source = on_this_node(self.sources[label], staged)
-            self._model = load_model(source, self.device, execution.dtype)
-            self._model_label = label
+            self._model = load_model(source, self.device, dtype)
+            self._model_label = f"{label} {dtype}"
         return self._model
 
     def feature_model(self, chosen: FeatureSet) -> FeatureModel:

@@ -21,6 +21,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+#: what finds what directions of node layers do to each other: a method that attributes nothing
+INTERACTIONS = "interactions"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 

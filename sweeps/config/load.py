@@ -17,7 +17,8 @@ from pydantic import BeforeValidator, ValidationError, field_validator
 
 from edgesweep.sweeps.config.blocks import Blocks
 from edgesweep.sweeps.config.features import Features, Trained, sets_of_features
-from edgesweep.sweeps.config.fields import ConfigError, Name, Section, did_you_mean
+from edgesweep.sweeps.config.fields import INTERACTIONS, ConfigError, Name, Section, did_you_mean
+from edgesweep.sweeps.config.interactions import BASES, Bases, EdgesNeeded
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.report import Report
 from edgesweep.sweeps.config.schema import (
@@ -46,6 +47,8 @@ class Config(Section):
     features: Annotated[dict[Name, Features], BeforeValidator(sets_of_features)] = {}  # noqa: RUF012
     evaluate: Evaluate = Evaluate()
     data: Data = Data()
+    bases: Bases = Bases()
+    edges_needed: EdgesNeeded = EdgesNeeded()
     blocks: Blocks = Blocks()
     measures: Measures = Measures()
     report: Report = Report()
@@ -59,6 +62,20 @@ class Config(Section):
         return self.sweep.seed or (self.seed,)
 
     @property
+    def bases_of(self) -> tuple[str, ...]:
+        """The bases of node layers among `sweep.nodes`; a set of dictionaries may have their
+        name."""
+        return tuple(n for n in self.sweep.nodes if n in BASES and n not in self.features)
+
+    @property
+    def attributed(self) -> Config:
+        """The same without bases and their interactions, which are no attribution."""
+        nodes = tuple(n for n in self.sweep.nodes if n not in self.bases_of)
+        methods = tuple(m for m in self.sweep.method if m != INTERACTIONS)
+        sweep = self.sweep.model_copy(update={"nodes": nodes, "method": methods})
+        return self.model_copy(update={"sweep": sweep})
+
+    @property
     def reference_metrics(self) -> tuple[str, ...]:
         """Those of the references: also what a run says of the model's own skill."""
         return tuple(dict.fromkeys((*self.evaluate.metric, "logit_diff", "accuracy")))
@@ -67,6 +84,8 @@ class Config(Section):
         "sweep",
         "evaluate",
         "data",
+        "bases",
+        "edges_needed",
         "blocks",
         "measures",
         "scores",
@@ -146,13 +165,19 @@ def _with_known_nodes(config: Config) -> Config:
                 f"{told} given and sweep.nodes has no {name!r}; add it, or leave {them} out"
             )
     for name in nodes:
-        if name not in sets and name not in NODES:
-            allowed = dict.fromkeys([*NODES, *(sets or ["features"])])
+        if name not in sets and name not in (*NODES, *BASES):
+            allowed = dict.fromkeys([*NODES, *(sets or ["features"]), *BASES])
             raise ConfigError(
                 f"sweep.nodes: {name!r} is not known; allowed: {', '.join(allowed)}"
                 + did_you_mean(name, allowed)
             )
-    return config.model_copy(update={"features": sets})
+    found = config.model_copy(update={"features": sets})
+    if bool(found.bases_of) != (INTERACTIONS in config.sweep.method):
+        raise ConfigError(
+            f"sweep.method: {INTERACTIONS!r} is for nodes {', '.join(BASES)}, and they take it "
+            f"alone; sweep.nodes is {', '.join(nodes)}"
+        )
+    return found
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:

@@ -15,6 +15,7 @@ from pydantic import (
 from edgesweep.engine.statistics.search import cheapest
 from edgesweep.sweeps.config.fields import (
     AXIS,
+    INTERACTIONS,
     OPTIONAL_AXIS,
     NotNegative,
     Place,
@@ -91,7 +92,7 @@ class Sweep(Section):
     task: Annotated[tuple[Text, ...], AXIS] = ("ioi",)
     seed: Annotated[tuple[Seed, ...] | None, OPTIONAL_AXIS] = None
     nodes: Annotated[tuple[Text, ...], AXIS] = ("heads",)
-    method: Annotated[tuple[Annotated[str, one_of(*METHODS)], ...], AXIS] = ("eap",)
+    method: Annotated[tuple[Annotated[str, one_of(*METHODS, INTERACTIONS)], ...], AXIS] = ("eap",)
     steps: Annotated[tuple[Annotated[int, within(1, 1000)], ...], AXIS] = (5,)
     rule: Annotated[tuple[Annotated[str, one_of(*RULES)], ...], AXIS] = ("midpoint",)
     tau: Any = (0.01,)

@@ -17,6 +17,9 @@ from edgesweep.storage.fold import AGGREGATIONS, WORDS
 from edgesweep.storage.packing.scores import bytes_of
 from edgesweep.sweeps.config.schema import NUMBER_BYTES, Scores
 from edgesweep.sweeps.granularity.kinds import kind_of
+from edgesweep.sweeps.interactions.cost import disk_bytes as interactions_on_disk
+from edgesweep.sweeps.interactions.cost import memory_bytes as interaction_bytes
+from edgesweep.sweeps.interactions.cost import told as interactions_told
 from edgesweep.sweeps.plan.cells import GivenCell
 from edgesweep.sweeps.soundness.finished import SMALL_SHARDS
 from edgesweep.sweeps.stages.bootstrap import resampled_bytes
@@ -125,6 +128,7 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
     for dataset in plan.resolved.datasets.values():
         for _, nodes in plan.ways(dataset.model) if plan.mean_is_used else ():
             yield _mean_bytes(plan, dataset, nodes)
+    yield interactions_on_disk(plan)
     n_metrics = len(plan.config.evaluate.metric)
     for cell in plan.cells:
         n_edges, dataset = plan.nodes(cell).max_edges, plan.dataset(cell)
@@ -152,7 +156,14 @@ def _mean_bytes(plan: Plan, dataset: Dataset, nodes: Nodes) -> int:
 def actor_bytes(plan: Plan) -> int:
     """An actor's memory at the peak of its largest shard."""
     resampled = [resampled_bytes(plan, shard) for shard in plan.stages.get("bootstrap", ())]
-    return PROCESS_BYTES + max(*(_cell_bytes(plan, cell) for cell in plan.cells), *resampled, 0)
+    return PROCESS_BYTES + max(
+        [
+            *(_cell_bytes(plan, cell) for cell in plan.cells),
+            *resampled,
+            *interaction_bytes(plan),
+            0,
+        ]
+    )
 
 
 def _cell_bytes(plan: Plan, cell: Cell) -> int:
@@ -274,6 +285,7 @@ def describe(plan: Plan) -> str:
             f"{cell.nodes}, {cell.method}{steps}, {cell.build_patch}, {cell.build_metric}; "
             f"{len(plan.circuits(cell))} circuits x {len(plan.conditions())} conditions"
         )
+    lines += interactions_told(plan)
     shards = {stage: len(items) for stage, items in plan.stages.items() if items}
     lines.append(
         f"shards: {sum(shards.values())} ({', '.join(f'{k} {v}' for k, v in shards.items())})"

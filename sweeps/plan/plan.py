@@ -20,11 +20,13 @@ from edgesweep.sweeps.granularity.words import told
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition, Part, Rows
+from edgesweep.sweeps.plan.identity import identity_of
 from edgesweep.sweeps.plan.rows import EVAL_INPUTS, NAMED, blocks_of, leaves_a_shard, rows_a_shard
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.granularity.base import Nodes
+    from edgesweep.sweeps.interactions.graphs import Graph
     from edgesweep.sweeps.plan.resolve import Dataset, Resolved, ResolvedModel
     from edgesweep.sweeps.stages.base import Stage
 
@@ -46,6 +48,11 @@ class Plan:
     @property
     def config(self) -> Config:
         return self.resolved.config
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """Interaction graphs."""
+        return self.resolved.graphs
 
     def model(self, cell: Cell) -> ResolvedModel:
         return self.resolved.models[cell.model]
@@ -271,6 +278,7 @@ class Plan:
             "identity": self.identity,
             "cells": [self._told(cell) for cell in self.cells],
             "kinds": {name: told(self.resolved.ways(name)) for name in self.config.sweep.nodes},
+            "graphs": [graph.as_dict() for graph in self.graphs],
             "datasets": [
                 {"members": list(d.members)} | {k: getattr(d, k) for k in _OF_DATASET}
                 for d in self.resolved.datasets.values()
@@ -291,54 +299,3 @@ class Plan:
 
 
 _OF_DATASET = ("key", "model", "task", "seed")
-
-
-def identity_of(resolved: Resolved) -> dict[str, Any]:
-    """What changes numbers. Not here: executor, address, actors, GPUs, caps, interpreters."""
-    config = resolved.config
-    execution = config.execution
-    sweep = config.sweep.model_dump(mode="json", exclude={"model", "task", "seed"})
-    if config.seeds != (config.seed,):
-        sweep["seed"] = list(config.seeds)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": config.name,
-        "seed": config.seed,
-        "models": {m.label: m.source.digest for m in resolved.models.values()},
-        "tasks": {_named(d, config.seed): d.fingerprint for d in resolved.datasets.values()},
-        "sweep": sweep,
-        "features": _feature_identity(resolved),
-        "evaluate": config.evaluate.model_dump(mode="json", exclude={"circuits"}),
-        "circuits": {
-            f"{model}/{task}": {circuit.name: circuit.digest for circuit in circuits}
-            for (model, task), circuits in resolved.given.items()
-        },
-        "data": config.data.model_dump(mode="json"),
-        "blocks": config.blocks.model_dump(mode="json"),
-        "measures": config.measures.model_dump(mode="json"),
-        "scores": config.scores.model_dump(mode="json"),
-        "headlines": config.report.headline.model_dump(mode="json", include={"level", "choose"}),
-        "numerics": {
-            "dtype": execution.dtype,
-            "threads": execution.threads,
-            "micro_batch": execution.micro_batch,
-            "circuits_per_batch": execution.circuits_per_batch,
-            "shard_inputs": execution.shard_inputs,
-        },
-    }
-
-
-def _named(dataset: Dataset, seed: int) -> str:
-    name = f"{dataset.model}/{dataset.task}"
-    return name if dataset.seed == seed else f"{name}/seed {dataset.seed}"
-
-
-def _feature_identity(resolved: Resolved) -> dict[str, Any]:
-    """Nothing over heads. Where a dictionary lies is no identity; what it holds is."""
-    return {
-        name: {
-            **settings.model_dump(mode="json", exclude={"dictionaries"}),
-            "sets": {model: resolved.nodes[model, name].digest for model in resolved.models},
-        }
-        for name, settings in resolved.config.features.items()
-    }

@@ -24,6 +24,7 @@ from edgesweep.sweeps.config.load import Config
 from edgesweep.sweeps.config.schema import METHODS as METHODS_OF
 from edgesweep.sweeps.granularity.base import Nodes
 from edgesweep.sweeps.granularity.kinds import kind_of
+from edgesweep.sweeps.interactions.graphs import Graph, graphs_of
 from edgesweep.sweeps.plan.canonical import digest, digest_of_lists, slug
 from edgesweep.sweeps.plan.given import Given, given_circuits
 from edgesweep.sweeps.plan.subsets import OVER_TASKS
@@ -118,6 +119,7 @@ class Resolved:
         datasets: by (model label, task label, seed), in the config's order.
         nodes: by (model label, name in `sweep.nodes`): how each model is taken apart.
         given: by (model label, task label): the circuits that are given.
+        graphs: interaction graphs.
     """
 
     config: Config
@@ -125,6 +127,7 @@ class Resolved:
     datasets: dict[tuple[str, str, int], Dataset]
     nodes: dict[tuple[str, str], Nodes]
     given: Given
+    graphs: tuple[Graph, ...] = ()
 
     def ways(self, name: str) -> list[Nodes]:
         """How a name in `sweep.nodes` takes each model apart."""
@@ -137,6 +140,7 @@ def resolve(config: Config) -> Resolved:
     Raises:
         ConfigError: one line; nothing was written but the model cache.
     """
+    whole, config = config, config.attributed
     _check_methods(config)
     for name in config.sweep.nodes:
         kind_of(config, name).check(config, name)
@@ -155,7 +159,9 @@ def resolve(config: Config) -> Resolved:
         for model in found
         for name in config.sweep.nodes
     }
-    return Resolved(config, models, datasets, nodes, given_circuits(config, models, made))
+    graphs = graphs_of(whole, models, made)
+    given = given_circuits(config, models, made)
+    return Resolved(config, models, datasets, nodes, given, graphs)
 
 
 def _check_methods(config: Config) -> None:

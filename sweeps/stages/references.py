@@ -75,8 +75,9 @@ class References(Stage[ReferenceShard]):
     def gates(self, plan: Plan) -> Iterator[Gate]:
         """A person hears at once how well the model does each task."""
         for dataset in plan.resolved.datasets.values():
-            _, nodes = plan.ways(dataset.model)[0]
-            source = layout.source(dataset.key, nodes.digest)
+            if not (ways := plan.ways(dataset.model)):
+                continue
+            source = layout.source(dataset.key, ways[0][1].digest)
             tell = partial(tell_skill, dataset=dataset, source=source)
             yield Gate(f"skill {source}", (groups.references(source),), tell)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgesweep.sweeps.interactions.edges import EdgeFold, EdgeSums
+from edgesweep.sweeps.interactions.moments import LayerMoments
+from edgesweep.sweeps.interactions.needed import Directions, EdgesNeeded
+from edgesweep.sweeps.interactions.rotations import Jacobians, Rotations
 from edgesweep.sweeps.stages.attribute import Attribute, Refine
 from edgesweep.sweeps.stages.base import Stage
 from edgesweep.sweeps.stages.blockmodels.ablation import EvaluateBlocks
@@ -38,6 +42,13 @@ STAGES: dict[str, Stage[Any]] = {
         Blocks(),
         EvaluateBlocks(),
         Nulls(),
+        LayerMoments(),
+        Jacobians(),
+        Rotations(),
+        EdgeSums(),
+        EdgeFold(),
+        EdgesNeeded(),
+        Directions(),
         RandomBlocks(),
         Rewired(),
     )

@@ -23,6 +23,7 @@ from edgesweep.storage.tables import (
     TableWriter,
     to_parquet,
 )
+from edgesweep.sweeps.interactions.rows import interaction_tables
 from edgesweep.sweeps.tables.analysis import Analysis
 from edgesweep.sweeps.tables.overlap import Overlap
 from edgesweep.sweeps.tables.rankings import families
@@ -45,6 +46,8 @@ def build_tables(view: View) -> dict[str, bytes]:
             writers[table].add(rows)
     found = {table.file: writer.finish() for table, writer in writers.items()}
     overlap = _joined(Overlap(view, cells).frames())
+    for table, rows in interaction_tables(view).items():
+        found[table.file] = to_parquet(table, rows)
     return found | {
         OVERLAP.file: to_parquet(OVERLAP, overlap),
         KNOWN.file: to_parquet(KNOWN, list(analysis.known())),

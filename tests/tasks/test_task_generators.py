@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from edgesweep.tasks import TaskError, build_task, list_tasks, vocabulary
-from edgesweep.tasks.registry import ARRAYS, GENERATORS
+from edgesweep.tasks.registry import ARRAYS, GENERATORS, TOKENS
 from edgesweep.tasks.sampling import split_of
 
 TOKENIZERS = ("words", "smollm2", "with_bos")
@@ -206,4 +206,4 @@ print(build_task("ioi+greater_than+agreement", Words(), 4, 4, seed=0))
 
 
 def test_generators_are_known_by_their_own_names():
-    assert [info.name for info in list_tasks()] == [*GENERATORS, *ARRAYS]
+    assert [info.name for info in list_tasks()] == [*GENERATORS, *ARRAYS, *TOKENS]

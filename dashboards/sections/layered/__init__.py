@@ -1,0 +1,15 @@
+"""The sections of interaction graphs: how much is needed, the graphs, the spectra of layers."""
+
+from collections.abc import Callable, Iterator
+
+from edgesweep.dashboards.data import RunData
+from edgesweep.dashboards.pages import Section
+from edgesweep.dashboards.sections.layered import graphs, needed, spectra
+
+#: in the page's order
+LAYERED: tuple[Callable[[RunData], Iterator[Section]], ...] = (
+    needed.section,
+    graphs.section,
+    needed.directions,
+    spectra.section,
+)

@@ -1,0 +1,18 @@
+"""Interaction graphs (Bushnaq et al. 2024, "LIB"): bases of a network's node layers, and how much
+the directions of one layer interact with those of the next.
+
+    cuts          a network as a chain of pieces between cuts, and of sections between node layers
+    constant      biases as what a folded constant coordinate adds
+    moments       means and second moments, in parts that fold exactly
+    forms         sections whose Jacobian's second moment needs no Jacobian
+    rotation      PCA, LIB and GIB from these moments
+    jacobians     second moments and interactions by batched vector-Jacobian products
+    interactions  E², the mean square of integrated-gradient attributions between directions
+    ablation      networks with edges or directions left out
+    search        how many edges are needed
+    fourier       what directions of a modular-addition network are of
+
+Rows are vectors, as in torch: f̂ = (f − μ) C, f ≈ μ + f̂ C⁺. All is float64 but ablation. The folded
+constant c (LIB section 5) is never a coordinate: biases are multiplied by it, and its direction
+(μ, 1) is treated by itself. Where paper and published code disagree, each docstring says so.
+"""

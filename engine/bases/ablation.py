@@ -1,0 +1,132 @@
+"""A network with edges of one section, or directions of one layer, left out (LIB section 4.3).
+
+Edges: with a mask `[k_out, k_in]` over a section's directions, F̂_i is computed from
+μ + Σ_j m_ij f̂_j C⁺_j, at all positions alike; then f = μ′ + Σ_i F̂_i C′⁺_i, and the rest of the
+network runs as it is. The constant is always kept. Directions with equal rows share a run of the
+section, and what one input's F̂_i is under a row is kept for other masks that have the same row. It
+is edge ablation of features (`engine.features.ablation`) with C as encoder, C⁺ as decoder, a zero
+patch and no errors; tests/bases/test_ablation.py pins one to the other.
+
+Nodes: f ← μ + Σ_{j < k} f̂_j C⁺_j. The mean is always kept; the published code counts the constant
+among its k, so its k is ours + 1, and its 0 has no mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from edgesweep.engine.bases.cuts import Chain, Section
+from edgesweep.engine.bases.forms import Affine, Directions, Outlet
+from edgesweep.engine.bases.rotation import Basis
+from edgesweep.engine.metrics import nll
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.base import LOGITS, Inputs, Value
+
+Logits = Float[Tensor, "inputs outputs"]
+#: numbers of a run of several rows at once, and of what is kept of such runs
+RUN_NUMBERS, KEPT_NUMBERS = 2**20, 2**24
+
+
+def top1(logits: Logits, batch: PromptBatch) -> Float[Tensor, " inputs"]:
+    """1 where the largest of all outputs is a right answer."""
+    best = logits.argmax(-1, keepdim=True)
+    return (best == batch.good.to(logits.device)).any(-1).double()
+
+
+#: how much an ablated network can do: name -> (score of each input, whether more is better)
+SCORES = {
+    "accuracy": (top1, True),
+    "nll": (lambda logits, batch: nll(logits.double(), batch), False),
+}
+
+
+def spliced(chain: Chain, at: str, value: Value, inputs: Inputs) -> Logits:
+    """The outputs when a cut has another value."""
+    final = value if at == LOGITS else chain.section(at, LOGITS)(value, inputs)
+    return final[:, 0]
+
+
+@dataclass
+class AblatedSection:
+    """One section of a network on one batch of inputs.
+
+    Args:
+        bases: of its start and its end, in the network's precision.
+        f: its start's value.
+    """
+
+    section: Section
+    bases: tuple[Basis, Basis]
+    f: Value
+    inputs: Inputs
+    _kept: dict[tuple[int, bytes], Tensor] = field(default_factory=dict)
+
+    def logits(self, mask: Bool[np.ndarray, "k_out k_in"]) -> Logits:
+        """The network's outputs under a mask."""
+        end = self.bases[1]
+        return spliced(
+            self.section.chain, self.section.end, end.decoded(self._reached(mask)), self.inputs
+        )
+
+    def _reached(self, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
+        """F̂ under a mask."""
+        if len(self.section.pieces) == 1 and isinstance(self.section.pieces[0].form, Affine):
+            return self._of_a_map(self.section.pieces[0].form, mask)
+        told = [(i, row.tobytes()) for i, row in enumerate(mask)]
+        if sum(x.numel() for x in self._kept.values()) > KEPT_NUMBERS:
+            self._kept = {key: self._kept[key] for key in told if key in self._kept}
+        missing: dict[bytes, list[int]] = {}
+        for i, row in told:
+            if (i, row) not in self._kept:
+                missing.setdefault(row, []).append(i)
+        self._run(missing)
+        return torch.stack([self._kept[key] for key in told], -1)
+
+    def _run(self, rows: dict[bytes, list[int]]) -> None:
+        """F̂_i of some directions under the rows that they have."""
+        start, end = self.bases
+        f_hat, n = start.encoded(self.f), len(self.f)
+        size = max(1, RUN_NUMBERS // self.f.numel())
+        names = list(rows)
+        for first in range(0, len(names), size):
+            some = names[first : first + size]
+            masks = torch.from_numpy(np.stack([np.frombuffer(row, bool) for row in some]))
+            kept = f_hat * masks.to(f_hat)[:, None, None]
+            row = torch.arange(n, device=self.f.device).repeat(len(some))
+            found = self.section(start.decoded(kept.flatten(0, 1)), self.inputs, row) - end.mean
+            for name, of in zip(some, found.unflatten(0, (len(some), n)), strict=True):
+                columns = of @ end.encode[:, rows[name]]
+                for place, i in enumerate(rows[name]):
+                    self._kept[i, name] = columns[..., place]
+
+    def _of_a_map(self, form: Affine, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
+        start, end = self.bases
+        into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
+        slopes = form.slopes(start.mean[None], into, outlet, [(1.0, 1.0)])[0]
+        kept = slopes[:, 1:] * torch.from_numpy(mask).to(slopes)
+        return start.encoded(self.f) @ kept.T + slopes[:, 0]
+
+
+def ablated_nodes(chain: Chain, at: str, basis: Basis, f: Value, k: int, inputs: Inputs) -> Logits:
+    """The outputs when a layer keeps its first k directions; from all of them on, as it is."""
+    if k >= basis.k:
+        return spliced(chain, at, f, inputs)
+    kept = basis.encoded(f)[..., :k] @ basis.decode[:k]
+    return spliced(chain, at, basis.mean + kept, inputs)
+
+
+def strongest(mean_square: Float[Tensor, "k_out k_in"], k: int) -> Bool[np.ndarray, "k_out k_in"]:
+    """The k interactions with the largest E², and all that equal the least of these."""
+    values = mean_square.numpy()
+    if k >= values.size:
+        return np.ones(values.shape, bool)
+    if k <= 0:
+        return np.zeros(values.shape, bool)
+    threshold = np.partition(values, values.size - k, axis=None)[values.size - k]
+    found: np.ndarray = values >= threshold
+    return found

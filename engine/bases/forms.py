@@ -1,0 +1,212 @@
+"""Sections whose Jacobians are known: what LIB needs of them without one vector-Jacobian product.
+
+`Affine`   y = f W + c b
+`Units`    y = Σ_r h_r(f W + c b) W_out + c b_out, and f itself where there is a residual: an MLP.
+Its
+           Jacobian is W diag(g) W_out (+ 1), with g(pre) the slopes of its hidden units.
+
+A gated MLP, (act(u) ∘ v) W_down, has two such units for each of its own, read by [W_gate W_up] and
+written by W_down twice, with slopes act′(u) ∘ v and act(u). With Q = C C ᵀ of the next layer,
+K = E[g gᵀ] and ḡ = E[g] over the data, which do not depend on Q:
+
+    M′ = W [(W_out Q W_outᵀ) ∘ K] Wᵀ + (Q + A + Aᵀ),    A = W diag(ḡ) W_out Q       the second with
+                                                                                   a residual
+
+All biases are folded, so along a path to zero the hidden units see α·pre. Float64. Pinned by
+tests/bases/test_forms.py to one autograd call a direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgesweep.engine.bases.moments import Sums
+
+Activation = Callable[[Tensor], Tensor]
+#: points of a path and their weights
+Nodes = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Directions in (f, c), the constant's first.
+
+    Attributes:
+        vectors: `[1 + k, d]`.
+        c: `[1 + k]`; 1 of the constant's and 0 of all others.
+    """
+
+    vectors: Float[Tensor, "k1 d"]
+    c: Float[Tensor, " k1"]
+
+    @classmethod
+    def of(cls, mean: Float[Tensor, " d"], decode: Float[Tensor, "k d"]) -> Directions:
+        """(μ, 1), and (C⁺_j, 0)."""
+        c = mean.new_zeros(1 + len(decode))
+        c[0] = 1.0
+        return cls(torch.cat([mean[None], decode]), c)
+
+    @classmethod
+    def constant(cls, mean: Float[Tensor, " d"]) -> Directions:
+        """(μ, 1) alone."""
+        return cls.of(mean, mean.new_zeros(0, len(mean)))
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """What a section's output is read by: F̂ = F C′ − c μ′ C′.
+
+    Attributes:
+        encode: C′ `[d′, k′]`.
+        shift: μ′ C′ `[k′]`.
+    """
+
+    encode: Float[Tensor, "d k"]
+    shift: Float[Tensor, " k"]
+
+    @classmethod
+    def of(cls, mean: Float[Tensor, " d"], encode: Float[Tensor, "d k"]) -> Outlet:
+        return cls(encode, mean @ encode)
+
+
+class Form(Protocol):
+    """A section of one position, in closed form."""
+
+    def statistics(self, f: Float[Tensor, "n d"]) -> dict[str, Tensor]:
+        """Sums over vectors, of all that `pulled` needs of the data."""
+
+    def pulled(self, q: Float[Tensor, "e e"], data: Sums) -> Float[Tensor, "d d"]:
+        """M′."""
+
+    def constant(self, outlet: Outlet, mean: Float[Tensor, " d"], data: Sums) -> float:
+        """The mean square of the derivative of F̂ along (μ, 1)."""
+
+    def slopes(
+        self, f: Float[Tensor, "n d"], into: Directions, outlet: Outlet, nodes: Nodes
+    ) -> Float[Tensor, "n k_out k_in"]:
+        """The derivatives of F̂ along some directions, averaged over the path α·(f, 1)."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = f W + c b."""
+
+    weight: Float[Tensor, "d e"]
+    bias: Float[Tensor, " e"] | None = None
+
+    def statistics(self, f: Float[Tensor, "n d"]) -> dict[str, Tensor]:
+        return {}
+
+    def pulled(self, q: Float[Tensor, "e e"], data: Sums) -> Float[Tensor, "d d"]:
+        return self.weight @ q @ self.weight.T
+
+    def constant(self, outlet: Outlet, mean: Float[Tensor, " d"], data: Sums) -> float:
+        (moved,) = self.slopes(mean[None], Directions.constant(mean), outlet, [(1.0, 1.0)])
+        return float(moved.square().sum())
+
+    def slopes(
+        self, f: Float[Tensor, "n d"], into: Directions, outlet: Outlet, nodes: Nodes
+    ) -> Float[Tensor, "n k_out k_in"]:
+        moved = into.vectors @ self.weight
+        if self.bias is not None:
+            moved = moved + torch.outer(into.c, self.bias)
+        jacobian = moved @ outlet.encode - torch.outer(into.c, outlet.shift)
+        weight = sum(w for _, w in nodes)
+        return (weight * jacobian.T).expand(len(f), -1, -1)
+
+
+@dataclass(frozen=True)
+class Units:
+    """An MLP.
+
+    Attributes:
+        read: W `[d, units]`, and read_bias `[units]`.
+        slope: from what all units of some rows see, `[n, units]`, to their slopes.
+        write: W_out `[units, d′]`; None: units are what it puts out.
+        write_bias: `[d′]`.
+        residual: whether it is added to what it reads.
+    """
+
+    read: Float[Tensor, "d units"]
+    read_bias: Float[Tensor, " units"] | None
+    slope: Activation
+    write: Float[Tensor, "units e"] | None = None
+    write_bias: Float[Tensor, " e"] | None = None
+    residual: bool = False
+
+    def seen(self, f: Float[Tensor, "n d"]) -> Float[Tensor, "n units"]:
+        """What the units see."""
+        seen = f @ self.read
+        return seen if self.read_bias is None else seen + self.read_bias
+
+    def statistics(self, f: Float[Tensor, "n d"]) -> dict[str, Tensor]:
+        g = self.slope(self.seen(f))
+        return {"slope": g.sum(0), "slopes": g.T @ g}
+
+    def pulled(self, q: Float[Tensor, "e e"], data: Sums) -> Float[Tensor, "d d"]:
+        written = self._written(q)
+        inner = written @ self.write.T if self.write is not None else written
+        found = self.read @ (inner * data.mean("slopes")) @ self.read.T
+        if self.residual:
+            a = self.read @ (data.mean("slope")[:, None] * written)
+            found = found + q + a + a.T
+        return found
+
+    def constant(self, outlet: Outlet, mean: Float[Tensor, " d"], data: Sums) -> float:
+        still = self._added(Directions.constant(mean), outlet)[0]
+        moved = self.seen(mean[None])[0][:, None] * self._written(outlet.encode)
+        cross = 2 * (data.mean("slope") @ moved) @ still
+        square = ((moved @ moved.T) * data.mean("slopes")).sum()
+        return float(still @ still + cross + square)
+
+    def slopes(
+        self, f: Float[Tensor, "n d"], into: Directions, outlet: Outlet, nodes: Nodes
+    ) -> Float[Tensor, "n k_out k_in"]:
+        seen = self.seen(f)
+        g = torch.stack([w * self.slope(alpha * seen) for alpha, w in nodes]).sum(0)
+        entering = into.vectors @ self.read
+        if self.read_bias is not None:
+            entering = entering + torch.outer(into.c, self.read_bias)
+        leaving = self._written(outlet.encode).T
+        found = (g[:, None] * leaving) @ entering.T
+        return found.add_(sum(w for _, w in nodes) * self._added(into, outlet).T)
+
+    def _added(self, into: Directions, outlet: Outlet) -> Float[Tensor, "k1 k_out"]:
+        """The derivatives of all but the units: the residual, the bias and the centre."""
+        found = -torch.outer(into.c, outlet.shift)
+        if self.residual:
+            found = found + into.vectors @ outlet.encode
+        if self.write_bias is not None:
+            found = found + torch.outer(into.c, self.write_bias @ outlet.encode)
+        return found
+
+    def _written(self, x: Float[Tensor, "e n"]) -> Float[Tensor, "units n"]:
+        return x if self.write is None else self.write @ x
+
+
+def slope_of(activation: Activation) -> Activation:
+    """The derivative of an elementwise function."""
+
+    @torch.enable_grad()
+    def slope(seen: Tensor) -> Tensor:
+        leaf = seen.detach().requires_grad_()
+        return torch.autograd.grad(activation(leaf).sum(), leaf)[0]
+
+    return slope
+
+
+def gated_slopes(activation: Activation) -> Activation:
+    """Of a gated MLP: act′(u) ∘ v, then act(u), from u and v side by side."""
+    slope = slope_of(activation)
+
+    def slopes(seen: Tensor) -> Tensor:
+        gate, up = seen.chunk(2, -1)
+        return torch.cat([slope(gate) * up, activation(gate)], -1)
+
+    return slopes

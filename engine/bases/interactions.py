@@ -1,0 +1,132 @@
+"""Interactions: how much each direction of a node layer acts on each of the next.
+
+    A_{(i,s),j}(x) = Σ_t f̂_{j,t} ∫₀¹ dα ∂F̂_{i,s}/∂f̂_{j,t} |_{α f̂, c = α}
+    E²_ij = (1/N) Σ_x Σ_s A²,        N = Σ_x positions of the earlier layer           LIB equation 2
+
+∂/∂f̂_j is the derivative along C⁺_j. The integral is a sum over points; the published runs take one,
+α = 1, which is exact for ReLU and linear sections and an approximation for attention, GELU and
+norms (LIB section 5 has it "throughout"). With enough points Σ_j A_{(i,s),j} = F̂_{i,s}, j with the
+constant's: the `residual` says how far it is missed, in RMS relative to F̂. E² is a mean over
+inputs and positions; the published files' own note has a sum.
+
+Column 0 is the constant's, which is stored and never counted. Pinned by tests/bases/test_bases.py
+to one autograd call for each (i, s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgesweep.engine.bases.cuts import Section
+from edgesweep.engine.bases.forms import Directions, Nodes, Outlet
+from edgesweep.engine.bases.jacobians import Batch, one_by_one, pulled_back
+from edgesweep.engine.bases.moments import Sums
+from edgesweep.engine.bases.rotation import Basis
+
+#: numbers of the attributions that are held at once
+HELD_NUMBERS = 2**22
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Of one section.
+
+    Attributes:
+        mean_square: E² `[k_out, 1 + k_in]`, column 0 the constant's.
+        standard_error: of E² over inputs, in the same way; NaN of one input.
+        residual: of completeness, relative.
+    """
+
+    mean_square: Float[Tensor, "k_out k1"]
+    standard_error: Float[Tensor, "k_out k1"]
+    residual: Float[Tensor, ""]
+
+    @classmethod
+    def of(cls, sums: Sums) -> Interactions:
+        """From sums over all inputs."""
+        n, positions = sums.sums["inputs"], sums.n
+        total, square = sums.sums["square"], sums.sums["fourth"]
+        spread = (square - total.square() / n).clamp(min=0) / (n - 1)
+        residual = (sums.sums["missed"] / sums.sums["reached"]).sqrt()
+        return cls(total / positions, (n * spread).sqrt() / positions, residual)
+
+
+def interaction_sums(
+    section: Section, batch: Batch, bases: tuple[Basis, Basis], nodes: Nodes
+) -> Sums:
+    """Sums over a batch's inputs, to be folded with those of others.
+
+    Args:
+        bases: of the section's start and of its end.
+        nodes: points of the path and their weights.
+    """
+    start, end = bases
+    f_hat = start.encoded(batch.f)
+    kept = Batch(start.decoded(f_hat), batch.inputs, batch.real, batch.real_out, batch.row)
+    weights = torch.cat([torch.ones_like(f_hat[..., :1]), f_hat], -1) * batch.real[..., None]
+    reached = end.encoded(section(kept.f, batch.inputs, batch.row))
+    inputs, row = batch.row.unique(return_inverse=True)
+    per_input = kept.f.new_zeros(len(inputs), end.k, 1 + start.k)
+    missed = kept.f.new_zeros(())
+    for s, rows, found in attributions(section, kept, bases, weights, nodes):
+        missed += (
+            ((found.sum(-1) - reached[rows, s]) * batch.real_out[rows, s, None]).square().sum()
+        )
+        per_input.index_add_(0, row[rows], found.square_())
+    total, fourth = per_input.sum(0), per_input.square_().sum(0)
+    real = (reached * batch.real_out[..., None]).square().sum()
+    told = {"square": total, "fourth": fourth, "missed": missed, "reached": real}
+    return Sums(batch.n_positions, {**told, "inputs": missed.new_tensor(float(len(inputs)))})
+
+
+def attributions(
+    section: Section,
+    batch: Batch,
+    bases: tuple[Basis, Basis],
+    weights: Float[Tensor, "rows positions k1"],
+    nodes: Nodes,
+) -> Iterator[tuple[int, slice, Float[Tensor, "rows k_out k1"]]]:
+    """(output position, rows, A of these)."""
+    start, end = bases
+    into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
+    form = section.pieces[0].form if len(section.pieces) == 1 else None
+    size = max(1, HELD_NUMBERS // (end.k * (1 + start.k)))
+    for first in range(0, len(batch.f), size):
+        rows = slice(first, min(first + size, len(batch.f)))
+        if form is not None:
+            slopes = form.slopes(batch.f[rows, 0], into, outlet, nodes)
+            yield 0, rows, slopes * weights[rows, 0, None]
+            continue
+        some = Batch(
+            batch.f[rows], batch.inputs, batch.real[rows], batch.real_out[rows], batch.row[rows]
+        )
+        yield from (
+            (s, rows, found)
+            for s, found in _sampled(section, some, into, outlet, weights[rows], nodes)
+        )
+
+
+def _sampled(
+    section: Section,
+    batch: Batch,
+    into: Directions,
+    outlet: Outlet,
+    weights: Float[Tensor, "rows positions k1"],
+    nodes: Nodes,
+) -> Iterator[tuple[int, Float[Tensor, "rows k_out k1"]]]:
+    """A at each output position, by vector-Jacobian products."""
+    k = outlet.encode.shape[1]
+    for s, at in enumerate(one_by_one(batch, k)):
+        found = batch.f.new_zeros(len(batch.f), k, weights.shape[-1])
+        for alpha, share in nodes:
+            for pulled in pulled_back(section, batch, outlet, at, alpha):
+                slopes = pulled.f @ into.vectors.T
+                slopes[..., 0] += pulled.c
+                slopes *= weights
+                found[:, pulled.i] += share * slopes.sum(2).transpose(0, 1)
+        yield s, found

@@ -1,0 +1,196 @@
+"""Second moments of a section's Jacobian, M′ and Λ_0 (LIB equations 19 and 27), a batch at a time.
+
+    M′ = (1/N) Σ_x Σ_t Σ_{i,s} g gᵀ,    g = ∂F̂_{i,s}/∂f_t,    F̂ = (F(f, c) − c μ′) C′
+
+with i over directions of the later layer, s over its positions, t and N over positions of this one.
+Λ_0 is the same of the derivative along the constant, (μ, 1). One cotangent C′_i is pulled back for
+each (i, s), many at once. Where positions do not mix, each is a row of its own, and nothing is
+summed that has to be told apart. With stochastic sources (LIB section C) one cotangent φ_s C′_i, φ
+= ±1, stands for all s: unbiased, and exact where positions do not mix; φ is drawn for each input
+and i.
+
+Equation 12 misses the hat on f of the later layer. Pinned by tests/bases/test_bases.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from edgesweep.engine.bases.cuts import Section
+from edgesweep.engine.bases.forms import Affine, Form, Outlet
+from edgesweep.engine.bases.moments import Sums
+from edgesweep.engine.bases.rotation import Basis
+from edgesweep.engine.network.base import Inputs, Value
+
+#: numbers of one batch of cotangents
+BATCH_NUMBERS = 2**21
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs at the start of a section.
+
+    Attributes:
+        f: `[rows, positions, d]`.
+        inputs: what the rows are rows of.
+        real: which positions are of the input.
+        real_out: the same of the section's end.
+        row: the input that each row belongs to.
+    """
+
+    f: Value
+    inputs: Inputs
+    real: Bool[Tensor, "rows positions"]
+    real_out: Bool[Tensor, "rows positions_out"]
+    row: Tensor
+
+    @classmethod
+    def of(cls, section: Section, f: Value, inputs: Inputs) -> Batch:
+        """Values at a section's start; where positions do not mix, each real one is a row."""
+        chain = section.chain
+        real = chain.real(section.start, inputs).expand(f.shape[:2])
+        row = torch.arange(len(f), device=f.device)
+        if section.mixes:
+            return cls(f, inputs, real, chain.real(section.end, inputs), row)
+        one = real.new_ones(int(real.sum()), 1)
+        return cls(f[real][:, None], inputs, one, one, row[:, None].expand_as(real)[real])
+
+    @property
+    def n_positions(self) -> int:
+        """N, of its inputs."""
+        return int(self.real.sum())
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Cotangents of some directions `i` at one output position, pulled back.
+
+    Attributes:
+        i: which of the later directions.
+        f: `[i, rows, positions, d]`.
+        c: `[i, rows, positions]`.
+    """
+
+    i: slice
+    f: Float[Tensor, "i rows positions d"]
+    c: Float[Tensor, "i rows positions"]
+
+
+def pulled_back(
+    section: Section,
+    batch: Batch,
+    outlet: Outlet,
+    weights: Float[Tensor, "i rows positions_out"],
+    alpha: float = 1.0,
+) -> Iterator[Pulled]:
+    """∂/∂(f, c) of Σ_s weights_{i,s} F̂_{i,s}, at α·(f, 1), some directions at a time."""
+    f = (alpha * batch.f).requires_grad_()
+    c = torch.full_like(f[..., :1], alpha).requires_grad_()
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        out = section(f, batch.inputs, batch.row, c)
+    size = max(1, BATCH_NUMBERS // f.numel())
+    for first in range(0, outlet.encode.shape[1], size):
+        some = slice(first, min(first + size, outlet.encode.shape[1]))
+        mine = weights[some]
+        cotangent = mine[..., None] * outlet.encode[:, some].T[:, None, None]
+        with sdpa_kernel(SDPBackend.MATH):
+            by_f, by_c = torch.autograd.grad(
+                out, (f, c), cotangent, is_grads_batched=True, retain_graph=True,
+                allow_unused=True, materialize_grads=True,
+            )  # fmt: skip
+        by_c = by_c[..., 0].clone()
+        _add_at(by_c, batch, -mine * outlet.shift[some, None, None])
+        yield Pulled(some, by_f, by_c)
+
+
+def _add_at(by_c: Tensor, batch: Batch, added: Float[Tensor, "i rows positions_out"]) -> None:
+    """The centre's part, at the positions that outputs are at."""
+    if added.shape[-1] == by_c.shape[-1]:
+        by_c += added
+        return
+    rows = torch.arange(by_c.shape[1], device=by_c.device)
+    by_c[:, rows, batch.inputs.read[batch.row]] += added[..., 0]
+
+
+def one_by_one(batch: Batch, k: int) -> Iterator[Float[Tensor, "k rows positions_out"]]:
+    """Weights that tell every output position apart."""
+    n, positions = batch.real_out.shape
+    for s in range(positions):
+        weights = batch.f.new_zeros(k, n, positions)
+        weights[:, :, s] = batch.real_out[:, s]
+        yield weights
+
+
+def jacobian_sums(
+    section: Section,
+    batch: Batch,
+    outlet: Outlet,
+    mean: Float[Tensor, " d"],
+    weights: Iterator[Float[Tensor, "k rows positions_out"]],
+) -> Sums:
+    """N·M′ as `jacobian` and N·Λ_0 as `constant`, over a batch."""
+    d = batch.f.shape[-1]
+    sums = {"jacobian": batch.f.new_zeros(d, d), "constant": batch.f.new_zeros(())}
+    for of in weights:
+        for pulled in pulled_back(section, batch, outlet, of):
+            g = pulled.f.reshape(-1, d)
+            sums["jacobian"] += g.T @ g
+            sums["constant"] += (pulled.f @ mean + pulled.c).square().sum()
+    return Sums(batch.n_positions, sums)
+
+
+# --- without sampling ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A section with its last linear pieces taken into what reads it.
+
+    Attributes:
+        section: what is left; `form` its closed form, if it has one.
+        outlet: of its end.
+    """
+
+    section: Section
+    form: Form | None
+    outlet: Outlet
+
+
+def folded_tail(section: Section, basis: Basis) -> Folded:
+    """Linear pieces at the end have one Jacobian for all inputs: GIB's sections end in some."""
+    pieces, encode = list(section.pieces), basis.encode
+    shift = basis.mean @ encode
+    while len(pieces) > 1 and isinstance(pieces[-1].form, Affine):
+        form = pieces.pop().form
+        assert isinstance(form, Affine)
+        if form.bias is not None:
+            shift = shift - form.bias @ encode
+        encode = form.weight @ encode
+    left = Section(section.chain, section.start, pieces[-1].end, tuple(pieces))
+    return Folded(left, pieces[0].form if len(pieces) == 1 else None, Outlet(encode, shift))
+
+
+def is_closed(section: Section) -> bool:
+    """Whether a section's second moment takes no vector-Jacobian product."""
+    pieces = list(section.pieces)
+    while len(pieces) > 1 and isinstance(pieces[-1].form, Affine):
+        pieces.pop()
+    return len(pieces) == 1 and pieces[0].form is not None
+
+
+def signs(
+    batch: Batch, k: int, sources: int, draw: torch.Generator
+) -> Iterator[Float[Tensor, "k rows positions_out"]]:
+    """Stochastic sources: ±1 at every output position of the input, drawn for each input and
+    direction, scaled so that their sum is a mean over draws."""
+    n, positions = batch.real_out.shape
+    for _ in range(sources):
+        drawn = torch.randint(0, 2, (n, k, positions), generator=draw).transpose(0, 1)
+        phi = (2.0 * drawn - 1.0).to(batch.f) * batch.real_out
+        yield phi / sources**0.5

@@ -1,0 +1,87 @@
+"""Means and second moments of vectors, in parts that fold exactly.
+
+A part is (n, mean, M2 = Σ (f − mean)(f − mean)ᵀ). Two parts fold by the pairwise update (Chan,
+Golub and LeVeque 1983), which loses nothing to cancellation, and many in a fixed tree over their
+order, so that the bits depend on what the parts are and not on when they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of n vectors of width d, float64."""
+
+    n: int
+    mean: Float[Tensor, " d"]
+    m2: Float[Tensor, "d d"]
+
+    @classmethod
+    def of(cls, vectors: Float[Tensor, "n d"]) -> Moments:
+        """Of at least one vector."""
+        vectors = vectors.double()
+        mean = vectors.mean(0)
+        centred = vectors - mean
+        return cls(len(vectors), mean, centred.T @ centred)
+
+    def merged(self, other: Moments) -> Moments:
+        """Of both parts' vectors."""
+        n, step = self.n + other.n, other.mean - self.mean
+        m2 = self.m2 + other.m2 + torch.outer(step, step) * (self.n * other.n / n)
+        return Moments(n, self.mean + step * (other.n / n), m2)
+
+    @property
+    def gram(self) -> Float[Tensor, "d d"]:
+        """G = (1/n) Σ (f − μ)(f − μ)ᵀ."""
+        return self.m2 / self.n
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Plain sums over n vectors, by name; they fold by adding."""
+
+    n: int
+    sums: dict[str, Tensor]
+
+    def merged(self, other: Sums) -> Sums:
+        return Sums(self.n + other.n, {k: v + other.sums[k] for k, v in self.sums.items()})
+
+    def mean(self, name: str) -> Tensor:
+        return self.sums[name] / self.n
+
+
+class Part(Protocol):
+    """What folds with its like."""
+
+    def merged(self: P, other: P) -> P: ...
+
+
+P = TypeVar("P", bound=Part)
+
+
+def fold(parts: Iterable[P]) -> P:
+    """All parts in one, in the tree that pairs neighbours; a few parts are held at once.
+
+    Raises:
+        ValueError: no parts.
+    """
+    waiting: list[tuple[int, P]] = []  # (how many parts are in it, what it is), each less than half
+    for part in parts:
+        waiting.append((1, part))
+        while len(waiting) > 1 and waiting[-2][0] == waiting[-1][0]:
+            (size, left), (_, right) = waiting[-2:]
+            waiting[-2:] = [(2 * size, left.merged(right))]
+    if not waiting:
+        raise ValueError("there is nothing to fold")
+    _, whole = waiting.pop()
+    while waiting:
+        whole = waiting.pop()[1].merged(whole)
+    return whole

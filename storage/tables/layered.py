@@ -1,0 +1,55 @@
+"""The tables of interaction graphs: node layers of a network, in bases of directions."""
+
+from __future__ import annotations
+
+from edgesweep.storage.tables.registry import Table, columns_of
+
+_GRAPH = "graph model task basis steps:int rule"
+
+EDGES_NEEDED = Table(
+    "edges_needed",
+    "how many interactions of a section a network needs to stay within a bound of its score: by "
+    "the "
+    "published search (`edges` asked for, `kept` with ties), and by the robust rule with an "
+    "interval",
+    columns_of(
+        f"{_GRAPH} source target metric within:float search edges:int kept:int low:float "
+        "high:float "
+        "possible:int base:float n_inputs:int"
+    ),
+    key=("graph", "source", "search"),
+)
+
+SECTION_CURVES = Table(
+    "section_curves",
+    "the score of a network that keeps so many interactions of one section; `step` of the "
+    "published "
+    "search, 0 where it did not ask",
+    columns_of(f"{_GRAPH} source target edges:int kept:int score:float step:int"),
+    key=("graph", "source", "edges"),
+)
+
+DIRECTIONS = Table(
+    "directions",
+    "the score of a network one of whose layers keeps its first directions alone",
+    columns_of("model task basis layer directions:int score:float"),
+    key=("model", "task", "basis", "layer", "directions"),
+)
+
+SPECTRA = Table(
+    "spectra",
+    "an eigenvalue of a layer: of its variances, or of its directions' importance (`spectrum`)",
+    columns_of("model task basis layer of place:int value:float kept:bool"),
+    key=("model", "task", "basis", "layer", "of", "place"),
+)
+
+INTERACTIONS = Table(
+    "interactions",
+    "one of the strongest interactions of a section, with its standard error over inputs; "
+    "`residual`: "
+    "how far completeness is missed in the section",
+    columns_of(f"{_GRAPH} source target mean_square:float standard_error:float residual:float"),
+    key=("graph", "source", "target"),
+)
+
+LAYERED = (EDGES_NEEDED, SECTION_CURVES, DIRECTIONS, SPECTRA, INTERACTIONS)

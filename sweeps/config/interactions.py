@@ -1,0 +1,67 @@
+"""The sections of a config on interaction graphs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import field_validator, model_validator
+
+from edgesweep.sweeps.config.fields import NotNegative, Positive, Section, one_of
+from edgesweep.sweeps.config.fields import within as whole_within
+
+#: bases of node layers, as `sweep.nodes` names them
+BASES = ("lib", "gib", "pca")
+SCORES = ("accuracy", "nll")
+
+
+class BasisCut(Section):
+    """Which directions are too small to keep: of variance, and of importance (Λ), relative to the
+    largest unless `relative` is false."""
+
+    variance: NotNegative = 1e-12
+    importance: NotNegative = 1e-12
+    relative: bool = True
+
+
+class Bases(Section):
+    """Bases of a network's node layers, for `sweep.nodes` lib, gib, pca.
+
+    `layers`: `auto` for all cuts (of an MLP `input`, `hidden0`, …, `logits`; of a transformer
+    `embed`, `mid0`, `resid0`, …, `logits`), or some of them in forward order. `rotate_last`:
+    whether the last layer has a basis of its own; `auto`: unless it is the logits. `sources`: so
+    many random signs stand for the positions of an attention section, 0 for each by itself.
+    """
+
+    layers: Any = "auto"
+    cut: BasisCut = BasisCut()
+    rotate_last: Annotated[Any, one_of("auto", True, False)] = "auto"
+    sources: Annotated[int, whole_within(0, 10**4)] = 0
+
+    @field_validator("layers")
+    @classmethod
+    def _are_named(cls, value: Any) -> Any:
+        if value == "auto":
+            return value
+        if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
+            raise ValueError("is no list of layers; allowed: auto, or names of layers")
+        if len(value) < 2:
+            raise ValueError("has fewer than two layers; interactions are between layers")
+        if twice := next((x for i, x in enumerate(value) if x in value[:i]), None):
+            raise ValueError(f"has {twice!r} twice; name each layer once")
+        return tuple(value)
+
+
+class EdgesNeeded(Section):
+    """How many interactions of a section the network needs: to lose at most `within` of `metric`
+    (accuracy, or nll in nats) on the evaluation prompts, by the published bisection and by `points`
+    numbers of edges."""
+
+    metric: Annotated[str, one_of(*SCORES)] = "accuracy"
+    within: Positive = 0.001
+    points: Annotated[int, whole_within(2, 1000)] = 12
+
+    @model_validator(mode="after")
+    def _a_share_of_answers(self) -> EdgesNeeded:
+        if self.metric == "accuracy" and self.within > 1:
+            raise ValueError(f"within is {self.within:g}; of accuracy allowed: at most 1")
+        return self

@@ -1,0 +1,62 @@
+"""What interaction graphs take: bytes on disk and in memory, and what `--dry-run` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgesweep.sweeps.interactions.shards import blocks
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.interactions.graphs import Layered
+    from edgesweep.sweeps.plan.plan import Plan
+
+#: a batch of cotangents with what autograd holds of it, and of attributions
+WORKING_BYTES = 8 * (8 * 2**21 + 4 * 2**22)
+
+
+def _hidden(plan: Plan, of: Layered) -> int:
+    return plan.resolved.models[of.model].sizes.d_mlp
+
+
+def _moment_bytes(plan: Plan, of: Layered) -> int:
+    """Of one shard's moments: every layer's, and the slopes of closed sections."""
+    n_closed = sum(of.closed)
+    return 8 * (sum(d * (d + 1) for d in of.widths) + n_closed * _hidden(plan, of) ** 2)
+
+
+def disk_bytes(plan: Plan) -> int:
+    """Of all files of interaction graphs."""
+    found = 0
+    for of in dict.fromkeys(graph.of for graph in plan.graphs):
+        found += len(blocks(plan, of)) * _moment_bytes(plan, of)
+    for graph in plan.graphs:
+        of, n = graph.of, len(blocks(plan, graph.of))
+        pairs = sum(of.width(a) * of.width(b) for a, b in of.sections)
+        found += 8 * (2 * n + 2) * pairs + 8 * 3 * sum(d * d for d in of.widths)
+        tried = plan.config.edges_needed.points + 16
+        found += 8 * tried * len(plan.dataset_of(of.dataset).data.evaluation) * len(of.sections)
+    return found
+
+
+def memory_bytes(plan: Plan) -> Iterator[int]:
+    """An actor's at the peak of any shard, beside its process: weights in float64, moments folded
+    and being read, a batch of cotangents, and evaluation prompts at one layer."""
+    for of in dict.fromkeys(graph.of for graph in plan.graphs):
+        weights = 8 * plan.resolved.models[of.model].sizes.n_params
+        data = plan.dataset_of(of.dataset)
+        held = 4 * len(data.data.evaluation) * data.length * max(of.widths) * 4
+        yield weights + 3 * _moment_bytes(plan, of) + WORKING_BYTES + held
+
+
+def told(plan: Plan) -> Iterator[str]:
+    """A line a graph."""
+    for graph in plan.graphs:
+        of = graph.of
+        layers = " -> ".join(f"{n} ({d})" for n, d in zip(of.layers, of.widths, strict=True))
+        sampled = [start for start, _ in of.sections if graph.basis.is_sampled(start)]
+        how = f"; sampled from {', '.join(sampled)}" if sampled else "; all in closed form"
+        yield (
+            f"  {graph.key}: {of.model}, {of.task}, {graph.basis.kind}, interactions, "
+            f"{graph.steps} steps ({graph.rule}); {layers}{how}"
+        )

@@ -1,0 +1,214 @@
+"""Which interaction graphs a run has: frozen values, whose keys are made of their contents
+alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from edgesweep.engine.bases.cuts import Chain, chain_of
+from edgesweep.engine.bases.jacobians import is_closed
+from edgesweep.engine.model.kinds import kind_of
+from edgesweep.engine.network.base import LOGITS, SiteError
+from edgesweep.sweeps.config.fields import INTERACTIONS, ConfigError, did_you_mean
+from edgesweep.sweeps.plan.canonical import digest, slug
+
+if TYPE_CHECKING:
+    from edgesweep.engine.model import ModelSource
+    from edgesweep.sweeps.config.load import Config
+
+
+@dataclass(frozen=True)
+class Layered:
+    """Node layers of a model on a task's prompts.
+
+    Attributes:
+        model, task: labels. dataset: key of the prompts.
+        layers: in forward order, with their widths.
+        mixing: of each section, whether a position reads others.
+        closed: of each section, whether its Jacobian's second moment has a closed form.
+        closed_to_end: the same of what lies from each layer to the last.
+        rotate_last: whether the last layer has a basis of its own.
+    """
+
+    model: str
+    task: str
+    dataset: str
+    layers: tuple[str, ...]
+    widths: tuple[int, ...]
+    mixing: tuple[bool, ...]
+    closed: tuple[bool, ...]
+    closed_to_end: tuple[bool, ...]
+    rotate_last: bool
+
+    @cached_property
+    def key(self) -> str:
+        return f"{self.dataset}.{digest(asdict(self))[:8]}"
+
+    @property
+    def sections(self) -> tuple[tuple[str, str], ...]:
+        return tuple(pairwise(self.layers))
+
+    @property
+    def rotated(self) -> tuple[str, ...]:
+        """The layers that have bases."""
+        return self.layers if self.rotate_last else self.layers[:-1]
+
+    def width(self, layer: str) -> int:
+        return self.widths[self.layers.index(layer)]
+
+
+@dataclass(frozen=True)
+class BasisOf:
+    """One kind of basis, lib, gib or pca, of all layers."""
+
+    of: Layered
+    kind: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}-{self.of.key}"
+
+    def end(self, layer: str) -> str:
+        """The layer by whose directions a layer's importance is measured."""
+        layers = self.of.layers
+        return layers[-1] if self.kind == "gib" else layers[layers.index(layer) + 1]
+
+    def is_sampled(self, layer: str) -> bool:
+        """Whether it takes vector-Jacobian products."""
+        if self.kind == "pca" or layer == self.of.layers[-1]:
+            return False
+        closed = self.of.closed_to_end if self.kind == "gib" else self.of.closed
+        return not closed[self.of.layers.index(layer)]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The interactions in a basis, by so many steps of a rule."""
+
+    basis: BasisOf
+    steps: int
+    rule: str
+
+    @cached_property
+    def key(self) -> str:
+        return f"{self.basis.kind}-{digest([self.basis.key, self.steps, self.rule])[:10]}"
+
+    @property
+    def of(self) -> Layered:
+        return self.basis.of
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plan.json holds it."""
+        of = self.of
+        return {
+            "key": self.key,
+            "basis": self.basis.kind,
+            "model": of.model,
+            "task": of.task,
+            "dataset": of.dataset,
+            "layers": list(of.layers),
+            "widths": list(of.widths),
+            "steps": self.steps,
+            "rule": self.rule,
+        }
+
+
+def graphs_of(config: Config, models: dict[str, Any], datasets: Any) -> tuple[Graph, ...]:
+    """All interaction graphs that a config asks for. Raises ConfigError."""
+    if not config.bases_of:
+        return ()
+    sweep = config.sweep
+    if "trapezoid" in sweep.rule and 1 in sweep.steps:
+        raise ConfigError(
+            "sweep.steps: 1 is too few for rule 'trapezoid', which has both ends; allowed: 2 or "
+            f"more, or another rule ({INTERACTIONS!r} as published: steps 1, rule right)"
+        )
+    layered = [_layered(config, models[d.model].source, d) for d in datasets]
+    return tuple(
+        Graph(BasisOf(of, kind), steps, rule)
+        for of in layered
+        for kind in config.bases_of
+        for steps in sweep.steps
+        for rule in sweep.rule
+    )
+
+
+def _layered(config: Config, source: ModelSource, dataset: Any) -> Layered:
+    chain = _skeleton(source)
+    names = _layers(config, chain, source.name)
+    pairs = list(pairwise(names))
+    sections = [chain.section(*pair) for pair in pairs]
+    mixing = tuple(section.mixes for section in sections)
+    if config.bases.sources and not any(mixing):
+        raise ConfigError(
+            f"bases.sources: {config.bases.sources}, and no section of {source.name!r} mixes "
+            "positions; allowed: 0"
+        )
+    last = config.bases.rotate_last
+    of = Layered(
+        dataset.model,
+        dataset.task,
+        dataset.key,
+        names,
+        tuple(chain.widths[name] for name in names),
+        mixing,
+        tuple(map(is_closed, sections)),
+        tuple(is_closed(chain.section(name, names[-1])) for name in names[:-1]),
+        names[-1] != LOGITS if last == "auto" else bool(last),
+    )
+    _check_rank(chain, of, dataset)
+    return of
+
+
+def _layers(config: Config, chain: Chain, model: str) -> tuple[str, ...]:
+    """The chosen cuts. Raises ConfigError."""
+    cuts, wanted = list(chain.widths), config.bases.layers
+    if wanted == "auto":
+        return tuple(cuts)
+    for name in wanted:
+        if name not in cuts:
+            raise ConfigError(
+                f"bases.layers: {name!r} is no cut of {model!r}; allowed: {', '.join(cuts)}"
+                + did_you_mean(name, cuts)
+            )
+    places = [cuts.index(name) for name in wanted]
+    if places != sorted(places):
+        ordered = ", ".join(cuts[place] for place in sorted(places))
+        raise ConfigError(f"bases.layers: {list(wanted)} are not in forward order; give {ordered}")
+    return tuple(wanted)
+
+
+def _check_rank(chain: Chain, of: Layered, dataset: Any) -> None:
+    """Fewer vectors than their width have no full second moment."""
+    for name in of.rotated:
+        once = chain.is_read(name)
+        n = sum(1 if once else len(p) for p in dataset.data.build)
+        if n < of.width(name):
+            raise ConfigError(
+                f"data.n_build: {len(dataset.data.build)} prompts give {n} vectors at {name!r}, "
+                f"whose width is {of.width(name)}: its second moment would have rank {n}; allowed: "
+                f"enough for {of.width(name)} vectors"
+            )
+
+
+@lru_cache(maxsize=8)
+def _skeleton(source: ModelSource) -> Chain:
+    """The network's pieces, without its numbers."""
+    config = source.config
+    kind = kind_of(config)
+    with torch.device("meta"):
+        hf = kind.auto.from_config(config, trust_remote_code=False)
+    try:
+        return chain_of(kind.network(hf, source.name, None))
+    except SiteError as error:
+        raise ConfigError(f"sweep.nodes: {source.name!r}: {error}") from None
+
+
+def layer_of(name: str) -> str:
+    """A layer as part of a file name."""
+    return slug(name)

@@ -1,0 +1,96 @@
+"""Means and second moments of all layers, and of the slopes of closed sections, by blocks of
+inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from edgesweep.engine.bases.cuts import Chain
+from edgesweep.engine.bases.moments import Moments, Sums, fold
+from edgesweep.engine.network.base import Inputs
+from edgesweep.sweeps.actor.halving import with_halving
+from edgesweep.sweeps.interactions import files
+from edgesweep.sweeps.interactions.loading import batches
+from edgesweep.sweeps.interactions.shards import MOMENTS, MomentShard, blocks, moments_of
+from edgesweep.sweeps.stages.base import Done, Passes, Stage
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.actor.context import Context
+    from edgesweep.sweeps.interactions.graphs import Layered
+    from edgesweep.sweeps.plan.plan import Plan
+
+#: inputs of a shard, if nothing else is asked for
+BLOCK_INPUTS = 1024
+
+
+class LayerMoments(Stage[MomentShard]):
+    """Once for all bases of a model on a task."""
+
+    name = MOMENTS
+    title = "moments of layers"
+    runs_model = True
+
+    def shards(self, plan: Plan) -> Iterator[MomentShard]:
+        for of in dict.fromkeys(graph.of for graph in plan.graphs):
+            for rows in blocks(plan, of):
+                yield MomentShard(of, rows)
+
+    def groups(self, plan: Plan, shard: MomentShard) -> Iterable[str]:
+        return (moments_of(shard.of),)
+
+    @torch.no_grad()
+    def run(self, context: Context, shard: MomentShard) -> Done:
+        found, micro_batch = with_halving(context.micro_batch, partial(_moments, context, shard))
+        return files.write_tensors(
+            context, self.name, shard.key, found, micro_batch=micro_batch, n_bad=0
+        )
+
+    def passes(self, plan: Plan, shard: MomentShard) -> Passes:
+        return Passes(plan.batches(shard.rows))
+
+    def alike(self, shard: MomentShard) -> str:
+        return shard.of.key
+
+    def whose(self, plan: Plan, shard: MomentShard) -> str:
+        return f"layers of {shard.of.model} on {shard.of.task}"
+
+
+def _moments(context: Context, shard: MomentShard, micro_batch: int) -> files.Tensors:
+    layers: dict[str, list[Moments]] = {}
+    sections: dict[str, list[Sums]] = {}
+    for chain, _, inputs in batches(context, shard.of, shard.rows, micro_batch):
+        for layer, moments, sums in _of_batch(chain, shard.of, inputs):
+            layers.setdefault(layer, []).append(moments)
+            if sums is not None:
+                sections.setdefault(layer, []).append(sums)
+    found: files.Tensors = {}
+    for layer, parts in layers.items():
+        found |= files.of_moments(layer, fold(parts))
+    for layer, of_slopes in sections.items():
+        found |= files.of_sums(f"{layer}/slopes", fold(of_slopes))
+    return found
+
+
+def _of_batch(
+    chain: Chain, of: Layered, inputs: Inputs
+) -> Iterator[tuple[str, Moments, Sums | None]]:
+    """Of each layer its moments, and where the piece after it is closed, the sums of that."""
+    value = chain.start(inputs)
+    at = chain.first
+    for layer in of.rotated:
+        value = value if layer == at else chain.section(at, layer)(value, inputs)
+        at = layer
+        vectors = value[chain.real(layer, inputs).expand(value.shape[:2])]
+        if not torch.isfinite(vectors).all():
+            bad = int((~torch.isfinite(value).flatten(1).all(1)).nonzero()[0, 0])
+            raise ValueError(
+                f"activations at {layer} are not finite, first of input {bad} of a batch"
+            )
+        following = chain.section(layer, list(chain.widths)[-1]).pieces
+        form = following[0].form if following else None
+        sums = None if form is None else Sums(len(vectors), form.statistics(vectors))
+        yield layer, Moments.of(vectors), sums

@@ -1,0 +1,148 @@
+"""Interaction graphs in a sweep of a small network of images: the numbers, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from edgesweep.dashboards.data import load_run
+from edgesweep.dashboards.report import render
+from edgesweep.engine.bases.cuts import chain_of
+from edgesweep.engine.model import load_model, resolve_model
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.training import NetworkTraining
+from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.tables import DIRECTIONS, EDGES_NEEDED, INTERACTIONS, SPECTRA, read_table
+from edgesweep.sweeps.command.train_model import ModelRequest, train_model
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import parse_config
+from edgesweep.sweeps.plan.estimates import describe
+from edgesweep.sweeps.plan.resolve import resolve
+from edgesweep.sweeps.planning import make_plan
+from edgesweep.sweeps.progress import Silence
+from edgesweep.tasks import build_task
+from tests.bases import made
+from tests.sweeps.helpers import contents, run_tiny
+
+N = 96
+FILES = ("layered", "edges_needed.parquet", "interactions.parquet", "spectra.parquet")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    out = tmp_path_factory.mktemp("models") / "digits-mlp"
+    how = NetworkTraining(epochs=5)
+    train_model(ModelRequest("digits", (), (12, 8), "gelu", how, out), Silence())
+    return str(out)
+
+
+def config(model: str, **changes) -> dict:
+    raw = {
+        "name": "tiny",
+        "sweep": {
+            "model": model,
+            "task": "digits",
+            "nodes": ["lib", "pca"],
+            "method": "interactions",
+            "steps": 2,
+            "rule": "right",
+        },
+        "bases": {"cut": {"variance": 1e-6}},
+        "edges_needed": {"within": 0.05, "points": 4},
+        "measures": {"bootstrap": 20},
+        "data": {"n_build": N, "n_eval": 40},
+        "execution": {"executor": "serial", "micro_batch": 16, "shard_inputs": 48},
+    }
+    return {k: {**raw.get(k, {}), **changes.get(k, {})} if k != "name" else "tiny"
+            for k in {**raw, **changes}}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(model, tmp_path_factory) -> RunDirectory:
+    out = tmp_path_factory.mktemp("layers") / "run"
+    assert run_tiny(out, config(model)).exit_code == 0
+    return RunDirectory.open(out)
+
+
+def test_stored_interactions_are_the_engine_s(run, model):
+    chain = chain_of(load_model(resolve_model(model), "cpu", "float64"))
+    data = build_task("digits", None, N, 40, 0, shape=(8, 8))
+    batch = PromptBatch.make(data.build)
+    inputs = chain.prepare(batch.clean, batch.real)
+    bases = made.bases(chain, inputs, cut=made.Cut(1e-6, 1e-12))
+    table = read_table(run, INTERACTIONS)
+    for start in ("input", "hidden0", "hidden1"):
+        wanted = made.interactions(chain, inputs, bases, start, [(0.5, 0.5), (1.0, 0.5)])
+        rows = table[(table.basis == "lib") & table.source.str.startswith(f"{start}/")]
+        square = wanted.mean_square[:, 1:].numpy()
+        assert len(rows) == min(square.size, 2000)
+        ends = [rows[c].str.rpartition("/d")[2].astype(int) for c in ("target", "source")]
+        np.testing.assert_allclose(
+            rows.mean_square, square[ends[0], ends[1]], atol=1e-6 * square.max()
+        )
+        assert rows.residual.iloc[0] == pytest.approx(float(wanted.residual), rel=1e-4, abs=1e-9)
+
+
+def test_tables_say_what_is_needed(run):
+    needed, spectra = read_table(run, EDGES_NEEDED), read_table(run, SPECTRA)
+    assert set(needed.search) == {"bisect", "robust"}
+    assert len(needed) == 2 * 2 * 3
+    robust = needed[needed.search == "robust"]
+    assert ((robust.low <= robust.high) & (robust.edges <= 1 + 65 * 13)).all()
+    assert not spectra[(spectra.basis == "lib") & (spectra.of == "spectrum")].empty
+    directions = read_table(run, DIRECTIONS)
+    last = directions.sort_values("directions").groupby(["basis", "layer"]).score.last()
+    assert np.ptp(last) == 0  # at the end each layer is as it was
+    page = render(load_run(run.path))
+    for title in ("Interactions that are needed", "Interaction graphs", "Spectra of layers"):
+        assert f"<h2>{title}</h2>" in page
+
+
+def test_what_is_redone_has_the_same_bytes(run, model, tmp_path):
+    """A shard of every stage is lost; the run ends as it was."""
+    again = tmp_path / "run"
+    shutil.copytree(run.path, again)
+    log = CommitLog(RunDirectory.open(again))
+    for stage in log.stages():
+        for write in log.record(stage, log.keys(stage)[0])["writes"]:
+            (again / write["file"]).write_bytes(b"lost")
+    assert run_tiny(again, config(model)).exit_code == 0
+    assert contents(again, *FILES) == contents(run.path, *FILES)
+
+
+def test_a_dry_run_says_what_it_takes(model):
+    told = describe(make_plan(resolve(parse_config(config(model)))))
+    assert "lib, interactions, 2 steps (right); input (64) -> hidden0 (12)" in told
+    assert "memory: 0." in told
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("sweep", {"method": "eap"}, "sweep.method: 'interactions' is for nodes lib, gib, pca"),
+        ("sweep", {"rule": "trapezoid", "steps": 1}, "sweep.steps: 1 is too few for rule"),
+        ("bases", {"layers": ["hidden0", "input"]}, "not in forward order; give input, hidden0"),
+        ("bases", {"layers": ["input", "hiden1"]}, "'hiden1' is no cut .*did you mean 'hidden1'"),
+        ("bases", {"layers": ["input", "input"]}, "has 'input' twice"),
+        ("bases", {"layers": ["input"]}, "fewer than two layers"),
+        ("bases", {"sources": 2}, "bases.sources: 2, and no section of .* mixes positions"),
+        ("edges_needed", {"within": 0}, "edges_needed.within: 0 is out of range"),
+        ("edges_needed", {"within": 2}, "within is 2; of accuracy allowed: at most 1"),
+        ("edges_needed", {"metric": "logit_diff"}, "edges_needed.metric: 'logit_diff' is not k"),
+        ("data", {"n_build": 40}, "data.n_build: 40 prompts give 40 vectors at 'input'.*rank 40"),
+    ],
+)
+def test_what_cannot_be_is_refused(model, section, change, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(parse_config(config(model, **{section: change})))
+
+
+def test_a_set_of_dictionaries_may_be_called_pca():
+    raw = {
+        "name": "x",
+        "sweep": {"nodes": ["heads", "pca"]},
+        "features": {"pca": {"dictionaries": {"resid1": {"kind": "pca"}}}},
+    }
+    assert parse_config(raw).bases_of == ()
