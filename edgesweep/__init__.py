@@ -6,6 +6,7 @@
     circuit = run.circuit("ig_inputs", phi=0.8)   # the smallest that is so faithful
     es.evaluate("smollm2-135m", "ioi", circuit)   # run a circuit, found or given
     es.sweep("demo", data={"n_build": 64})        # a whole sweep
+    es.regions("./mnist-cnn", "./mnist/", "conv1")  # regions of interest of a site
 
 The folders `engine`, `tasks`, `storage`, `sweeps` and `dashboards` of the repository are this
 package's parts, by links, so that nothing but `edgesweep` lands in a user's Python. What is heavy
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from edgesweep.runs import Run
     from edgesweep.runs import open_run as open
     from edgesweep.sweeping import sweep
+    from edgesweep.sweeps.regions.study import regions
 
-__all__ = ["Circuit", "Run", "evaluate", "load_circuit", "open", "sweep"]
+__all__ = ["Circuit", "Run", "evaluate", "load_circuit", "open", "regions", "sweep"]
 
 #: name -> where it is, and what it is called there
 _HOMES = {
@@ -32,6 +34,7 @@ _HOMES = {
     "evaluate": ("evaluating", "evaluate"),
     "load_circuit": ("engine.graph.circuit_files", "load_circuit"),
     "open": ("runs", "open_run"),
+    "regions": ("sweeps.regions", "regions"),
     "sweep": ("sweeping", "sweep"),
 }
 

@@ -13,6 +13,10 @@ n_iter, patience, max_rounds, and ``jobs``, a list of {n_nodes, seed}; and for t
 not to be found, ``bottom<i>`` int [n_nodes]. Result: a list, see ``result``; description lengths
 are in nats. A job is done alike whatever others stand beside it.
 
+A request with ``z``, the weights of all pairs of a complete undirected graph, float [pairs] in the
+order of ``numpy.triu_indices(n, 1)``, and ``blocks``, a partition (empty: none), is of the flat
+weighted block model that is not degree-corrected, with normal weights: see ``weighted``.
+
 The fit, for one chain:
 1. the agglomerative multilevel minimisation of Peixoto 2014 (graph-tool's ``minimize_*``);
 2. rounds of ``n_iter`` merge-split sweeps at zero temperature (Peixoto 2020), until ``patience``
@@ -187,6 +191,46 @@ def result(
     }
 
 
+# Every pair has its edge: an edge tells nothing, and only the weights cost.
+COMPLETE = {"dense": True, "multigraph": False, "edges_dl": False}
+
+
+def weighted(
+    n_nodes: int, z: np.ndarray, given: np.ndarray, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The partition of a complete graph by its weights: from the given one, or found from nothing.
+
+    ``model`` "nix" has the prior NIX(mean, 1, variance, 3), "microcanonical" none. The given one's
+    own length is ``description_length_given``; rounds of merge-split then look for a shorter one.
+    """
+    graph_tool.seed_rng(options["seed"] or 2**32 - 1)
+    np.random.seed(options["seed"])  # noqa: NPY002 - as in ``result``
+    graph = graph_tool.Graph(directed=False)
+    graph.add_vertex(n_nodes)
+    graph.add_edge_list(np.column_stack([*np.triu_indices(n_nodes, 1)]))
+    weight = graph.new_edge_property("double", vals=z)
+    how = {"recs": [weight], "rec_types": ["real-normal"], "deg_corr": False}
+    if options["model"] == "nix":
+        how["rec_params"] = [{}]
+    if len(given):
+        state = BlockState(graph, b=given, **how)
+    else:
+        arguments = {"entropy_args": COMPLETE}
+        state = minimize_blockmodel_dl(graph, state_args=how, multilevel_mcmc_args=arguments)
+    first = best = float(state.entropy(**COMPLETE))
+    blocks = np.array(state.get_blocks().a)
+    for _ in range(options["max_rounds"]):
+        state.multiflip_mcmc_sweep(niter=options["n_iter"], beta=np.inf, entropy_args=COMPLETE)
+        if (length := float(state.entropy(**COMPLETE))) < best - MIN_GAIN_NATS:
+            best, blocks = length, np.array(state.get_blocks().a)
+    return {
+        "levels": [by_first_appearance(blocks).tolist()],
+        "description_length": best,
+        "description_length_given": first,
+        "versions": versions(),
+    }
+
+
 def write_atomic(path: str, text: str) -> None:
     """A reader finds the whole result or none."""
     partial = path + ".partial"
@@ -207,11 +251,15 @@ def main(arguments: list[str]) -> int:
     with np.load(request_path, allow_pickle=False) as request:
         told = json.loads(str(request["options"]))
         arrays = dict(request)
-    results = [
-        result(arrays[f"edges{i}"], arrays.get(f"bottom{i}"), job, told)
-        for i, job in enumerate(told["jobs"])
-    ]
-    write_atomic(result_path, json.dumps(results))
+    found: Any
+    if "z" in arrays:
+        found = weighted(int(arrays["n_nodes"]), arrays["z"], arrays["blocks"], told)
+    else:
+        found = [
+            result(arrays[f"edges{i}"], arrays.get(f"bottom{i}"), job, told)
+            for i, job in enumerate(told["jobs"])
+        ]
+    write_atomic(result_path, json.dumps(found))
     return 0
 
 

@@ -26,6 +26,7 @@ from edgesweep.sweeps.command.arguments import (
     run_address,
 )
 from edgesweep.sweeps.command.clusters import cluster_app
+from edgesweep.sweeps.command.regions import regions_app
 from edgesweep.sweeps.command.training import train_app
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.add_typer(cluster_app)
+app.add_typer(regions_app)
 
 
 class Kind(StrEnum):
