@@ -34,7 +34,7 @@ _HOMES = {
     "evaluate": ("evaluating", "evaluate"),
     "load_circuit": ("engine.graph.circuit_files", "load_circuit"),
     "open": ("runs", "open_run"),
-    "regions": ("sweeps.regions", "regions"),
+    "regions": ("sweeps.regions.study", "regions"),
     "sweep": ("sweeping", "sweep"),
 }
 

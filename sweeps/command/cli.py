@@ -26,10 +26,10 @@ from edgesweep.sweeps.command.arguments import (
     run_address,
 )
 from edgesweep.sweeps.command.clusters import cluster_app
-from edgesweep.sweeps.command.regions import regions_app
 from edgesweep.sweeps.command.training import train_app
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config
+from edgesweep.sweeps.regions.command import regions_app
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory

@@ -15,7 +15,7 @@ The paper sorts by attribution to the true class, which lets the "keep" curve re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -185,7 +185,7 @@ def _splits(study: RegionStudy, source: ModelSource, units: UnitSite) -> tuple[_
         raise RegionError(f"n_build is {sizes[0]} and n_eval {sizes[1]}; allowed: 2 or more")
     mean = units.values(data.build, "patch").mean(0)
 
-    def split(examples: tuple[Example, ...]) -> _Split:
+    def split(examples: Sequence[Example]) -> _Split:
         values = units.values(examples)
         patch = patch_values(units, study.patch, examples, mean)
         labels = np.array([example.good[0] for example in examples])

@@ -16,7 +16,7 @@ from edgesweep.sweeps.command.cli import main
 from edgesweep.sweeps.command.train_model import ModelRequest, train_model
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.regions import regions
+from edgesweep.sweeps.regions.study import regions
 from edgesweep.tasks import build_task
 from tests.regions.made import planted
 

@@ -55,7 +55,7 @@ def regions(
     """Find regions of interest of a site: units whose attributions go together, by a weighted block
     model; and what the network does without them, beside clusterings and random blocks."""
     from edgesweep.sweeps.progress import make_progress
-    from edgesweep.sweeps.regions import regions as find
+    from edgesweep.sweeps.regions.study import regions as find
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: {out} is there already; name a new folder")
