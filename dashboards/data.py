@@ -22,6 +22,7 @@ from edgesweep.storage.status import status
 from edgesweep.storage.tables import (
     BLOCKS,
     CIRCUITS,
+    DRAWN,
     EQUAL_PHI,
     HEADLINES,
     INTERPOLATION,
@@ -43,7 +44,7 @@ T = TypeVar("T")
 #: tables with rows of cells, and the columns that name these
 _CELLS_IN = {
     **dict.fromkeys(("results", "circuits", "blocks", "measures", "roc", "reach"), ("cell",)),
-    **dict.fromkeys(("minimality", "interpolation", "nulls", "structure"), ("cell",)),
+    **dict.fromkeys(("minimality", "interpolation", "nulls", "structure", "drawn"), ("cell",)),
     **dict.fromkeys(("headlines", "equal_phi"), ("cell",)),
     "overlap": ("cell_a", "cell_b"),
 }
@@ -58,7 +59,7 @@ class RunData:
     Attributes:
         results, circuits, blocks, commits: the run's tables; empty where not yet written. Rows of
             results have their cell's `method_name`, and those of a search no selection.
-        measures, roc, overlap, minimality, interpolation, known, nulls, structure, reach,
+        measures, roc, overlap, minimality, interpolation, known, nulls, structure, drawn, reach,
             headlines, equal_phi: the derived tables, in the same way; empty in a run that has none.
         histograms: cell -> aggregated scores of all inputs, of edges or of nodes.
         aggregation: the aggregation that the histograms show.
@@ -86,6 +87,7 @@ class RunData:
     known: pd.DataFrame = field(default_factory=pd.DataFrame)
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
     structure: pd.DataFrame = field(default_factory=pd.DataFrame)
+    drawn: pd.DataFrame = field(default_factory=pd.DataFrame)
     reach: pd.DataFrame = field(default_factory=pd.DataFrame)
     headlines: pd.DataFrame = field(default_factory=pd.DataFrame)
     equal_phi: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -207,6 +209,7 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
         known=read_table(run, KNOWN),
         nulls=read_table(run, NULLS),
         structure=read_table(run, STRUCTURE),
+        drawn=_told(read_table(run, DRAWN), run.plan),
         reach=read_table(run, REACH),
         headlines=_told(read_table(run, HEADLINES), run.plan),
         equal_phi=_told(read_table(run, EQUAL_PHI), run.plan),

@@ -71,7 +71,9 @@ def block_matrix_figure(counts: np.ndarray, names: Sequence[str]) -> go.Figure:
     )
 
 
-def block_ablation_figure(results: pd.DataFrame, mode: str) -> go.Figure:
+def block_ablation_figure(
+    results: pd.DataFrame, mode: str, drawn: pd.DataFrame | None = None
+) -> go.Figure:
     """Faithfulness on each task with a task's blocks ablated (Dhimoïla figure 12).
 
     One trace an evaluation patch and metric, `meta` says which; the first column is the circuit
@@ -80,6 +82,7 @@ def block_ablation_figure(results: pd.DataFrame, mode: str) -> go.Figure:
     Args:
         results: rows of one circuit under edge ablation, block ablations among them.
         mode: "without" the blocks labelled by a task, or with "only" them.
+        drawn: the same with random nodes in the blocks; its range stands below each value.
     """
     ablated = results[results["blocks"] != "all"]
     tasks = sorted(set(ablated["subset"]) - {"all"}) or ["all"]
@@ -90,6 +93,10 @@ def block_ablation_figure(results: pd.DataFrame, mode: str) -> go.Figure:
     for patch, metric in dict.fromkeys(zip(ablated["eval_patch"], ablated["metric"], strict=True)):
         table = results[(results["eval_patch"] == patch) & (results["metric"] == metric)]
         values = [[_phi(table, task, blocks) for blocks in columns] for task in tasks]
+        random = None if drawn is None else drawn[(drawn["eval_patch"] == patch)]
+        if random is not None:
+            random = random[random["metric"] == metric]
+        ranges = [[_range(random, task, blocks) for blocks in columns] for task in tasks]
         figure.add_heatmap(
             z=values,
             x=list(columns.values()),
@@ -100,7 +107,10 @@ def block_ablation_figure(results: pd.DataFrame, mode: str) -> go.Figure:
             zmax=1,
             colorscale=HEAT,
             showscale=False,
-            text=[[_two_digits(v) for v in row] for row in values],
+            text=[
+                [_two_digits(v) + range_ for v, range_ in zip(*pair, strict=True)]
+                for pair in zip(values, ranges, strict=True)
+            ],
             texttemplate="%{text}",
             textfont={"size": 14},
             hoverongaps=False,
@@ -122,6 +132,17 @@ def block_ablation_figure(results: pd.DataFrame, mode: str) -> go.Figure:
 
 def _two_digits(value: float) -> str:
     return "" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # never -0.00
+
+
+def _range(random: pd.DataFrame | None, task: str, blocks: str) -> str:
+    """Of φ over draws, below the value."""
+    if random is None or random.empty:
+        return ""
+    found = random[(random["subset"] == task) & (random["blocks"] == blocks)]["faithfulness"]
+    if not found.notna().any():
+        return ""
+    ends = f"{_two_digits(found.min())} to {_two_digits(found.max())}"
+    return f"<br><span style='font-size:10px'>random {ends}</span>"
 
 
 def _phi(table: pd.DataFrame, task: str, blocks: str) -> float:

@@ -21,7 +21,7 @@ from edgesweep.dashboards.sections import (
     skill,
     smallest,
 )
-from edgesweep.dashboards.sections.blockmodels import blocks, worth
+from edgesweep.dashboards.sections.blockmodels import blocks, rewired, worth
 
 #: in the page's order
 SECTIONS: tuple[Callable[[RunData], Iterator[Section]], ...] = (
@@ -41,5 +41,6 @@ SECTIONS: tuple[Callable[[RunData], Iterator[Section]], ...] = (
     scores.section,
     blocks.section,
     worth.section,
+    rewired.section,
     run.section,
 )

@@ -5,6 +5,8 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from edgesweep.dashboards.data import load_run
+from edgesweep.dashboards.sections.blockmodels.blocks import section as blocks_section
+from edgesweep.dashboards.sections.blockmodels.rewired import section as rewired_section
 from edgesweep.dashboards.sections.blockmodels.worth import section
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.storage import CommitLog, RunDirectory
@@ -139,10 +141,18 @@ def test_random_blocks_are_as_many_nodes_of_each_kind(out):
         np.testing.assert_array_equal(np.sort(before), np.sort(after))
 
 
+def block_ablation_figure_text(out) -> str:
+    *_, ablated = blocks_section(load_run(out))
+    return str([trace.text for _, figure in ablated.figures() for trace in figure.data])
+
+
 def test_the_page_tells_what_the_blocks_are_worth(out):
     (worth,) = section(load_run(out))
     (figure, table) = worth.parts
     assert [t.name for t in figure.figure.data][-1] == "this circuit, each chain"
     assert "length saved" in table.html()
     assert "contrast of removing blocks" in table.html()
+    (rewired,) = rewired_section(load_run(out))
+    assert len(rewired.parts[0].rows) == 2  # metrics
+    assert "random" in block_ablation_figure_text(out)
     assert "<td></td>" not in table.html().replace("<td class=n></td>", "")

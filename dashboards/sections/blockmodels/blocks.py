@@ -146,6 +146,8 @@ def _named(nodes: Sequence[str], strength: Mapping[str, float], *, many: bool) -
 
 def _ablated(data: RunData, circuit: str, number: int, which: str) -> Section:
     rows = _comparable(data.results[data.results["circuit"] == circuit])
+    drawn = data.drawn[data.drawn["circuit"] == circuit] if len(data.drawn) else data.drawn
+    drawn = drawn[drawn["blocks"] != "rewired"] if len(drawn) else drawn
     title = data.circuit_names.get(circuit, circuit)
     anchor, heading = f"ablation{number}", f"Removing a task's blocks from {title}"
     if rows.empty:
@@ -153,7 +155,12 @@ def _ablated(data: RunData, circuit: str, number: int, which: str) -> Section:
     patches = list(dict.fromkeys(rows[rows["blocks"] != "all"]["eval_patch"]))
     modes = {"without": "Without a task's blocks", "only": "With only a task's blocks"}
     places = [
-        Figure(f"{mode}{number}", block_ablation_figure(rows, mode), words, f"<h3>{words}</h3>")
+        Figure(
+            f"{mode}{number}",
+            block_ablation_figure(rows, mode, drawn),
+            words,
+            f"<h3>{words}</h3>",
+        )
         for mode, words in modes.items()
     ]
     return Section(
@@ -164,6 +171,7 @@ def _ablated(data: RunData, circuit: str, number: int, which: str) -> Section:
         "for comparison. If each block served one task, the diagonal would be near 0 without a "
         "task's blocks, and near 1 with only them. The logits are never removed, nor is the "
         "embedding where it is one node. "
+        f"{_of_random(drawn)}"
         f"Patches: {escape(', '.join(patches))}; the metric, and of several patches which one, are "
         "chosen under <a href='#curves'>Faithfulness against size</a>.",
         (Side(places), edges_left(rows)),
@@ -183,6 +191,16 @@ def edges_left(rows: pd.DataFrame) -> Table:
         told.append([name, f"{row['n_edges']:,}", f"{row['n_nodes']:,}"])
         chosen.append({"eval_patch": row["eval_patch"]})
     return Table(["blocks", "edges left", "nodes left"], told, (1, 2), chosen)
+
+
+def _of_random(drawn: pd.DataFrame) -> str:
+    if drawn.empty:
+        return ""
+    n = drawn["draw"].nunique()
+    return (
+        f"Below each value is the range over {n:,} draw{'s' * (n > 1)} of blocks with random "
+        "nodes in place of their own, as many heads, MLPs or features. "
+    )
 
 
 def _comparable(results: pd.DataFrame) -> pd.DataFrame:
