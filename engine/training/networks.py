@@ -58,7 +58,7 @@ def train_network(
         ValueError: sizes that no network has.
     """
     unfinished = unfinished or Unfinished(None)
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(how.seed)
         net = FeedForwardNet(config).train()
         adam = torch.optim.Adam(net.parameters(), lr=how.lr)
@@ -89,7 +89,7 @@ def _epoch(
 @torch.no_grad()
 def accuracy(net: nn.Module, x: Arrays, labels: Labels, batch: int = 1024) -> float:
     """The share of inputs whose largest output is their label's."""
-    with _one_thread():
+    with one_thread():
         pairs = zip(x.split(batch), labels.split(batch), strict=True)
         return sum(int((net(some).argmax(-1) == of).sum()) for some, of in pairs) / len(x)
 
@@ -101,7 +101,7 @@ def save_network(net: FeedForwardNet, folder: Path) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -86,7 +86,7 @@ def train_model(request: ModelRequest, progress: Progress) -> dict[str, Any]:
     Raises:
         ConfigError: one line; nothing was written.
     """
-    _check_out(request.out)
+    check_out(request.out)
     try:
         given = labelled(request.task)
         if not all(given):
@@ -114,7 +114,7 @@ def train_model(request: ModelRequest, progress: Progress) -> dict[str, Any]:
     return report
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
     """Refuse what cannot be written, before the work and not after."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: {out} is there already; name a new folder")

@@ -1,4 +1,4 @@
-"""`edgesweep train`: dictionaries, and small networks."""
+"""`edgesweep train`: dictionaries, and small networks, the modular-addition transformer too."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class NetworkKind(StrEnum):
 
     mlp = "mlp"
     cnn = "cnn"
+    transformer = "transformer"
 
 
 def sizes(option: str, text: str) -> tuple[int, ...]:
@@ -67,9 +68,11 @@ def dictionary(
 def model(
     out: Annotated[Path, typer.Option(parser=local_path, help="The folder.")],
     task: Annotated[
-        str, typer.Option(help="digits, ./a-folder of images, a JSONL file of arrays.")
+        str, typer.Option(help="digits, ./a-folder of images, a JSONL file of arrays, modadd.")
     ] = "digits",
-    kind: Annotated[NetworkKind, typer.Option()] = NetworkKind.mlp,
+    kind: Annotated[
+        NetworkKind | None, typer.Option(help="transformer of modadd; else mlp, if not cnn.")
+    ] = None,
     hidden: Annotated[str, typer.Option(help="Width of each dense layer.")] = "64",
     channels: Annotated[str, typer.Option(help="Of each convolution (cnn).")] = "8,16",
     kernel: Annotated[str, typer.Option(help="Side of each convolution's kernels.")] = "3",
@@ -78,20 +81,41 @@ def model(
     activation: Annotated[str, typer.Option(help="relu, gelu or linear.")] = "relu",
     epochs: Annotated[int, typer.Option(min=1)] = 100,
     batch: Annotated[int, typer.Option(min=1)] = 64,
-    lr: Annotated[float, typer.Option(min=1e-8)] = 3e-3,
+    lr: Annotated[
+        float | None, typer.Option(min=1e-8, help="3e-3 if none is given, of modadd 1e-3.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    p: Annotated[int, typer.Option(min=2, help="modadd: sums are modulo p.")] = 29,
+    d_model: Annotated[int, typer.Option(min=1, help="modadd.")] = 64,
+    heads: Annotated[int, typer.Option(min=1, help="modadd.")] = 4,
+    d_mlp: Annotated[int, typer.Option(min=1, help="modadd.")] = 256,
+    share: Annotated[float, typer.Option(help="modadd: of all pairs, to train on.")] = 0.5,
+    steps: Annotated[int, typer.Option(min=1, help="modadd.")] = 12_000,
+    decay: Annotated[float, typer.Option(min=0, help="modadd: of the weights.")] = 1.0,
+    every: Annotated[int, typer.Option(min=0, help="modadd: steps between checkpoints.")] = 0,
 ) -> None:
-    """Train an MLP or a small CNN on a task of arrays, and say how well it does. What was stopped
-    goes on where it was."""
+    """Train an MLP or a small CNN on a task of arrays, or a one-layer transformer on modular
+    addition, and say how well it does. What was stopped goes on where it was."""
     from edgesweep.engine.training import NetworkTraining
+    from edgesweep.engine.training.modadd import Modadd
     from edgesweep.sweeps.command.train import told
     from edgesweep.sweeps.command.train_model import ModelRequest, train_model
     from edgesweep.sweeps.progress import make_progress
+    from edgesweep.sweeps.training.modadd import TASK, ModaddRequest, train_sums
 
-    convolutions = sizes("--channels", channels) if kind is NetworkKind.cnn else ()
-    how = NetworkTraining(epochs, batch, lr, seed)
-    layers = convolutions, sizes("--hidden", hidden)
-    kernels = sizes("--kernel", kernel)
-    request = ModelRequest(task, *layers, activation, how, out, kernels, padding, pool)
-    print(told(train_model(request, make_progress())))
+    if kind is not None and (task == TASK) != (kind is NetworkKind.transformer):
+        raise ConfigError(f"--kind: {kind.value!r} is not for task {task!r}; leave it out")
+    if task == TASK:
+        try:
+            sums = Modadd(p, d_model, heads, d_mlp, share, steps, lr or 1e-3, decay, seed)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        print(told(train_sums(ModaddRequest(sums, every, out), make_progress())))
+    else:
+        convolutions = sizes("--channels", channels) if kind is NetworkKind.cnn else ()
+        how = NetworkTraining(epochs, batch, lr or 3e-3, seed)
+        layers = convolutions, sizes("--hidden", hidden)
+        kernels = sizes("--kernel", kernel)
+        request = ModelRequest(task, *layers, activation, how, out, kernels, padding, pool)
+        print(told(train_model(request, make_progress())))
     print(out)
