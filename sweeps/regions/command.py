@@ -1,4 +1,4 @@
-"""`edgesweep regions`: regions of interest of one site of an image network, as tables."""
+"""`edgesweep regions`: regions of interest of a site of an image network; tables and a page."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ def regions(
 ) -> None:
     """Find regions of interest of a site: units whose attributions go together, by a weighted block
     model; and what the network does without them, beside clusterings and random blocks."""
+    from edgesweep.dashboards.figures.regions_page import regions_page
+    from edgesweep.storage.atomic import replace
     from edgesweep.sweeps.progress import make_progress
     from edgesweep.sweeps.regions.study import regions as find
 
@@ -81,6 +83,9 @@ def regions(
         **how,
     )
     found.save(out)
-    for line in found.summary():
-        print(line)
-    print(out)
+    summary = list(found.summary())
+    title = f"Regions of {site} of {Path(model).name} on {Path(task).name}"
+    page = regions_page(title, summary, found.curves, found.classes, found.attributions)
+    replace(out / "report.html", page.encode())
+    print("\n".join(summary))
+    print(out / "report.html")

@@ -186,7 +186,11 @@ def test_the_command(model, tmp_path, monkeypatch, capsys):
     assert {p.name for p in (tmp_path / "found").iterdir()} == {
         *(f"{name}.parquet" for name in names),
         "facts.json",
+        "report.html",
     }
+    page = (tmp_path / "found" / "report.html").read_text()
+    assert page.count("Plotly.newPlot(") == 5
+    assert "random (" in page
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 2
