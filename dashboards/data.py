@@ -32,7 +32,9 @@ from edgesweep.storage.tables import (
     MINIMALITY,
     NULLS,
     OVERLAP,
+    PAIRS,
     REACH,
+    REBUILT,
     RESULTS,
     ROC,
     STRUCTURE,
@@ -45,8 +47,8 @@ T = TypeVar("T")
 _CELLS_IN = {
     **dict.fromkeys(("results", "circuits", "blocks", "measures", "roc", "reach"), ("cell",)),
     **dict.fromkeys(("minimality", "interpolation", "nulls", "structure", "drawn"), ("cell",)),
-    **dict.fromkeys(("headlines", "equal_phi"), ("cell",)),
-    "overlap": ("cell_a", "cell_b"),
+    **dict.fromkeys(("headlines", "equal_phi", "rebuilt"), ("cell",)),
+    **dict.fromkeys(("overlap", "pairs"), ("cell_a", "cell_b")),
 }
 #: how a ranking of edges becomes circuits
 RANKED_BY = ("aggregation", "selection")
@@ -60,7 +62,8 @@ class RunData:
         results, circuits, blocks, commits: the run's tables; empty where not yet written. Rows of
             results have their cell's `method_name`, and those of a search no selection.
         measures, roc, overlap, minimality, interpolation, known, nulls, structure, drawn, reach,
-            headlines, equal_phi: the derived tables, in the same way; empty in a run that has none.
+            headlines, equal_phi, rebuilt, pairs: the derived tables, in the same way; empty in a
+            run that has none.
         histograms: cell -> aggregated scores of all inputs, of edges or of nodes.
         aggregation: the aggregation that the histograms show.
         graphs: cell -> names.
@@ -91,6 +94,8 @@ class RunData:
     reach: pd.DataFrame = field(default_factory=pd.DataFrame)
     headlines: pd.DataFrame = field(default_factory=pd.DataFrame)
     equal_phi: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rebuilt: pd.DataFrame = field(default_factory=pd.DataFrame)
+    pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
     histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
     graphs: Mapping[str, GraphTables] = field(default_factory=dict)
     log: tuple[Mapping[str, Any], ...] = ()
@@ -213,6 +218,8 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
         reach=read_table(run, REACH),
         headlines=_told(read_table(run, HEADLINES), run.plan),
         equal_phi=_told(read_table(run, EQUAL_PHI), run.plan),
+        rebuilt=_told(read_table(run, REBUILT), run.plan),
+        pairs=read_table(run, PAIRS),
         histograms=ByCell(
             scored, lambda cell: _scores(committed, cell, aggregation, graphs, cell in listed)
         ),

@@ -24,6 +24,8 @@ LACKS = {
     "rewired": "random circuits of equal degrees are left out",
     "nulls": "that of what the cell's block model is held against is left out",
     "reach": "the cell's smallest faithful circuits are not known",
+    "rebuild": "the cell has no intervals over both splits",
+    "rebuild_evaluate": "the cell has no intervals over both splits",
     "probe": "the cell's single edges are left out",
     "bootstrap": "the cell's scores have no intervals and no stability",
 }

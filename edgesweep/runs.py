@@ -29,7 +29,9 @@ from edgesweep.storage.tables import (
     MINIMALITY,
     NULLS,
     OVERLAP,
+    PAIRS,
     REACH,
+    REBUILT,
     RESULTS,
     ROC,
     SECTION_CURVES,
@@ -74,8 +76,8 @@ class Run:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
             edges_needed, section_curves, directions, spectra, interactions, nulls, structure,
-            reach, drawn, headlines, equal_phi: its tables, without rows before they are written
-            (`edgesweep.storage.tables.registry`).
+            reach, drawn, headlines, equal_phi, rebuilt, pairs: its tables, without rows before
+            they are written (`edgesweep.storage.tables.registry`).
     """
 
     results = _Read(RESULTS)
@@ -98,6 +100,8 @@ class Run:
     drawn = _Read(DRAWN)
     headlines = _Read(HEADLINES)
     equal_phi = _Read(EQUAL_PHI)
+    rebuilt = _Read(REBUILT)
+    pairs = _Read(PAIRS)
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory

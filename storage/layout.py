@@ -21,6 +21,8 @@ evaluations.zarr/<cell>/<ablation>.<eval_patch>[.<blocks>]/ran [circuit, edge]: 
 evaluations.zarr/<cell>/<ablation>.<eval_patch>[.<blocks>]/values [input, circuit, metric]
 evaluations.zarr/<cell>/<ablation>.<eval_patch>/reach/<aggregation>-<selection>/<round>/{ran,
     values}: the same of circuits that a search asks for, round by round
+evaluations.zarr/<cell>/rebuilt/ran [resample, circuit, byte], values [input, resample, circuit,
+    metric]: of circuits of resampled build prompts, as bits
 evaluations.zarr/<cell>/minimality.<eval_patch>/<metric> [input, kept edge]: without that edge
 evaluations.zarr/fitted/<cell>: which circuit the block model is of
 evaluations.zarr/probes/<cell>/{minimality, interpolation} [place]: the edges looked at
@@ -191,6 +193,10 @@ def values(cell: str, condition: str) -> str:
 def searched(cell: str, condition: str, ranking: str, number: int, what: str) -> str:
     """`what` is run of the circuits of a round of a search, or what they came to: ran, values."""
     return f"{cell}/{condition}/reach/{ranking}/{number:02d}/{what}"
+
+
+def rebuilt(cell: str, what: str) -> str:
+    return f"{cell}/rebuilt/{what}"
 
 
 def reference(source: str, patch: str) -> str:

@@ -22,6 +22,7 @@ from edgesweep.dashboards.sections import (
     smallest,
 )
 from edgesweep.dashboards.sections.blockmodels import blocks, rewired, worth
+from edgesweep.dashboards.sections.samples import rebuilt
 
 #: in the page's order
 SECTIONS: tuple[Callable[[RunData], Iterator[Section]], ...] = (
@@ -31,6 +32,7 @@ SECTIONS: tuple[Callable[[RunData], Iterator[Section]], ...] = (
     smallest.section,
     skill.section,
     methods.section,
+    rebuilt.section,
     overlap.section,
     known.section,
     estimates.section,

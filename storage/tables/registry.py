@@ -215,9 +215,33 @@ EQUAL_PHI = Table(
     ),
 )
 
+_NESTED = "value:float low:float high:float spread_build:float spread_evaluation:float"
+
+REBUILT = Table(
+    "rebuilt",
+    "φ of a circuit, or an area under them, with its interval over build and evaluation prompts "
+    "together, and how much it spreads with either",
+    _columns(
+        "cell model task seed:int method steps:int build_patch build_metric aggregation selection "
+        f"ablation eval_patch metric subset measure threshold:float {_NESTED} n_rebuilt:int"
+    ),
+    key=("cell", "metric", "subset", "measure", "threshold"),
+)
+
+PAIRS = Table(
+    "pairs",
+    "the area of one cell less that of another, on the same resamples of build and evaluation "
+    "prompts; `wins`: the share of these in which a is above b",
+    _columns(
+        "model task seed:int cell_a cell_b method_a method_b build_patch build_metric aggregation "
+        f"selection ablation eval_patch metric subset measure wins:float {_NESTED} n_rebuilt:int"
+    ),
+    key=("model", "task", "seed", "cell_a", "cell_b", "metric", "subset", "measure"),
+)
+
 TABLES = (
     *(RESULTS, CIRCUITS, BLOCKS, MEASURES, ROC),
     *(OVERLAP, KNOWN, MINIMALITY, INTERPOLATION),
     *(NULLS, STRUCTURE, REACH, DRAWN),
-    *(HEADLINES, EQUAL_PHI),
+    *(HEADLINES, EQUAL_PHI, REBUILT, PAIRS),
 )

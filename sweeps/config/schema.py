@@ -239,7 +239,8 @@ class Measures(Section):
     `interpolate`: so many edges of each EAP cell move from clean to patch in `fractions` steps;
     `overlap`: at most so many rankings of a group are compared, each with each; `rewired`: so many
     random circuits with the degrees of each cell's circuit of about `rewired_edges` edges are run
-    beside it.
+    beside it; `rebuild`: on so many resamples of the build prompts, two at least, circuits are
+    found and run again.
     """
 
     bootstrap: Annotated[int, within(0, 10**5)] = 200
@@ -250,6 +251,14 @@ class Measures(Section):
     overlap: Annotated[int, within(0, 1000)] = 50
     rewired: Annotated[int, within(0, 1000)] = 0
     rewired_edges: Annotated[int, within(1)] = 1000
+    rebuild: Annotated[int, within(0, 1000)] = 0
+
+    @field_validator("rebuild")
+    @classmethod
+    def _one_has_no_spread(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("is out of range; allowed: 0, or 2 and more, for one has no spread")
+        return value
 
 
 class Scores(Section):

@@ -255,6 +255,7 @@ class FeaturesKind:
             ("evaluate.complement", config.evaluate.complement),
             ("measures.minimality", config.measures.minimality),
             ("measures.interpolate", config.measures.interpolate),
+            ("measures.rebuild", config.measures.rebuild),
         ):
             if value:
                 raise ConfigError(

@@ -58,6 +58,11 @@ def answered(search: str, number: int) -> str:
     return f"answered {search} {number}"
 
 
+def rebuilt(cell: str) -> str:
+    """A cell's circuits of all resamples of its build prompts."""
+    return f"rebuilt {cell}"
+
+
 def probed(cell: str, kind: str) -> str:
     """Which single edges are looked at."""
     return f"probed {cell} {kind}"

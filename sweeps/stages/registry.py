@@ -20,6 +20,7 @@ from edgesweep.sweeps.stages.evaluate import Evaluate
 from edgesweep.sweeps.stages.means import Means
 from edgesweep.sweeps.stages.probes import Probes
 from edgesweep.sweeps.stages.reach import Reach
+from edgesweep.sweeps.stages.rebuild import EvaluateRebuilt, Rebuild
 from edgesweep.sweeps.stages.reduce import Reduce, ReduceRefined, Subtrees
 from edgesweep.sweeps.stages.references import References
 
@@ -37,6 +38,8 @@ STAGES: dict[str, Stage[Any]] = {
         ReduceRefined(),
         Evaluate(),
         Reach(),
+        Rebuild(),
+        EvaluateRebuilt(),
         Probes(),
         Bootstrap(),
         Blocks(),

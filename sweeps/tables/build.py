@@ -17,6 +17,7 @@ from edgesweep.storage.tables import (
     KNOWN,
     MEASURES,
     OVERLAP,
+    PAIRS,
     RESULTS,
     ROC,
     Table,
@@ -27,6 +28,7 @@ from edgesweep.sweeps.interactions.rows import interaction_tables
 from edgesweep.sweeps.tables.analysis import Analysis
 from edgesweep.sweeps.tables.overlap import Overlap
 from edgesweep.sweeps.tables.rankings import families
+from edgesweep.sweeps.tables.rebuilt import pairs as paired
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.cells import Cell
@@ -45,11 +47,13 @@ def build_tables(view: View) -> dict[str, bytes]:
         for table, rows in frames.items():
             writers[table].add(rows)
     found = {table.file: writer.finish() for table, writer in writers.items()}
+    pairs = _joined(paired(view, cells))
     overlap = _joined(Overlap(view, cells).frames())
     for table, rows in interaction_tables(view).items():
         found[table.file] = to_parquet(table, rows)
     return found | {
         OVERLAP.file: to_parquet(OVERLAP, overlap),
+        PAIRS.file: to_parquet(PAIRS, pairs),
         KNOWN.file: to_parquet(KNOWN, list(analysis.known())),
     }
 

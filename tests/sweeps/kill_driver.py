@@ -44,7 +44,7 @@ def config() -> dict[str, Any]:
             "reach": {"faithfulness": 0.6, "metric": "kl"},
         },
         data={"n_build": 2, "n_eval": 2, "mean_positions": "pooled"},
-        measures={"minimality": 5, "interpolate": 2, "fractions": 2, "bootstrap": 5},
+        measures={"minimality": 5, "interpolate": 2, "fractions": 2, "bootstrap": 5, "rebuild": 2},
         blocks={**BLOCKS, "chains": 1} if find_interpreter() else {},
     )
 

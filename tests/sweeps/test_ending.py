@@ -21,7 +21,7 @@ from tests.sweeps.helpers import Faulty, contents, flip_a_bit, run_tiny, tiny
 
 TABLES = (
     *("circuits", "results", "blocks", "measures", "roc", "overlap", "known"),
-    *("minimality", "interpolation", "reach"),
+    *("minimality", "interpolation", "reach", "rebuilt", "pairs"),
 )
 FILES = tuple(f"{name}.parquet" for name in TABLES)
 

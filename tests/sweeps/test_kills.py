@@ -15,7 +15,17 @@ import pytest
 from edgesweep.sweeps.command.watching import run_status
 from tests.sweeps.helpers import DATA, committed, contents
 
-TABLES = ("measures", "roc", "overlap", "minimality", "interpolation", "known", "reach")
+TABLES = (
+    "measures",
+    "roc",
+    "overlap",
+    "minimality",
+    "interpolation",
+    "known",
+    "reach",
+    "rebuilt",
+    "pairs",
+)
 ALL_DATA = (*DATA, "means.zarr", "blocks", *(f"{name}.parquet" for name in TABLES))
 #: of every library that would start others when it is imported
 ONE_THREAD = {

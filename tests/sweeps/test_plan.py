@@ -119,7 +119,7 @@ def test_keys_are_unique_and_can_be_file_names():
         },
         data={"mean_positions": "pooled", "n_build": 140},
         sweep={"task": "ioi", "method": ["eap", "exact"], "candidates": {"top": 3}},
-        measures={"minimality": 5, "interpolate": 2, "rewired": 2},
+        measures={"minimality": 5, "interpolate": 2, "rewired": 2, "rebuild": 2},
     )
     mixed = plan(
         blocks={"fit": "flat"},

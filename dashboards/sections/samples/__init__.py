@@ -1,0 +1,1 @@
+"""Sections of what other prompts would have given."""
