@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from edgesweep.engine import areas
+from edgesweep.engine.curves import areas
 from edgesweep.engine.evaluation import faithfulness
 from edgesweep.engine.measures import faithfulness_samples
 from edgesweep.engine.statistics.nested import Nested, nested, wins
