@@ -142,17 +142,6 @@ def normal_intervals(
     return middle - half, middle + half
 
 
-def ranking_stability(
-    scores: Float[np.ndarray, "inputs scored"], *, n: int, seed: int, groups: Groups | None = None
-) -> Float[np.ndarray, " n"]:
-    """Spearman's correlation of |mean score| in each resample with that over all inputs. Columns
-    with a score that is not finite are left out."""
-    kept = scores[:, np.isfinite(scores).all(axis=0)].astype(np.float64)
-    whole = np.abs(kept.mean(axis=0))
-    weights = resamples(len(scores), n, seed, groups)
-    return np.array([rank_correlation(np.abs(row @ kept), whole) for row in weights])
-
-
 def faithfulness_samples(
     values: Float[np.ndarray, "inputs circuits"],
     full: Float[np.ndarray, " inputs"],

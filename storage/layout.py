@@ -11,8 +11,8 @@ aggregates.zarr/<cell>/edges [edge, end]: of such a cell, the edges that its sta
 aggregates.zarr/<cell>/partials [shard, edge, word] (see `fold.pack`), and folded
     <cell>/{mean, max, …} [edge] for all inputs, <cell>/<member>/{mean, …} for a member task;
     subtrees/<subset> [subtree, edge, word] where shards are many
-aggregates.zarr/<cell>/interval [end, edge] of the mean, and stability [resample]: the rank
-    correlation of each resample's |mean scores| with those of all inputs
+aggregates.zarr/<cell>/interval [end, edge] of the mean, and stability [halving, what]: how
+    alike the rankings of two halves of the inputs are (engine.statistics.stability)
 means.zarr/<dataset>/<group index> [source, position, d_model]; over features
     <dataset>.<features>/<group index> [1, position, column]
 evaluations.zarr/candidates/<cell> [edge]: the edges that a refined cell looks at

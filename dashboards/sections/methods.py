@@ -96,7 +96,11 @@ def _told(table: pd.DataFrame, data: RunData) -> str:
     if table["cost"].notna().any():
         told.append("Cost counts forward passes of one batch, a backward pass as one.")
     if table["stability"].notna().any():
-        told.append("Stability is how alike the rankings of resampled prompts are (1: the same).")
+        told.append(
+            "Stability is how alike two disjoint halves of the build prompts rank (Spearman, 1: "
+            "the same), in the mean over random halvings with its spread, and how much of the "
+            "strongest hundredth they share (Jaccard)."
+        )
     return " ".join(told)
 
 
@@ -115,7 +119,8 @@ def curve_measures(measures: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns FIXED where the table has them, a column a measure, `low` and `high` of the area,
         `cost` and `all_edges` (what all edges would cost where only some were looked at) in
-        forwards, and `stability`. NaN where there is none.
+        forwards, `stability` and `stability_top`, with half of their ranges as `…_spread`. NaN
+        where there is none.
     """
     if measures.empty:
         return pd.DataFrame()
@@ -130,9 +135,14 @@ def curve_measures(measures: pd.DataFrame) -> pd.DataFrame:
         ("cost", "cost_forwards"),
         ("all_edges", "cost_forwards_all_edges"),
         ("stability", "stability"),
+        ("stability_top", "stability_top"),
     ):
         of_cell = measures[measures["measure"] == measure].drop_duplicates("cell")
-        table[column] = table["cell"].map(of_cell.set_index("cell")["value"])
+        of_cell = of_cell.set_index("cell")
+        table[column] = table["cell"].map(of_cell["value"])
+        if column.startswith("stability"):
+            spread = (of_cell["high"] - of_cell["low"]) / 2
+            table[f"{column}_spread"] = table["cell"].map(spread)
     return table.sort_values("area_log", ascending=False, ignore_index=True, kind="stable")
 
 
@@ -172,11 +182,25 @@ def _cell(row: Mapping[Any, Any], measure: str) -> str:
         return "<span class='dim'>not reached</span>" if pd.isna(value) else f"{int(value):,}"
     if measure == "share_log":
         return "" if pd.isna(value) else share(value)
+    if measure == "stability":
+        return _spread(row, measure) + _small_top(row)
     if measure == "cost":
         rest = row["all_edges"]
         whole = "" if pd.isna(rest) else f"<small>all edges: {_count(rest)}</small>"
         return f"{_count(value)}{whole}"
     return _number(value)
+
+
+def _spread(row: Mapping[Any, Any], measure: str) -> str:
+    """A number, and how far it goes to either side."""
+    spread = row.get(f"{measure}_spread", np.nan)
+    told = "" if pd.isna(spread) else f"&nbsp;±&nbsp;{spread:.2f}"
+    return "" if pd.isna(row[measure]) else f"{row[measure]:.2f}{told}"
+
+
+def _small_top(row: Mapping[Any, Any]) -> str:
+    told = _spread(row, "stability_top")
+    return f"<small>strongest: {told}</small>" if told else ""
 
 
 def _number(value: float) -> str:

@@ -221,7 +221,7 @@ REBUILT = Table(
     "rebuilt",
     "φ of a circuit, or an area under them, with its interval over build and evaluation prompts "
     "together, and how much it spreads with either",
-    _columns(
+    columns_of(
         "cell model task seed:int method steps:int build_patch build_metric aggregation selection "
         f"ablation eval_patch metric subset measure threshold:float {_NESTED} n_rebuilt:int"
     ),
@@ -232,7 +232,7 @@ PAIRS = Table(
     "pairs",
     "the area of one cell less that of another, on the same resamples of build and evaluation "
     "prompts; `wins`: the share of these in which a is above b",
-    _columns(
+    columns_of(
         "model task seed:int cell_a cell_b method_a method_b build_patch build_metric aggregation "
         f"selection ablation eval_patch metric subset measure wins:float {_NESTED} n_rebuilt:int"
     ),

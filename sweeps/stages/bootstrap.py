@@ -1,4 +1,5 @@
-"""How far a cell's mean scores and their ranking would move with other inputs.
+"""How far a cell's mean scores would move with other inputs, and how alike the rankings are that
+two disjoint halves of its inputs give.
 
 Scores that fit into memory are resampled at once. Of more, each shard has a range of edges and adds
 up its resamples input by input, and one has the ranking, of some edges drawn with a seed. Where not
@@ -17,11 +18,10 @@ from edgesweep.engine.measures import (
     ResampledMeans,
     interval,
     normal_intervals,
-    rank_correlation,
-    ranking_stability,
     resamples,
     score_intervals,
 )
+from edgesweep.engine.statistics.stability import HALVINGS, agreement, half_weights, top_of
 from edgesweep.storage import layout
 from edgesweep.storage.arrays import Planned
 from edgesweep.storage.blocks import read_block, write_block
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 AT_ONCE = 50_000_000
 #: edges of a range, where there are more; 200 resamples of their means take 840 MB
 RANGE = 2**18
-#: edges whose ranking is resampled then, at most
+#: edges whose ranking is compared between halves then, at most
 RANKED = 200_000
 #: what a shard finds
 BOTH, INTERVALS, RANKING, NORMAL = "both", "intervals", "ranking", "normal"
@@ -84,11 +84,11 @@ class Bootstrap(Stage[BootstrapShard]):
         return (of(shard.cell.key),)
 
     def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
-        n = plan.config.measures.bootstrap
         for shard in plan.stages[self.name]:
             size, key = plan.n_scores(shard.cell), shard.cell.key
             if shard.finds in (BOTH, RANKING):
-                yield Planned(run.aggregates, layout.stability(key), (n,), (n,), "float64")
+                of = (HALVINGS, 2)
+                yield Planned(run.aggregates, layout.stability(key), of, of, "float64")
             if shard.finds != RANKING and not shard.part:
                 chunks = (2, min(RANGE, size))
                 yield Planned(run.aggregates, layout.interval(key), (2, size), chunks, "float64")
@@ -141,7 +141,8 @@ def _both(context: Context, shard: BootstrapShard) -> Found:
     measures, seed, among = context.config.measures, context.config.seed, _groups(shard)
     n, level = measures.bootstrap, measures.level
     low, high = score_intervals(scores, n=n, level=level, seed=seed, groups=among)
-    stability = ranking_stability(scores, n=n, seed=seed, groups=among)
+    halved = _finite_means(half_weights(among, seed), scores)
+    stability = agreement(halved, top_of(scores.shape[1]))
     key = shard.cell.key
     return {layout.interval(key): np.stack([low, high]), layout.stability(key): stability}
 
@@ -155,21 +156,14 @@ def _intervals(context: Context, shard: BootstrapShard) -> Found:
 
 
 def _ranking(context: Context, shard: BootstrapShard) -> Found:
-    """The last row of weights is the mean over all inputs."""
+    """Of some edges, drawn with the seed; as large a share of them is the strongest."""
     n, draw = shard.edges[1], np.random.default_rng(context.config.seed)
     some = np.sort(draw.choice(n, min(n, RANKED), replace=False))
-    weights = _weights(context, shard)
-    everything = np.full((1, weights.shape[1]), 1 / weights.shape[1])
-    means = ResampledMeans(np.concatenate([weights, everything]), len(some))
-    finite = np.ones(len(some), dtype=bool)
+    means = ResampledMeans(half_weights(_groups(shard), context.config.seed), len(some))
     for first, rows in _scores(context, shard):
-        mine = rows[:, some].astype(np.float64)
-        finite &= np.isfinite(mine).all(0)
-        means.add(first, mine)
-    *resampled, whole = np.abs(means.means()[:, finite])
-    return {
-        layout.stability(shard.cell.key): np.array([rank_correlation(r, whole) for r in resampled])
-    }
+        means.add(first, rows[:, some].astype(np.float64))
+    top = max(1, round(top_of(n) * len(some) / n))
+    return {layout.stability(shard.cell.key): agreement(means.means(), top)}
 
 
 def _normal(context: Context, shard: BootstrapShard) -> Found:
@@ -182,6 +176,12 @@ def _normal(context: Context, shard: BootstrapShard) -> Found:
     )
     low, high = normal_intervals(means, rms, n.astype(np.float64), context.config.measures.level)
     return {layout.interval(key): np.stack([low, high])}
+
+
+def _finite_means(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    means = ResampledMeans(weights, scores.shape[1])
+    means.add(0, scores.astype(np.float64))
+    return means.means()
 
 
 def _weights(context: Context, shard: BootstrapShard) -> np.ndarray:

@@ -155,12 +155,13 @@ class Analysis:
         name = layout.stability(cell.key)
         if not self._view.committed.has(layout.AGGREGATES, name):
             return
-        samples = self._view.committed.read(layout.AGGREGATES, name)
-        if np.isfinite(samples).any():
-            low, high = measures.interval(samples, self._plan.config.measures.level)
-            row = {**self._base(cell, aggregation="mean"), "measure": "stability"}
-            ends = {"low": float(low), "high": float(high)}
-            yield {**row, "value": float(np.nanmean(samples)), **ends}
+        found = self._view.committed.read(layout.AGGREGATES, name)
+        for measure, samples in zip(("stability", "stability_top"), found.T, strict=True):
+            if np.isfinite(samples).any():
+                low, high = measures.interval(samples, self._plan.config.measures.level)
+                row = {**self._base(cell, aggregation="mean"), "measure": measure}
+                ends = {"low": float(low), "high": float(high)}
+                yield {**row, "value": float(np.nanmean(samples)), **ends}
 
     def _normal(self, cell: Cell) -> Iterator[Row]:
         """Says that the intervals of a cell's mean scores are normal ones, and what they cover."""

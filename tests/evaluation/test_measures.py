@@ -17,7 +17,6 @@ from edgesweep.engine.measures import (
     interval,
     jaccard,
     rank_correlation,
-    ranking_stability,
     resamples,
     roc,
     score_intervals,
@@ -138,20 +137,6 @@ def test_faithfulness_samples_are_nan_where_faithfulness_is():
     assert np.allclose(ours[:, 1], 0.5)
 
 
-def test_stability_equals_a_loop_and_is_one_for_inputs_that_agree():
-    draw = np.random.default_rng(8)
-    scores = draw.normal(size=(10, 30)).astype(np.float32)
-    ours = ranking_stability(scores, n=12, seed=3)
-    whole = np.abs(scores.astype(np.float64).mean(0))
-    for value, row in zip(ours, resamples(10, 12, 3), strict=True):
-        drawn = np.repeat(scores.astype(np.float64), np.rint(row * 10).astype(int), axis=0)
-        assert value == pytest.approx(spearmanr(np.abs(drawn.mean(0)), whole).statistic)
-    agree = np.tile(draw.normal(size=30), (10, 1))
-    agree[4, 2] = NAN
-    assert ranking_stability(agree, n=5, seed=0) == pytest.approx(np.ones(5))
-
-
-# --- rankings ----------------------------------------------------------------------------------
 def slow_roc(scores, truth):
     """Points by counting at every threshold; the area by comparing every pair."""
     values = np.where(np.isfinite(scores), scores, -np.inf)

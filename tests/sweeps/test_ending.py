@@ -10,7 +10,7 @@ from edgesweep.dashboards.report import write_report
 from edgesweep.storage import CommitLog, Fenced, RunDirectory, StorageError
 from edgesweep.storage.manifest import MANIFEST, read_manifest
 from edgesweep.storage.stores import Place
-from edgesweep.storage.tables import MEASURES, RESULTS, read_table
+from edgesweep.storage.tables import MEASURES, RESULTS, TABLES, read_table
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.command.watching import run_status
 from edgesweep.sweeps.config.load import parse_config
@@ -19,11 +19,7 @@ from edgesweep.sweeps.progress import Silence
 from edgesweep.sweeps.stages.base import Task
 from tests.sweeps.helpers import Faulty, contents, flip_a_bit, run_tiny, tiny
 
-TABLES = (
-    *("circuits", "results", "blocks", "measures", "roc", "overlap", "known"),
-    *("minimality", "interpolation", "reach", "rebuilt", "pairs"),
-)
-FILES = tuple(f"{name}.parquet" for name in TABLES)
+FILES = tuple(table.file for table in TABLES)
 
 
 @pytest.fixture(scope="module")
