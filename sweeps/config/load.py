@@ -142,21 +142,10 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         config = Config.model_validate(dict(raw))
     except ValidationError as error:
         raise ConfigError(describe(error)) from None
-    _check_stored(config)
     config = _with_known_nodes(config)
     if fault := config.report.fault(config.sweep, config.evaluate):
         raise ConfigError(fault)
     return config
-
-
-def _check_stored(config: Config) -> None:
-    """Raises ConfigError where scores are to be read that are not stored."""
-    n, keep = config.measures.rebuild, config.scores.keep
-    if n and keep != "all":
-        raise ConfigError(
-            f"measures.rebuild: {n} ranks stored scores anew, and scores.keep is {keep}; give "
-            "scores.keep all, or leave measures.rebuild out"
-        )
 
 
 def _with_known_nodes(config: Config) -> Config:

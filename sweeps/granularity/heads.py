@@ -216,7 +216,13 @@ class HeadsKind:
     methods: Collection[str] = tuple(METHODS)
 
     def check(self, config: Config, nodes: str) -> None:
-        """Nothing to refuse."""
+        """Scores that are to be ranked anew must be stored."""
+        n, keep = config.measures.rebuild, config.scores.keep
+        if n and keep != "all":
+            raise ConfigError(
+                f"measures.rebuild: {n} ranks stored scores anew, and scores.keep is {keep}; give "
+                "scores.keep all, or leave measures.rebuild out"
+            )
 
     def resolve(
         self, config: Config, nodes: str, model: ResolvedModel, datasets: Sequence[Dataset]

@@ -21,6 +21,7 @@ from edgesweep.storage.tables import PAIRS, REBUILT, RESULTS, read_table
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.plan.rebuilding import build_weights
+from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.stages.rebuild import aggregated
 from edgesweep.tasks import example_of
 from tests.sweeps.helpers import DATA, contents, run_tiny, tiny, uncommit
@@ -159,5 +160,5 @@ def test_scores_are_aggregated_as_they_would_be_of_the_drawn_inputs(aggregation)
 )
 def test_what_cannot_be_ranked_anew_is_refused(changes, fault):
     with pytest.raises(ConfigError) as error:
-        parse_config(tiny(**changes))
+        resolve(parse_config(tiny(**changes)))
     assert fault in str(error.value)
