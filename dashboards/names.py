@@ -111,7 +111,7 @@ def method_names(cells: Sequence[Cell], kinds: Mapping[str, Kind]) -> dict[str, 
 
 def cell_names(cells: Sequence[Cell], kinds: Mapping[str, Kind]) -> dict[str, str]:
     """Cell key -> its method and whatever else tells it from the run's other cells."""
-    return _names(cells, kinds, (*METHOD_FIELDS, "tau"), CELL_FIELDS)
+    return _names(cells, kinds, (*METHOD_FIELDS, "order", "tau"), CELL_FIELDS)
 
 
 def _names(
@@ -138,7 +138,7 @@ def _in_words(field: str, value: Any) -> str:
         return str(value).replace(" eap", " EAP")
     if field == "rule":
         return RULES.get(str(value), str(value))
-    return f"seed {value}" if field == "seed" else f"τ {value:g}"
+    return f"{field} {value:.0f}" if field in ("seed", "order") else f"τ {value:g}"
 
 
 def circuit_names(

@@ -107,6 +107,7 @@ def faithfulness_figure(
             "marker": {"symbol": symbol + ("" if line.ablation == "edge" else "-open")},
             "customdata": line.rows[list(HOVER_COLUMNS)].to_numpy(np.float32),
             "meta": line.meta,
+            **_band(line.rows),
             "visible": all(m.chosen in ("*", line.meta.get(m.name, m.chosen)) for m in chosen),
         }
         traces.append(trace)
@@ -141,7 +142,26 @@ def _lines(table: pd.DataFrame, x: str, menu_names: list[str], kind: str) -> Ite
         *chosen, method, variant, ablation = (str(value) for value in key)
         shown = rows[rows[x] > 0] if kind == "log" else rows
         own = meta(dict(zip(menu_names, chosen, strict=True)), menu_names)
+        if set(shown["method"]) == {"random"} and shown["cell"].nunique() > 1:
+            shown = _over_orders(shown)
         yield Line(own, method, variant, ablation, shown)
+
+
+def _over_orders(rows: pd.DataFrame) -> pd.DataFrame:
+    """Several random orders as one: of each threshold the mean, and φ's `low` and `high`."""
+    groups = rows.groupby("threshold", sort=True)
+    numbers = groups[list(dict.fromkeys((*AXES, *HOVER_COLUMNS, "faithfulness")))].mean()
+    ends = groups["faithfulness"].agg(low="min", high="max")
+    return numbers.join(ends).reset_index().sort_values("n_edges")
+
+
+def _band(rows: pd.DataFrame) -> dict[str, object]:
+    """The range over random orders, where there are several."""
+    if "low" not in rows or not len(rows):
+        return {}
+    phi = rows["faithfulness"]
+    ends = {"array": (rows["high"] - phi).to_numpy(), "arrayminus": (phi - rows["low"]).to_numpy()}
+    return {"error_y": {"type": "data", "symmetric": False, **ends, "thickness": 6, "width": 0}}
 
 
 def _range(table: pd.DataFrame) -> list[float]:

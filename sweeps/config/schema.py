@@ -86,7 +86,8 @@ class Candidates(Section):
 class Sweep(Section):
     """The axes whose product is the cells. `seed` (None: the config's) draws both splits of every
     task, and seeds the patches and methods that take a seed. `tau` is a number or a grid like a
-    threshold's, for ACDC; `candidates` `all`, or how many of EAP's first and of the others."""
+    threshold's, for ACDC; `candidates` `all`, or how many of EAP's first and of the others;
+    `orders`: random orders that the method `random` makes of the same edges."""
 
     model: Annotated[tuple[Text, ...], AXIS] = ("smollm2-135m",)
     task: Annotated[tuple[Text, ...], AXIS] = ("ioi",)
@@ -99,6 +100,7 @@ class Sweep(Section):
     build_patch: Annotated[tuple[Annotated[str, one_of(*PATCHES)], ...], AXIS] = ("counterfactual",)
     build_metric: Annotated[tuple[Annotated[str, one_of(*METRICS)], ...], AXIS] = ("logit_diff",)
     candidates: Candidates | None = None
+    orders: Annotated[int, within(1, 1000)] = 1
 
     @field_validator("tau")
     @classmethod

@@ -293,6 +293,7 @@ class Plan:
         return {
             **cell.as_dict(),
             "seed": self.dataset(cell).seed,
+            **({} if cell.seed is None else {"order": cell.seed}),
             "scores": "nodes" if self.is_nodes(cell) else "edges",
             "graph": self.nodes(cell).graph_place(cell),
         }

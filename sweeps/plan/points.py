@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgesweep.engine.methods import METHODS, Settings
@@ -13,6 +14,9 @@ from edgesweep.sweeps.plan.cells import Cell, GivenCell
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.resolve import Dataset, Resolved
+
+#: between the seeds of random orders of the same edges: a prime, far from what people choose
+SEEDS_APART = 1_000_003
 
 
 def cells_of(resolved: Resolved) -> tuple[Cell, ...]:
@@ -24,8 +28,16 @@ def cells_of(resolved: Resolved) -> tuple[Cell, ...]:
             continue
         if cell.is_refined:
             found.setdefault(ranking_of(cell))
-        found.setdefault(cell)
+        found |= dict.fromkeys(_orders(resolved, cell))
     return (*found, *dict.fromkeys(_given(resolved)))
+
+
+def _orders(resolved: Resolved, cell: Cell) -> Iterator[Cell]:
+    """A cell of a seeded order, once for each order that is asked for; any other once."""
+    yield cell
+    if cell.seed is not None:
+        for order in range(1, resolved.config.sweep.orders):
+            yield replace(cell, seed=(cell.seed + order * SEEDS_APART) % 2**31)
 
 
 def _given(resolved: Resolved) -> Iterator[GivenCell]:

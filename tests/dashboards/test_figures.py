@@ -66,6 +66,15 @@ def results(**changes):
     return pd.DataFrame(rows).assign(**changes)
 
 
+def test_random_orders_are_one_line_with_their_range():
+    one = results().query("method == 'eap' and ablation == 'edge'").assign(method="random")
+    other = one.assign(cell="b", circuit=one["circuit"] + "b", faithfulness=one["faithfulness"] / 2)
+    (line,) = faithfulness_figure(pd.concat([one, other]), "n_edges").data
+    assert list(line.x) == [10, 100]
+    assert list(line.y) == [0.375, 0.75]
+    assert list(line.error_y.array) == list(line.error_y.arrayminus) == [0.125, 0.25]
+
+
 def test_series_are_named_by_what_varies():
     assert sorted(set(with_series(results())["series"])) == ["EAP", "IG inputs ×5"]
     two = pd.concat([results(), results(aggregation="max")])

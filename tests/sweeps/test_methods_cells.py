@@ -30,6 +30,17 @@ def test_an_axis_multiplies_only_the_cells_of_methods_that_take_it():
     ]
 
 
+def test_random_orders_are_cells_that_differ_in_their_seed():
+    cells = made(sweep={"method": ["random", "eap"], "orders": 3}).cells
+    assert [(c.method, c.seed) for c in cells] == [
+        ("random", 0),
+        ("random", 1_000_003),
+        ("random", 2_000_006),
+        ("eap", None),
+    ]
+    assert len({c.key for c in cells}) == 4
+
+
 def test_candidates_are_ranked_by_eap_even_where_eap_cannot_use_the_metric():
     cells = made(sweep={"method": "exact", "build_metric": "kl"}).cells
     assert [(c.method, c.build_metric) for c in cells] == [("eap", "logit_diff"), ("exact", "kl")]
