@@ -37,8 +37,8 @@ class Headline:
 
     @property
     def tasks(self) -> list[str]:
-        """The members of a mixture; none of a single task."""
-        return [s for s in self.by_subset if s not in ("macro", "worst", "all")]
+        """The members of a mixture, in its order; none of a single task."""
+        return [s for s in str(self.row["task"]).split("+") if s in self.by_subset]
 
 
 def condition(data: RunData) -> pd.DataFrame:

@@ -78,21 +78,20 @@ def _claim(found: Headline) -> str:
             f"{escape(found.objection)}."
         )
     model = escape(best["model"])
+    by = escape(metric_name(best["metric"]))
     if not found.tasks:
-        kept = f"{_phi(found, 'all')} of what {model} does on {escape(best['task'])}"
-        pooled = ""
+        kept = f"{_phi(found, 'all')} of what {model} does on {escape(best['task'])}, by {by}"
     else:
-        each = ", ".join(f"{escape(task)} {_phi(found, task)}" for task in found.tasks)
-        kept = f"of what {model} does on {each}"
-        pooled = (
-            f": {_phi(found, 'macro')} in the mean over tasks, {_phi(found, 'worst')} on the worst"
-            f" (of all prompts pooled {share(found.by_subset['all']['faithfulness'])})"
+        *some, last = (f"{_phi(found, task)} on {escape(task)}" for task in found.tasks)
+        kept = (
+            f"{', '.join(some)} and {last} of what {model} does by {by}: "
+            f"{_phi(found, 'macro')} in the mean over tasks, {_phi(found, 'worst')} on the worst "
+            f"(of all prompts pooled {share(found.by_subset['all']['faithfulness'])})"
         )
     on = f"{best['n_inputs']:,} prompts that were used neither to rank edges nor to choose it"
     if best["chosen_on"] == "all":
         on = f"{best['n_inputs']:,} prompts that were not used to rank edges, but chose it too"
-    by = escape(metric_name(best["metric"]))
-    return f"<b>{size} ({part})</b> keep {kept}{pooled}, by {by} on {on}."
+    return f"<b>{size} ({part})</b> keep {kept}, on {on}."
 
 
 def _shares(best: pd.Series) -> str:

@@ -17,7 +17,7 @@ TITLE = "Edge against node ablation"
 COUNTED = ("edges", "nodes")
 #: rows in the table, over all that its menus can choose
 MAX_ROWS = 3000
-WORDS = {"yes": "holds", "no": "does not", "open": "open"}
+WORDS = ("yes", "no", "open")
 
 
 def section(data: RunData) -> Iterator[Section]:
@@ -85,7 +85,7 @@ def equal_table(table: pd.DataFrame, data: RunData) -> Table:
     columns = told_to_menus(table, data.results)
     told = varying(table, ("variant", "model", "task"))
     heads = {"variant": "ranked by", "model": "model", "task": "task"}
-    of = [f"{counted}: {what}" for counted in COUNTED for what in ("edge", "node", "ratio", "less")]
+    of = [head for counted in COUNTED for head in _heads(counted)]
     head = ["method", *(heads[c] for c in told), "φ", *of]
     rows, chosen = [], []
     keys = ["cell", "aggregation", "selection", "eval_patch", "metric", "subset", "level"]
@@ -99,10 +99,15 @@ def equal_table(table: pd.DataFrame, data: RunData) -> Table:
     return Table(head, rows, range(1 + len(told), len(head)), chosen)
 
 
+def _heads(counted: str) -> list[str]:
+    sides = [f"{counted}, {side} ablation" for side in ("edge", "node")]
+    return [*sides, "ratio", f"fewer {counted}"]
+
+
 def _cells(row: Mapping[Any, Any]) -> list[str]:
     sizes = [_size(row, side) for side in ("edge", "node")]
     ratio = "" if pd.isna(row["ratio"]) else f"{_ratio(row['ratio'])}{_range(row, 'ratio', _ratio)}"
-    return [*sizes, ratio, WORDS[verdict(row)]]
+    return [*sizes, ratio, verdict(row)]
 
 
 def _size(row: Mapping[Any, Any], side: str) -> str:

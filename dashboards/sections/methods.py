@@ -55,7 +55,7 @@ def section(data: RunData) -> Iterator[Section]:
         "smallest circuit that was measured to the largest, which rewards small circuits. A size "
         "is how many edges were selected; a circuit of which pruning leaves nothing has φ = 0. "
         "Beside it stands how much of the axis, from one edge to all, was measured: areas over "
-        f"other sizes do not compare. {_mib(table)}{_told(table, data)}"
+        f"other sizes do not compare. {_of_nodes(table)}{_mib(table)}{_told(table, data)}"
         f"{_of_searches(table)} Metric, inputs and the rest are "
         "chosen under <a href='#curves'>Faithfulness against size</a>.",
         (
@@ -63,6 +63,15 @@ def section(data: RunData) -> Iterator[Section]:
             Side(places),
             measures_table(table, columns, data.marks),
         ),
+    )
+
+
+def _of_nodes(table: pd.DataFrame) -> str:
+    if table["ablation"].nunique() < 2:
+        return ""
+    return (
+        "Node ablation runs more edges than were selected; the two ablations are compared at equal "
+        "φ <a href='#equal'>elsewhere</a>. "
     )
 
 
