@@ -197,5 +197,6 @@ def test_the_demo_is_what_the_readme_says():
     assert EdgeGraph(made.model(made.cells[0]).source.spec).n_edges == 70651
     assert [c.method for c in made.cells] == ["eap", "ig_inputs"]
     assert len(made.circuits(made.cells[0])) == 10
-    assert made.config.data.n_build == made.config.data.n_eval == 32
+    assert (made.config.data.n_build, made.config.data.n_eval) == (32, 24)
+    assert made.circuits(made.cells[0])[-1].threshold == 70651  # the curve ends at the model
     assert sum(made.has_blocks(c) for c in made.cells) == 1
