@@ -10,7 +10,18 @@ import pytest
 import torch
 
 from edgesweep.engine.bases.ablation import AblatedSection, ablated_nodes, spliced, strongest
+from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.search import bisected, log_sizes, smallest_robust
+from edgesweep.engine.dictionaries.base import Linear
+from edgesweep.engine.features.ablation.edge_ablation import run_circuits
+from edgesweep.engine.features.batch import FeatureBatch
+from edgesweep.engine.features.model import FeatureModel
+from edgesweep.engine.features.values import ZeroNodes
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.feedforward import FeedForward
+from edgesweep.engine.network.feedforward_net import FeedForwardConfig, FeedForwardNet
+from edgesweep.tasks import ArrayExample
 from tests.bases import made
 
 NETWORKS = {
@@ -53,6 +64,49 @@ def test_each_direction_is_computed_from_what_its_row_keeps(name):
         again = [mine.logits(mask) for _ in range(2)]  # the second from what was kept
         torch.testing.assert_close(again[0], wanted, rtol=1e-9, atol=1e-9)
         assert torch.equal(again[0], again[1])
+
+
+@pytest.mark.parametrize("site", ["hidden0", "hidden1"])
+def test_it_is_edge_ablation_of_features_with_the_bases_as_dictionaries(site):
+    """Zero patch, no errors, and all other sections full."""
+    torch.manual_seed(0)
+    sizes = {"input_shape": (5,), "hidden": (6, 5), "n_output": 4}
+    network = FeedForward(FeedForwardNet(FeedForwardConfig(**sizes)).double(), "mlp")
+    chain, given = chain_of(network), made.arrays()
+    inputs = made.prepared(chain, given)
+    section = chain.section("input", site)
+    f = made.value_at(chain, "input", inputs)
+    end = made.pca(made.moments_at(chain, site, inputs), made.CUT)
+    moments = made.moments_at(chain, "input", inputs)
+    sums = made.second_moments(section, inputs, end, moments, closed=False)
+    start = made.interaction_basis(moments, sums.mean("jacobian"), 0.0, made.CUT)
+    mask = np.random.default_rng(1).random((end.k, start.k)) < 0.4
+    mine = AblatedSection(section, (start, end), f, inputs).logits(mask)
+
+    features = FeatureModel(
+        network,
+        {
+            name: Linear(b.encode.T.contiguous(), b.mean.new_zeros(b.k), b.decode, b.mean)
+            for name, b in (("input", start), (site, end))
+        },
+    )
+    parents = features.all_parents()
+    graph = FeatureGraph.complete(parents, {"input": range(start.k), site: range(end.k)})
+    kept = []
+    for edge in range(graph.n_edges):
+        source, target = (
+            graph.sources[graph.edge_source[edge]],
+            graph.targets[graph.edge_target[edge]],
+        )
+        place = [int(node.rpartition("/f")[2]) for node in (target, source) if "/f" in node]
+        kept.append(bool(mask[tuple(place)]) if len(place) == 2 else True)
+    example = [ArrayExample(tuple(x), tuple(x), (0,), (1,), "t", "x", (5,)) for x in given.tolist()]
+    batch = FeatureBatch.of(features, PromptBatch.make(example), ZeroNodes())
+    masks = np.array([kept])
+    done = run_circuits(
+        features, batch.inputs, batch.clean, batch.patch, graph, masks, errors="zero"
+    )
+    torch.testing.assert_close(done.logits[0], mine, rtol=1e-9, atol=1e-9)
 
 
 @networks
