@@ -25,6 +25,7 @@ from edgesweep.storage.tables import (
     INTERACTIONS,
     INTERPOLATION,
     KNOWN,
+    LABELS,
     MEASURES,
     MINIMALITY,
     NULLS,
@@ -75,9 +76,9 @@ class Run:
     Attributes:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
-            edges_needed, section_curves, directions, spectra, interactions, nulls, structure,
-            reach, drawn, headlines, equal_phi, rebuilt, pairs: its tables, without rows before
-            they are written (`edgesweep.storage.tables.registry`).
+            edges_needed, section_curves, directions, spectra, interactions, labels, labels, nulls,
+            structure, reach, drawn, headlines, equal_phi, rebuilt, pairs: its tables, without rows
+            before they are written (`edgesweep.storage.tables.registry`).
     """
 
     results = _Read(RESULTS)
@@ -94,6 +95,7 @@ class Run:
     directions = _Read(DIRECTIONS)
     spectra = _Read(SPECTRA)
     interactions = _Read(INTERACTIONS)
+    labels = _Read(LABELS)
     nulls = _Read(NULLS)
     structure = _Read(STRUCTURE)
     reach = _Read(REACH)

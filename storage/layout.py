@@ -228,6 +228,10 @@ def layered(stage: str, shard: str) -> str:
     return f"layered/{stage}/{shard}.safetensors"
 
 
+def labels(shard: str) -> str:
+    return f"layered/labels/{shard}.json"
+
+
 def prompt_index(dataset: str) -> str:
     return f"prompts/{dataset}/index.json"
 

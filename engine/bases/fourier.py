@@ -9,7 +9,8 @@ The activations a(x, y) of a direction over all p² inputs have the transform F.
     cos(k_x x ± k_y y)  2 A±²,  with A₊ = |F_{kx,ky}|, A₋ = |F_{kx,−ky}|
     cos · cos, sin · sin  (A₊ ± A₋)², in place of these two where the data's sums prefer it
 
-The first form is taken iff ΣA₊²/ΣA₋² is larger than Σ(A₊ + A₋)²/Σ(A₊ − A₋)². Phases are ignored.
+The first form is taken iff ΣA₊²/ΣA₋² is larger than Σ(A₊ + A₋)²/Σ(A₊ − A₋)². So, as published,
+a wave of a difference alone is told as products. Phases are ignored.
 Pinned by tests/bases/test_golden.py to the published labels, and to waves that are made.
 """
 

@@ -52,4 +52,11 @@ INTERACTIONS = Table(
     key=("graph", "source", "target"),
 )
 
-LAYERED = (EDGES_NEEDED, SECTION_CURVES, DIRECTIONS, SPECTRA, INTERACTIONS)
+LABELS = Table(
+    "labels",
+    "a term of what a direction is of, such as a Fourier term of its inputs, and its share",
+    columns_of("model task basis layer node direction:int rank:int term share:float"),
+    key=("model", "task", "basis", "layer", "direction", "rank"),
+)
+
+LAYERED = (EDGES_NEEDED, SECTION_CURVES, DIRECTIONS, SPECTRA, INTERACTIONS, LABELS)

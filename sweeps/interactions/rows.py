@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,12 @@ import pandas as pd
 from edgesweep.engine.bases.ablation import SCORES
 from edgesweep.engine.bases.search import is_enough, smallest_robust
 from edgesweep.engine.measures import resamples
+from edgesweep.storage.blocks import read_file
 from edgesweep.storage.tables import (
     DIRECTIONS,
     EDGES_NEEDED,
     INTERACTIONS,
+    LABELS,
     SECTION_CURVES,
     SPECTRA,
     Table,
@@ -46,6 +49,7 @@ def interaction_tables(view: View) -> Mapping[Table, pd.DataFrame]:
         DIRECTIONS: _directions(view),
         SPECTRA: _spectra(view),
         INTERACTIONS: _interactions(view),
+        LABELS: _labels(view),
     }
     return {table: pd.DataFrame(list(of)) for table, of in rows.items()}
 
@@ -143,6 +147,18 @@ def _spectra(view: View) -> Iterator[Row]:
             for place, value in enumerate(found[name].tolist()):
                 fixed = {**_of_basis(shard.basis), "layer": shard.layer, "of": name}
                 yield {**fixed, "place": place, "value": value, "kept": place < kept}
+
+
+def _labels(view: View) -> Iterator[Row]:
+    for shard in view.plan.stages[shards.LABELS]:
+        if shard.key not in view.done[shards.LABELS]:
+            continue
+        write = view.log.record(shards.LABELS, shard.key)["writes"][0]
+        fixed = {**_of_basis(shard.basis), "layer": shard.layer}
+        for direction, terms in enumerate(json.loads(read_file(view.run, write))):
+            about = {**fixed, "node": f"{shard.layer}/d{direction}", "direction": direction}
+            for rank, (term, share) in enumerate(terms):
+                yield {**about, "rank": rank, "term": term, "share": share}
 
 
 def _interactions(view: View) -> Iterator[Row]:

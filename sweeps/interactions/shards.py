@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 #: names of stages
 MOMENTS, JACOBIANS, ROTATIONS = "moments", "jacobians", "rotations"
 SUMS, FOLD, NEEDED, DIRECTIONS = "interaction_sums", "interactions", "edges_needed", "directions"
+LABELS = "labels"
 #: inputs of a shard, if nothing else is asked for
 BLOCK_INPUTS = 1024
 
@@ -187,3 +188,8 @@ class DirectionShard:
     @property
     def key(self) -> str:
         return f"{self.basis.key}.{self.layer}"
+
+
+@dataclass(frozen=True)
+class LabelShard(DirectionShard):
+    """What the first directions of a layer are of."""

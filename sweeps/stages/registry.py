@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgesweep.sweeps.interactions.edges import EdgeFold, EdgeSums
+from edgesweep.sweeps.interactions.labels import Labels
 from edgesweep.sweeps.interactions.moments import LayerMoments
 from edgesweep.sweeps.interactions.needed import Directions, EdgesNeeded
 from edgesweep.sweeps.interactions.rotations import Jacobians, Rotations
@@ -52,6 +53,7 @@ STAGES: dict[str, Stage[Any]] = {
         EdgeFold(),
         EdgesNeeded(),
         Directions(),
+        Labels(),
         RandomBlocks(),
         Rewired(),
     )

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from edgesweep.engine.bases.ablation import AblatedSection, spliced, strongest
 from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.forms import Outlet
+from edgesweep.engine.bases.fourier import label
 from edgesweep.engine.bases.jacobians import Batch, jacobian_sums, one_by_one
 from edgesweep.engine.bases.moments import fold
 from edgesweep.engine.bases.rotation import Basis, Cut, interaction_basis
@@ -127,6 +128,23 @@ def test_edges_needed_are_the_published_ones(seed, kind):
 
 def accuracy(logits, right) -> float:
     return float((logits.argmax(-1) == right).double().mean())
+
+
+@pytest.mark.slow
+@seeds
+@pytest.mark.parametrize("kind", ["lib", "pca"])
+def test_first_terms_are_the_published_ones(seed, kind):
+    told = json.loads((folder(seed) / "ablation.json").read_text())[kind]["labels"]
+    chain, _, _ = loaded(seed, "float64", "build")
+    xy = torch.cartesian_prod(torch.arange(113), torch.arange(113))
+    given = torch.cat([xy, torch.full((len(xy), 1), 113)], 1)
+    inputs = made.prepared(chain, given)
+    for layer in ("mid0", "resid0"):
+        f_hat = found(seed, kind)[layer].encoded(made.value_at(chain, layer, inputs)).sum(1)
+        theirs = [text.split("|")[0].split("% ")[1] for text in told[ALIAS[layer]][1:26]]
+        grids = f_hat[:, : len(theirs)].T.reshape(-1, 113, 113).numpy()
+        same = [label(grid)[0].name == name for grid, name in zip(grids, theirs, strict=True)]
+        assert sum(same) >= len(same) - 1
 
 
 @pytest.mark.slow

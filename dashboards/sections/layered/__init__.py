@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.pages import Section
-from edgesweep.dashboards.sections.layered import graphs, needed, spectra
+from edgesweep.dashboards.sections.layered import graphs, labels, needed, spectra
 
 #: in the page's order
 LAYERED: tuple[Callable[[RunData], Iterator[Section]], ...] = (
     needed.section,
     graphs.section,
+    labels.section,
     needed.directions,
     spectra.section,
 )
