@@ -76,7 +76,7 @@ class Run:
     Attributes:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
-            edges_needed, section_curves, directions, spectra, interactions, labels, labels, nulls,
+            edges_needed, section_curves, directions, spectra, interactions, labels, nulls,
             structure, reach, drawn, headlines, equal_phi, rebuilt, pairs: its tables, without rows
             before they are written (`edgesweep.storage.tables.registry`).
     """
