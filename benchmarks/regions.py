@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from benchmarks.timing import median_s, report
+from edgesweep.engine.bases.moments import Moments, fold
 from edgesweep.engine.blockmodel import find_interpreter
-from edgesweep.engine.regions.correlation import CoMoments, correlation, fold
+from edgesweep.engine.regions.correlation import correlation, moments_of
 from edgesweep.engine.regions.judge import Judging, judge
 from edgesweep.engine.regions.weighted import fit_blocks
 
@@ -36,8 +37,8 @@ def samples(n: int, units: int, seed: int = 0) -> np.ndarray:
 def co_moments() -> None:
     x = samples(SAMPLES, UNITS)
 
-    def folded() -> CoMoments:
-        return fold(CoMoments.of(x[start : start + PART]) for start in range(0, SAMPLES, PART))
+    def folded() -> Moments:
+        return fold(moments_of(x[start : start + PART]) for start in range(0, SAMPLES, PART))
 
     cost, unit = median_s(folded, 3), median_s(lambda: x.T @ x, 3)
     report("co_moments", cost, unit, 1.5, samples=SAMPLES, units=UNITS)
@@ -48,7 +49,7 @@ def block_model(n_units: int) -> None:
     if interpreter is None:
         print("no graph-tool here: the block model has nothing to be measured against")
         return
-    z = correlation(CoMoments.of(samples(2000, n_units))).z
+    z = correlation(moments_of(samples(2000, n_units))).z
     start = time.process_time()
     ours = fit_blocks(z, 0)
     cost = time.process_time() - start

@@ -1,8 +1,6 @@
 """Correlations of units over samples, from moments that fold exactly, as Fisher's z.
 
-A part of the samples is (n, mean, M2 = Σ (x − mean)(x − mean)ᵀ) in float64; two parts are one by
-the pairwise update of Chan, Golub and LeVeque (1983), and many in a tree that pairs neighbours, so
-that the bits depend on the parts and not on when they came.
+Parts of the samples are moments, of which M2 = Σ (x − mean)(x − mean)ᵀ (`engine.bases.moments`).
 
     C_ij = M2_ij / √(M2_ii M2_jj)          z_ij = atanh(clip(C_ij, ±(1 − 1e-7))),  z_ii = 0
 
@@ -14,10 +12,12 @@ copies of each other (|C| = 1) are clipped, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+
+from edgesweep.engine.bases.moments import Moments
 
 #: units at most, unless a config says otherwise
 MAX_UNITS = 20_000
@@ -45,57 +45,16 @@ def check_size(n_units: int, max_units: int = MAX_UNITS) -> None:
         )
 
 
-@dataclass(frozen=True)
-class CoMoments:
-    """Of n samples of d units, float64.
-
-    Attributes:
-        mean: `[d]`.
-        m2: `[d, d]`, sums of products of what deviates from the mean.
-    """
-
-    n: int
-    mean: np.ndarray
-    m2: np.ndarray
-
-    @classmethod
-    def of(cls, samples: np.ndarray) -> CoMoments:
-        """Of `[n, d]`, n ≥ 1. Raises RegionError for a value that is not finite."""
-        samples = np.asarray(samples, dtype=np.float64)
-        if not np.isfinite(samples).all():
-            row, unit = np.argwhere(~np.isfinite(samples))[0]
-            raise RegionError(f"unit {unit} of sample {row} is {samples[row, unit]}")
-        mean = samples.mean(0)
-        centred = samples - mean
-        return cls(len(samples), mean, centred.T @ centred)
-
-    def merged(self, other: CoMoments) -> CoMoments:
-        """Of the samples of both, these first."""
-        n, step = self.n + other.n, other.mean - self.mean
-        m2 = np.outer(step * (self.n * other.n / n), step)
-        m2 += self.m2
-        m2 += other.m2
-        return CoMoments(n, self.mean + step * (other.n / n), m2)
-
-
-def fold(parts: Iterable[CoMoments]) -> CoMoments:
-    """All parts, in the tree that pairs neighbours; about log2 of them are held at a time.
+def moments_of(samples: np.ndarray) -> Moments:
+    """Of some samples, `[n, units]`, n ≥ 1; parts of one set fold (`engine.bases.moments`).
 
     Raises:
-        RegionError: no parts.
+        RegionError: a value that is not finite.
     """
-    waiting: list[tuple[int, CoMoments]] = []  # (parts in it, what it is), sizes falling
-    for part in parts:
-        waiting.append((1, part))
-        while len(waiting) > 1 and waiting[-2][0] == waiting[-1][0]:
-            (size, left), (_, right) = waiting[-2:]
-            waiting[-2:] = [(2 * size, left.merged(right))]
-    if not waiting:
-        raise RegionError("there are no samples")
-    _, whole = waiting.pop()
-    while waiting:
-        whole = waiting.pop()[1].merged(whole)
-    return whole
+    if not np.isfinite(samples).all():
+        row, unit = np.argwhere(~np.isfinite(samples))[0]
+        raise RegionError(f"unit {unit} of sample {row} is {samples[row, unit]}")
+    return Moments.of(torch.as_tensor(samples))
 
 
 @dataclass(frozen=True)
@@ -115,7 +74,7 @@ class Correlation:
     n_clipped: int
 
 
-def correlation(moments: CoMoments, dead: float | None = None) -> Correlation:
+def correlation(moments: Moments, dead: float | None = None) -> Correlation:
     """Correlations of the units that live.
 
     Args:
@@ -127,7 +86,8 @@ def correlation(moments: CoMoments, dead: float | None = None) -> Correlation:
     """
     if moments.n < 2:
         raise RegionError(f"{moments.n} sample has no correlations; give two or more")
-    variance = np.diagonal(moments.m2) / moments.n
+    m2 = moments.m2.numpy()
+    variance = np.diagonal(m2) / moments.n
     varying = variance > 0
     cut = DEAD * np.median(variance[varying]) if dead is None and varying.any() else dead or 0.0
     live = np.flatnonzero(varying & (variance > cut))
@@ -136,8 +96,8 @@ def correlation(moments: CoMoments, dead: float | None = None) -> Correlation:
             f"{len(live)} of {len(variance)} units vary over {moments.n} samples; two or more are "
             "needed: give more samples, or another site"
         )
-    spread = np.sqrt(np.diagonal(moments.m2)[live])
-    c = moments.m2[np.ix_(live, live)] / np.outer(spread, spread)
+    spread = np.sqrt(np.diagonal(m2)[live])
+    c = m2[np.ix_(live, live)] / np.outer(spread, spread)
     c = (c + c.T) / 2
     np.fill_diagonal(c, 0.0)
     n_clipped = int((np.abs(np.triu(c)) > CLIP).sum())

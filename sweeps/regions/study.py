@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from edgesweep.engine.bases.moments import fold
 from edgesweep.engine.blockmodel import BlockModelError, chain_seeds, find_interpreter
 from edgesweep.engine.methods import MethodError
 from edgesweep.engine.methods.quadrature import points
@@ -30,12 +31,11 @@ from edgesweep.engine.regions.ablation import HeldOut, Regions
 from edgesweep.engine.regions.baselines import CLUSTERINGS, clustered, shuffled
 from edgesweep.engine.regions.correlation import (
     MAX_UNITS,
-    CoMoments,
     Correlation,
     RegionError,
     check_size,
     correlation,
-    fold,
+    moments_of,
 )
 from edgesweep.engine.regions.judge import judge
 from edgesweep.engine.regions.site import PATCHES, UnitSite, patch_values
@@ -155,7 +155,7 @@ def _studied(study: RegionStudy, say: Say) -> RegionTables:
     build, held = _splits(study, source, units)
     say(f"{units.n_units} units of {study.site}, over {len(build.classes)} inputs")
     seen = build.tested.attributions
-    ties = correlation(fold(map(CoMoments.of, _parts(seen))), study.dead)
+    ties = correlation(fold(map(moments_of, _parts(seen))), study.dead)
     say(f"{len(ties.live)} live, {ties.n_dead} dead, {ties.n_clipped} pairs of copies")
     facts: dict[str, Any] = {
         "n_units": units.n_units,
