@@ -77,6 +77,9 @@ def test_in_memory_it_is_the_same_run(calm: dict[str, bytes]) -> None:
     worker = Faulty()
     assert run_tiny(where, SMALL, worker).exit_code == 0
     assert worker.asked == []
+    log = CommitLog(RunDirectory.open(where))
+    for stage, most in {"attribute": 4, "references": 1, "evaluate": 1}.items():
+        assert all(len(record["writes"]) <= most for record in log.records(stage)), stage
 
 
 @pytest.mark.slow
