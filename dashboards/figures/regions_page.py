@@ -56,6 +56,8 @@ def regions_page(
     ]
     parts = [f"<pre>{escape(chr(10).join(summary))}</pre>"]
     for number, (head, note, figure) in enumerate(sections):
-        drawn = figure.to_html(full_html=False, include_plotlyjs=number == 0)
+        drawn = figure.to_html(
+            full_html=False, include_plotlyjs=number == 0, config={"displayModeBar": False}
+        )
         parts.append(f"<h2>{escape(head)}</h2><p class=note>{escape(note)}</p>{drawn}")
     return _PAGE.format(title=escape(title), body="".join(parts))
