@@ -44,7 +44,8 @@ def beside(data: RunData) -> pd.DataFrame:
     found = drawn.groupby(list(SAME), sort=True)["faithfulness"].agg(["mean", "min", "max", "size"])
     found = found.rename(columns={"min": "low", "max": "high", "size": "n"}).reset_index()
     whole = results[(results["blocks"] == "all") & (results["ablation"] == "edge")]
-    return found.merge(whole[[*SAME, "faithfulness", "n_edges"]], on=list(SAME))
+    both = found.merge(whole[[*SAME, "faithfulness", "n_edges"]], on=list(SAME))
+    return both.dropna(subset=["faithfulness", "mean"])  # φ of a metric that is flat is none
 
 
 def _row(row: dict[Any, Any], data: RunData) -> list[str]:
