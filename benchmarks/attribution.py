@@ -5,10 +5,12 @@
 Both sides run in this process, one after the other. `forward` is the model's own forward with all
 logits; `forward_backward` the same with the gradient of the logit difference to the embeddings,
 weights frozen; relp is compared with eap. Prompts are 15 random tokens; a circuit is the top of
-EAP's own ranking.
+EAP's own ranking. Of ablated evaluations the bytes that they move stand beside the time
+(`benchmarks.traffic`).
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from functools import partial
 
@@ -16,7 +18,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from benchmarks.timing import median_s, report
+from benchmarks.timing import median_s, quartiles, ratios, report
+from benchmarks.traffic import copy_rate, moved_bytes
 from edgesweep.engine.ablation import ablated_logits
 from edgesweep.engine.graph import select
 from edgesweep.engine.methods import METHODS, Settings
@@ -94,11 +97,40 @@ def measure(model: Model, batch: PromptBatch, repeats: int) -> None:
     sizes = np.unique(np.geomspace(10, n_edges, N_CIRCUITS).astype(int))
     masks = np.stack([select(scores, "topk_abs", int(k)) for k in sizes])
     half = select(scores, "topk_abs", n_edges // 2)[None]
-    single = time(lambda: evaluate(half))
-    report("one_circuit", single, one, 3.0, kept_edges=n_edges // 2, **about)
-    report(
-        "16_circuits", time(lambda: evaluate(masks)), single, 12.0, sizes=sizes.tolist(), **about
+    single = partial(evaluate, half)
+    kept = {"kept_edges": n_edges // 2, "batch": len(batch), "threads": torch.get_num_threads()}
+    _report_in_turn("one_circuit", single, forward, 2.6, 2 * repeats + 1, kept, model.device)
+    about_many = {**kept, "sizes": sizes.tolist()}
+    _report_in_turn(
+        "16_circuits", partial(evaluate, masks), single, 7.0, repeats, about_many, model.device
     )
+
+
+def _report_in_turn(
+    name: str,
+    cost: Callable[[], object],
+    unit: Callable[[], object],
+    goal: float,
+    repeats: int,
+    about: dict[str, object],
+    device: torch.device,
+) -> None:
+    """One JSON line: the median ratio of both sides run in turn with its quartiles, what both move,
+    and the rate of that beside the machine's."""
+    found, moved, moved_unit = ratios(cost, unit, repeats), moved_bytes(cost), moved_bytes(unit)
+    seconds = median_s(cost, 3)
+    line = {
+        "name": name,
+        "ratio": quartiles(found)[1],
+        "goal": goal,
+        "quartiles": quartiles(found),
+        "cost_s": round(seconds, 4),
+        "moved_gb": round(moved / 1e9, 2),
+        "unit_moved_gb": round(moved_unit / 1e9, 2),
+        "gb_a_s": round(moved / 1e9 / seconds, 1),
+        "copy_gb_a_s": round(copy_rate(device) / 1e9, 1),
+    }
+    print(json.dumps(line | about), flush=True)
 
 
 def main() -> None:

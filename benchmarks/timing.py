@@ -23,6 +23,18 @@ def _once(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def ratios(cost: Callable[[], Any], unit: Callable[[], Any], repeats: int) -> list[float]:
+    """What `cost` takes in units of `unit`, run in turn so that a busy machine slows both; sorted,
+    after one warm-up."""
+    cost(), unit()
+    return sorted(_once(cost) / _once(unit) for _ in range(repeats))
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """The first, second and third."""
+    return [round(q, 2) for q in statistics.quantiles(values, n=4, method="inclusive")]
+
+
 def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgesweep.engine.ablation.sums import GROUP
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
 from edgesweep.engine.methods.paths import variants_a_run
 from edgesweep.engine.model import ModelSizes
@@ -95,12 +96,13 @@ class Footprint:
     def evaluation_bytes(self, n_edges: Sequence[int]) -> int:
         """Peak of one evaluation batch over circuits of these many selected edges, weights apart.
 
-        A circuit carries one difference for every source it reads. Which those are is known only
-        when scores are; edges crowd on few sources, so that n edges read about
-        S (1 − exp(−n / 2S)) of S sources (SmolLM2 and GPT-2-sized circuits, 10 to 10,000 edges).
+        A circuit carries one difference for every source that it reads, and sums for the ports of a
+        group of layers. Which sources those are is known only when scores are; edges crowd on few,
+        so that n edges read about S (1 − exp(−n / 2S)) of S sources (SmolLM2 and GPT-2-sized
+        circuits, 10 to 10,000 edges).
         """
         n_sources = len(EdgeGraph(self.spec).sources)
         read = sum(n_sources * (1 - math.exp(-n / (2 * n_sources))) + 2 for n in n_edges)
-        streams = 2 * len(n_edges) * (self.spec.n_attention_ports + 1)
+        streams = (GROUP + 1) * len(n_edges) * (self.spec.n_attention_ports + 1)
         logits = (len(n_edges) + 12) * self.batch * self.sizes.n_vocab
         return self.number_bytes * (int(read + streams) * self._stream + 2 * self._run + logits)

@@ -14,13 +14,14 @@ not done, which is what makes a sweep over thresholds cheap:
    computed once. Under patches of one run (counterfactual), id 0 means "equals its patch value":
    such nodes are known already. Layers below the first difference of two circuits are thereby
    shared, and nothing is computed for an empty one.
-3. A port that keeps most of its parents takes the sum of all differences less the dropped ones.
+3. Sums over sources are had for the ports of several layers at once (`engine.ablation.sums`).
+4. A norm is one number a position: ports project the stream as it is, and their results are scaled.
 
 Node ablation is edge ablation with `node_circuit`'s mask. Pinned by tests/evaluation against one
 port at a time (`SlowModel`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -28,8 +29,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgesweep.engine.ablation.sharing import AttentionWork, distinct_rows, rows_of, wanted_sources
+from edgesweep.engine.ablation.sums import GROUP, CircuitSums
 from edgesweep.engine.graph import EdgeGraph, PortBlock, prune
 from edgesweep.engine.network import Inputs, Model, SourceValues
+from edgesweep.engine.network.architectures import Heads
 from edgesweep.engine.network.layers import Layer, Stream
 
 Masks = Bool[np.ndarray, "circuits edges"]
@@ -49,30 +52,6 @@ def ablated_logits(
     return _AblatedRun(model, inputs, patch, masks).logits()
 
 
-@dataclass
-class _Circuit:
-    """State of one circuit: the differences of its sources and their ids.
-
-    Attributes:
-        deltas: `[live sources, inputs * positions * d_model]`, rows filled in forward order.
-        total: their sum.
-        row: row of each source in `deltas`, -1 where its difference is zero or never read.
-        ids: id of each source's value; 0 where the difference is zero or never read.
-    """
-
-    deltas: Float[Tensor, "rows numbers"]
-    total: Float[Tensor, " numbers"]
-    row: Int[np.ndarray, " sources"]
-    ids: Int[np.ndarray, " sources"]
-    n_rows: int = 0
-
-    def add(self, source: int, delta: Tensor, value_id: int) -> None:
-        self.deltas[self.n_rows] = delta
-        self.total += delta.to(self.total.device)
-        self.row[source], self.ids[source] = self.n_rows, value_id
-        self.n_rows += 1
-
-
 class _AblatedRun:
     """One batched forward; see the module's docstring."""
 
@@ -85,20 +64,19 @@ class _AblatedRun:
         self.shape = inputs.embed.shape
         self.stream = patch.embed
         self.next_id = 1
-        self.circuits = [self._start(wanted) for wanted in self.wanted]
-
-    def _start(self, wanted: Bool[np.ndarray, " sources"]) -> _Circuit:
-        n, embed = len(self.graph.sources), self.inputs.embed
-        deltas = embed.new_empty(int(wanted.sum()), embed.numel())
-        total = embed.new_zeros(embed.numel())
-        return _Circuit(deltas, total, np.full(n, -1), np.zeros(n, dtype=np.int64))
+        self.circuits = [
+            CircuitSums(self.graph, mask, wanted, inputs.embed)
+            for mask, wanted in zip(self.masks, self.wanted, strict=True)
+        ]
 
     def logits(self) -> Float[Tensor, "circuits inputs vocab"]:
         everywhere = np.arange(len(self.masks))
         delta = (self.inputs.embed - self.patch.embed).flatten()[None]
         group = np.zeros(len(self.masks), dtype=np.int64)
-        self._publish(0, delta, everywhere, group, self.wanted[:, 0])
+        self._publish(np.zeros(1, dtype=np.int64), delta, everywhere, group, self.wanted[:, :1])
         for layer in range(self.model.spec.n_layers):
+            if layer % GROUP == 0:
+                self._begin(self.graph.blocks[2 * layer : 2 * (layer + GROUP)])
             self._layer(*self.graph.blocks[2 * layer : 2 * layer + 2])
         return self._final(self.graph.blocks[-1])
 
@@ -109,46 +87,31 @@ class _AblatedRun:
         ids = np.stack([c.ids[: block.n_sources] for c in self.circuits])
         return kept * ids[:, None]
 
-    def _streams(
-        self,
-        blocks: tuple[PortBlock, ...],
-        rows: tuple[Int[np.ndarray, "_ 2"], ...],
-        base: Float[Tensor, " numbers"],
-    ) -> list[Float[Tensor, "_ numbers"]]:
-        """x_patch + Σ kept δ over the sources before the first block, for (circuit, port) rows.
+    def _begin(self, blocks: Sequence[PortBlock]) -> None:
+        """The sums over all sources so far, for the ports of a group of layers."""
+        blocks = [block for block in blocks if block.kind != "logits"]
+        needed = [self._needed(block) for block in blocks]
+        for number, circuit in enumerate(self.circuits):
+            circuit.begin(blocks, [of_block[number] for of_block in needed])
 
-        `base` is x_patch, the same for all. The rows of one circuit, of whichever block, are one
-        matrix product, so that its table of differences is read once.
-        """
-        n_sources = blocks[0].n_sources
-        circuit = np.concatenate([r[:, 0] for r in rows])
-        edge = np.concatenate(
-            [b.first_edge + r[:, 1] * b.n_sources for b, r in zip(blocks, rows, strict=True)]
-        )
+    def _needed(self, block: PortBlock) -> Bool[np.ndarray, "circuits ports"]:
+        """Ports of a block that are to be computed, but for those that circuits share."""
+        needed = np.zeros((len(self.masks), block.n_targets), dtype=bool)
+        active = self._active(block)
+        needed[active] = self._needed_ports(active, block) if block.kind == "attention" else True
+        return needed
+
+    def _streams(
+        self, blocks: tuple[PortBlock, ...], rows: tuple[Int[np.ndarray, "_ 2"], ...]
+    ) -> list[Float[Tensor, "_ numbers"]]:
+        """What (circuit, port) rows of blocks read of the sources before the first block."""
+        circuit, base = np.concatenate([r[:, 0] for r in rows]), self.stream.flatten()
         order, parts = np.argsort(circuit, kind="stable"), []
         for number in np.unique(circuit):
-            mine = np.flatnonzero(circuit == number)
-            kept = self.masks[number][edge[mine, None] + np.arange(n_sources)]
-            parts.append(self._sums(self.circuits[number], kept, base))
+            ports = [r[r[:, 0] == number, 1] for r in rows]
+            parts.append(self.circuits[number].streams(blocks, ports, base))
         out = torch.cat([base.new_empty(0, base.numel()), *parts]) if len(parts) != 1 else parts[0]
         return list(rows_of(out, np.argsort(order)).split([len(r) for r in rows]))
-
-    @staticmethod
-    def _sums(state: _Circuit, kept: Bool[np.ndarray, "ports sources"], base: Tensor) -> Tensor:
-        """Base + Σ kept δ, by whichever side is shorter; `kept` covers all sources so far."""
-        live = np.flatnonzero(state.row[: kept.shape[1]] >= 0)
-        kept = kept[:, live]
-        mostly = 2 * kept.sum(1) > len(live)
-        out = base.repeat(len(kept), 1)
-        out[torch.as_tensor(mostly)] += state.total
-        weights = np.where(mostly[:, None], kept - 1.0, kept)
-        columns = np.flatnonzero(weights.any(0))
-        if not len(columns):
-            return out
-        table = state.deltas[: state.n_rows]
-        if 2 * len(columns) < state.n_rows:  # a copy of few rows beats a product over all
-            table, weights = table[torch.as_tensor(state.row[live[columns]])], weights[:, columns]
-        return out.addmm_(torch.as_tensor(weights).to(table), table)
 
     # --- modules ---------------------------------------------------------------------------
     def _layer(self, attention: PortBlock, mlp: PortBlock) -> None:
@@ -161,8 +124,7 @@ class _AblatedRun:
         work = self._attention_work(attention)
         rows, prefix = distinct_rows(self._keys(mlp)[readers, 0, : attention.n_sources])
         mlp_rows = np.stack([readers[rows], np.zeros_like(rows)], axis=1)
-        flat = self.stream.flatten()
-        streams = self._streams((attention, mlp), (work.rows, mlp_rows), flat)
+        streams = self._streams((attention, mlp), (work.rows, mlp_rows))
         self._attend(attention, work, streams[0])
         patched = self.model.here(self.patch.attention(attention.layer))
         if len(readers):
@@ -210,29 +172,66 @@ class _AblatedRun:
         query, key, value = self._project(layer, work, streams.unflatten(1, self.shape))
         rows = torch.arange(n_inputs, device=query.device).repeat(work.n_owners)
         z = layer.attend(query, key, value, self.inputs.context(block.layer, rows))
-        deltas = self._head_deltas(layer, block.layer, z, work.n_owners)
-        heads = self._heads(block.layer)
-        for head in range(self.model.spec.n_heads):
-            reads = self.wanted[work.active, heads.start + head] & self._changed(work.keys, head)
-            self._publish(heads.start + head, deltas[head], work.active, work.group, reads)
+        first, n_heads = self._heads(block.layer).start, self.model.spec.n_heads
+        changed = [self._changed(work.keys, head) for head in range(n_heads)]
+        reads = self.wanted[work.active, first : first + n_heads] & np.stack(changed, axis=1)
+        self._publish_heads(block, work, z, reads)
+
+    def _publish_heads(
+        self,
+        block: PortBlock,
+        work: AttentionWork,
+        z: Heads,
+        reads: Bool[np.ndarray, "active heads"],
+    ) -> None:
+        """Heads' differences to the circuits that read them; for one circuit, written where they
+        are kept."""
+        heads = np.flatnonzero(reads.any(0))
+        if not len(heads):
+            return
+        sources = self._heads(block.layer).start + heads
+        some = slice(None) if len(heads) == self.model.spec.n_heads else heads.tolist()
+        alone = self.circuits[work.active[0]] if len(work.active) == 1 else None
+        if alone is not None:
+            self.patch.changes_into(alone.room(len(heads)), block.layer, z, some)
+            alone.note(sources, self.next_id + np.arange(len(heads)))
+            self.next_id += len(heads)
+            return
+        deltas = self.stream.new_empty(len(heads), work.n_owners * self.stream.numel())
+        self.patch.changes_into(deltas, block.layer, z, some)
+        rows = deltas.view(-1, self.stream.numel())
+        self._publish(sources, rows, work.active, work.group, reads[:, heads])
 
     def _project(
         self, layer: Layer, work: AttentionWork, streams: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, `[owners * inputs, positions, heads, d_head]` each."""
-        normed = layer.normed(streams)
-        n_ports, d_head = layer.ports.weight.shape[:2]
-        table = normed.new_zeros(work.n_owners, *self.shape[:2], n_ports, d_head)
-        for number in np.unique(work.port):
-            mine = np.flatnonzero(work.port == number)
-            which, back = np.unique(work.stream[mine], return_inverse=True)
-            projected = layer.project_port(int(number), rows_of(normed, which))
-            owner = slice(None) if len(mine) == work.n_owners else torch.as_tensor(work.owner[mine])
-            table[owner, :, :, int(number)] = rows_of(projected, back)
-        flat = table.flatten(0, 1)
+        n_ports = self.model.spec.n_attention_ports
+        if np.array_equal(work.stream, np.arange(len(work.rows))) and work.n_owners == 1:
+            mine = layer.project_each(work.port, streams)
+            table = mine.new_zeros(n_ports, *mine.shape[1:]) if len(mine) < n_ports else mine
+            if len(mine) < n_ports:
+                table[torch.as_tensor(work.port)] = mine
+            flat = table.movedim(0, 2)
+        else:
+            flat = self._project_shared(layer, work, streams).flatten(0, 1)
         n_heads, n_kv = self.model.spec.n_heads, self.model.spec.n_kv_heads
         query, key, value = flat.split([n_heads, n_kv, n_kv], dim=2)
         return query, key, value
+
+    def _project_shared(
+        self, layer: Layer, work: AttentionWork, streams: Tensor
+    ) -> Float[Tensor, "owners inputs positions ports d_head"]:
+        """The same where ports share streams, port by port."""
+        n_ports, d_head = self.model.spec.n_attention_ports, layer.w_out.shape[1]
+        table = layer.w_out.new_zeros(work.n_owners, *self.shape[:2], n_ports, d_head)
+        for number in np.unique(work.port):
+            mine = np.flatnonzero(work.port == number)
+            which, back = np.unique(work.stream[mine], return_inverse=True)
+            projected = layer.project_one(int(number), rows_of(streams, which))
+            owner = slice(None) if len(mine) == work.n_owners else torch.as_tensor(work.owner[mine])
+            table[owner, :, :, int(number)] = rows_of(projected, back)
+        return table
 
     def _changed(self, keys: np.ndarray, head: int) -> Bool[np.ndarray, " active"]:
         """Circuits in which a head differs from its patch value."""
@@ -244,14 +243,6 @@ class _AblatedRun:
         group = spec.n_heads + head * spec.n_kv_heads // spec.n_heads
         mine = keys[:, [head, group, group + spec.n_kv_heads]]
         return np.any(mine > 0, axis=(1, 2))
-
-    def _head_deltas(
-        self, layer: Layer, index: int, z: Tensor, n_owners: int
-    ) -> Float[Tensor, "heads owners numbers"]:
-        """u_G − u_patch of every head, for each distinct circuit."""
-        scale = layer.write(z)[1] if self.model.spec.coupled else None
-        writes = layer.head_writes(z, scale).unflatten(1, (n_owners, -1))
-        return (writes - self.patch.heads(index)[:, None]).flatten(2)
 
     def _mlp(
         self,
@@ -268,38 +259,40 @@ class _AblatedRun:
         if block.n_sources > n_before:
             streams += patched.flatten()
             for stream, circuit in zip(streams, readers[owners], strict=True):
-                self._add_own_heads(stream, self.circuits[circuit], circuit, block, n_before)
+                self.circuits[circuit].add_new(stream, block, n_before)
         written = self.model.layers[block.layer].mlp(streams.unflatten(1, self.shape))
         deltas = (written - self.patch.mlp(block.layer)).flatten(1)
         changed = keys.any(1) | (not self.patch.from_one_run)
-        self._publish(self.graph.mlp_source(block.layer), deltas, readers, group, changed)
-
-    def _add_own_heads(
-        self, stream: Tensor, state: _Circuit, circuit: int, mlp: PortBlock, n_before: int
-    ) -> None:
-        """Add the kept differences of the MLP's own layer, the last rows of the table."""
-        kept = self.masks[circuit, mlp.edges][n_before:]
-        rows = state.row[n_before : mlp.n_sources][kept]
-        for row in rows[rows >= 0]:
-            stream += state.deltas[int(row)]
+        source = np.array([self.graph.mlp_source(block.layer)])
+        self._publish(source, deltas, readers, group, changed[:, None])
 
     def _final(self, block: PortBlock) -> Float[Tensor, "circuits inputs vocab"]:
         owners, group = distinct_rows(self._keys(block)[:, 0])
-        rows = np.stack([owners, np.zeros_like(owners)], axis=1)
-        (streams,) = self._streams((block,), (rows,), self.stream.flatten())
-        logits = self.model.unembed(self.inputs.at_read(streams.unflatten(1, self.shape)))
-        return logits[torch.as_tensor(group)]
+        base = self.inputs.at_read(self.stream)
+
+        def at_read(table: Tensor) -> Tensor:
+            return self.inputs.at_read(table.unflatten(1, self.shape))
+
+        streams = [self.circuits[owner].final(block, at_read, base) for owner in owners]
+        return self.model.unembed(torch.stack(streams))[torch.as_tensor(group)]
 
     # --- handing values on -----------------------------------------------------------------
     def _publish(
         self,
-        source: int,
-        deltas: Float[Tensor, "owners numbers"],
+        sources: Int[np.ndarray, " sources"],
+        deltas: Float[Tensor, "sources*owners numbers"],
         circuits: Int[np.ndarray, " rows"],
         group: Int[np.ndarray, " rows"],
-        reads: Bool[np.ndarray, " rows"],
+        reads: Bool[np.ndarray, "rows sources"],
     ) -> None:
-        """Give each circuit that reads it the value of its group; equal groups share an id."""
-        for i in np.flatnonzero(reads):
-            self.circuits[circuits[i]].add(source, deltas[group[i]], self.next_id + int(group[i]))
+        """Give each circuit the values of its group of the sources that it reads; equal groups
+        share an id."""
+        deltas = self.model.here(deltas)
+        n_owners = len(deltas) // max(len(sources), 1)
+        for circuit, owner, mine in zip(circuits, group, reads, strict=True):
+            rows = np.flatnonzero(mine) * n_owners + owner
+            room = self.circuits[circuit].room(len(rows))
+            if len(rows):
+                torch.index_select(deltas, 0, torch.as_tensor(rows).to(deltas.device), out=room)
+                self.circuits[circuit].note(sources[mine], self.next_id + rows)
         self.next_id += len(deltas)

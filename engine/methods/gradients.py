@@ -161,7 +161,7 @@ def pull_back(
     other, whose gradients are summed: before the product with Wᵀ, which they share.
     """
     unit, r = layer.norm_attention.unit(stream.detach())
-    folded = layer.ports.folded(layer.norm_attention)
+    folded = layer.folded
     cotangent = _ports_first(grads) * r.reshape(1, -1, 1)
     value = _ports_first(ports) - folded.bias[:, None]
     along = (value * cotangent).sum(-1, keepdim=True) / unit.shape[-1]

@@ -142,7 +142,7 @@ class AttentionSlopes:
     def _fold(self, by_key: Tensor) -> None:
         """Scale the tables by the norm's r at the key, and keep ⟨port, ·⟩ / d of what the norm
         takes back along x̂."""
-        folded = self._layer.ports.folded(self._layer.norm_attention)
+        folded = self._layer.folded
         heads, kv = self._layer.spec.n_heads, self._layer.spec.n_kv_heads
         self._query_weight = folded.weight[:heads].flatten(0, 1)
         self._key_value = folded.weight[heads:].flatten(0, 1)

@@ -5,10 +5,12 @@ Shapes: `*rows` stands for any leading shape, usually `[inputs, positions]`.
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from edgesweep.engine.graph import GraphSpec
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from edgesweep.engine.network.relevance import Attend, Relevance
 
 Stream = Float[Tensor, "*rows d_model"]
+#: some heads of a layer
+HeadIndex = slice | list[int]
 
 
 class Norm:
@@ -46,6 +50,14 @@ class Norm:
         r = torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps)
         return centred * r, r
 
+    def apart(self, x: Stream) -> tuple[Stream, Float[Tensor, "*rows 1"] | None]:
+        """What folded maps read, and a factor that what they give still lacks: x and r where that
+        is all, so that a stream is read once and never written; else x̂ and None."""
+        if self.centred:
+            return nn.functional.layer_norm(x, x.shape[-1:], eps=self.eps), None
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x, torch.rsqrt(length.square() / x.shape[-1] + self.eps)
+
 
 class NoNorm(Norm):
     """The norm of an architecture without norms: x -> x.
@@ -62,6 +74,9 @@ class NoNorm(Norm):
 
     def unit(self, x: Stream) -> tuple[Stream, Float[Tensor, "*rows 1"]]:
         return torch.zeros_like(x), torch.ones_like(x[..., :1])
+
+    def apart(self, x: Stream) -> tuple[Stream, None]:
+        return x, None
 
 
 def norm_of(module: nn.Module, unit_offset: bool) -> Norm:
@@ -99,7 +114,6 @@ class Layer:
 
     Attributes:
         core: attention from given queries, keys and values to z (heads before W_O).
-        ports: weights of the attention ports; views of the model's where the layout allows.
         w_out: `[heads, d_head, d_model]`, W_O of each head.
         constant: the bias of the attention output, which belongs to no node; None if absent.
     """
@@ -120,7 +134,6 @@ class Layer:
         self._projection = arch.projection
         self._projections = [attention.get_submodule(n) for n in arch.projection.modules()]
         self._output = attention.get_submodule(arch.output)
-        self.ports = self._port_weights()
         self.w_out = _matrix(self._output).unflatten(0, (spec.n_heads, -1))
         self.constant: Tensor | None = getattr(self._output, "bias", None)
 
@@ -134,6 +147,16 @@ class Layer:
         found._post = self._post and rules.norm(self._post)
         found._post_mlp = self._post_mlp and rules.norm(self._post_mlp)
         return found
+
+    @cached_property
+    def ports(self) -> PortWeights:
+        """The maps of the attention ports, from the normed stream."""
+        return self._port_weights()
+
+    @cached_property
+    def folded(self) -> PortWeights:
+        """The same from what `Norm.apart` gives."""
+        return self._port_weights().folded(self.norm_attention)
 
     def _port_weights(self) -> PortWeights:
         weights = self._split([_matrix(m) for m in self._projections])
@@ -172,12 +195,25 @@ class Layer:
         scale = self._post.unit(out)[1] * self._post.weight
         return out * scale, scale
 
-    def head_writes(self, z: Heads, scale: Stream | None) -> Float[Tensor, "heads *rows d_model"]:
-        """What each head adds to the stream: W_O z_h, by the post-norm's scale of the same run."""
-        rows = z.shape[:-2]
-        writes = torch.bmm(z.reshape(-1, *z.shape[-2:]).transpose(0, 1), self.w_out)
+    def head_writes(
+        self, z: Heads, scale: Stream | None, heads: HeadIndex = slice(None)
+    ) -> Float[Tensor, "heads *rows d_model"]:
+        """What some heads add to the stream: W_O z_h, by the post-norm's scale of the same run."""
+        rows, some = z.shape[:-2], z[..., heads, :]
+        writes = torch.bmm(some.reshape(-1, *some.shape[-2:]).transpose(0, 1), self.w_out[heads])
         writes = writes.unflatten(1, rows)
         return writes if scale is None else writes * scale
+
+    def head_writes_into(
+        self, out: Float[Tensor, "heads numbers"], z: Heads, heads: HeadIndex
+    ) -> None:
+        """The same without a scale, written where it is wanted."""
+        some, w_out = z[..., heads, :], self.w_out[heads]
+        some = some.reshape(-1, *some.shape[-2:]).transpose(0, 1)
+        if out.device == self.device:
+            torch.bmm(some, w_out, out=out.unflatten(1, some.shape[1:2] + w_out.shape[-1:]))
+        else:
+            out.copy_(torch.bmm(some, w_out).flatten(1))
 
     def mlp(self, stream: Stream) -> Stream:
         """What the MLP adds to the stream (its own post-norm included)."""
@@ -188,6 +224,36 @@ class Layer:
     def plain_mlp(self) -> nn.Module | None:
         """The MLP's own module; None where a norm follows it."""
         return self._mlp if self._post_mlp is None else None
+
+    def project_each(
+        self, ports: Int[np.ndarray, " n"], streams: Float[Tensor, "n *rows d_model"]
+    ) -> Float[Tensor, "n *rows d_head"]:
+        """Queries, keys or values of some ports, each from a stream of its own."""
+        x, scale, maps = self._reads(streams)
+        weight, bias = maps.weight, maps.bias
+        if len(ports) < len(weight):
+            some = torch.as_tensor(ports, device=weight.device)
+            weight, bias = weight[some], bias[some]
+        out = torch.bmm(x.flatten(1, -2), weight.transpose(1, 2))
+        if scale is not None:
+            out *= scale.flatten(1, -2)
+        return (out + bias[:, None]).unflatten(1, streams.shape[1:-1])
+
+    def project_one(self, port: int, streams: Stream) -> Float[Tensor, "*rows d_head"]:
+        """One port's query, key or value from streams."""
+        x, scale, maps = self._reads(streams)
+        out = x @ maps.weight[port].T
+        return (out if scale is None else out * scale) + maps.bias[port]
+
+    def _reads(
+        self, streams: Stream
+    ) -> tuple[Stream, Float[Tensor, "*rows 1"] | None, PortWeights]:
+        """What maps of ports read, what they give is scaled by before the bias, and the maps. In
+        other than single precision a model's own code may round on the way, so it is asked."""
+        streams = self.here(streams)
+        if streams.dtype != torch.float32:
+            return self.norm_attention(streams), None, self.ports
+        return *self.norm_attention.apart(streams), self.folded
 
     def project_port(self, port: int, normed: Stream) -> Float[Tensor, "*rows d_head"]:
         """One port's query, key or value from its own normed stream."""

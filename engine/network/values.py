@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgesweep.engine.network.layers import Stream
+from edgesweep.engine.network.architectures import Heads
+from edgesweep.engine.network.layers import HeadIndex, Layer, Stream
 from edgesweep.engine.network.run import Run
 from edgesweep.engine.network.transformer import Model
 
@@ -43,6 +44,12 @@ class SourceValues(Protocol):
     def mlp(self, layer: int) -> Stream:
         """What the MLP of the layer writes."""
 
+    def changes_into(
+        self, out: Float[Tensor, "heads numbers"], layer: int, z: Heads, heads: HeadIndex
+    ) -> None:
+        """Write how some heads of a run differ from this; `z` is of the inputs once or several
+        times."""
+
 
 class RunValues:
     """Values of a run (clean, counterfactual or resample)."""
@@ -60,6 +67,16 @@ class RunValues:
 
     def mlp(self, layer: int) -> Stream:
         return self.run.mlps[layer]
+
+    def changes_into(
+        self, out: Float[Tensor, "heads numbers"], layer: int, z: Heads, heads: HeadIndex
+    ) -> None:
+        if self.model.spec.coupled:  # each run has a scale of its own
+            _write_less(out, self.model.layers[layer], z, heads, self.heads(layer))
+            return
+        was = self.run.z[layer]
+        moved = (z.unflatten(0, (-1, len(was))) - was).flatten(0, 1)
+        self.model.layers[layer].head_writes_into(out, moved, heads)
 
 
 class FixedValues:
@@ -89,6 +106,20 @@ class FixedValues:
     def mlp(self, layer: int) -> Stream:
         written = self._table[:, self._model.graph.mlp_source(layer)]
         return self._model.layers[layer].here(written)
+
+    def changes_into(
+        self, out: Float[Tensor, "heads numbers"], layer: int, z: Heads, heads: HeadIndex
+    ) -> None:
+        _write_less(out, self._model.layers[layer], z, heads, self.heads(layer))
+
+
+def _write_less(
+    out: Float[Tensor, "heads numbers"], layer: Layer, z: Heads, heads: HeadIndex, was: HeadWrites
+) -> None:
+    """What some heads write, less what all wrote otherwise."""
+    written = layer.head_writes(z, layer.write(z)[1] if layer.spec.coupled else None, heads)
+    written = written.unflatten(1, (-1, was.shape[1])) - was[heads][:, None]
+    out.copy_(written.flatten(1))
 
 
 # --- tables over nodes -------------------------------------------------------------------------

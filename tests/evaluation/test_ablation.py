@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine.ablation import ablated_logits
+from edgesweep.engine.ablation import ablated_logits, circuits
 from edgesweep.engine.graph import node_circuit, prune, touched_nodes
 from edgesweep.engine.patches import make_patch
 from tests.oracles.slow_gradients import KINDS, patch_of, patch_values
@@ -40,6 +40,23 @@ def test_equals_one_port_at_a_time(family, kind):
     ours = run(model, batch, masks, patch_of(kind, model))
     for circuit, mask in enumerate(masks):
         assert_agree(ours[circuit], slow_run(model, batch, mask, kind), 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["counterfactual", "zero"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma2"])
+def test_groups_of_layers_equal_one_port_at_a_time(family, kind, monkeypatch):
+    """More layers than a group has; a group that the last layer ends, and one that it does not."""
+    model, batch = model_and_batch(family, n_layers=5, dtype=torch.float64)
+    masks = random_masks(model.graph, seed=7)
+    slow = [slow_run(model, batch, mask, kind) for mask in masks]
+    tolerance = 1e-6 if family in FLOAT32_NORMS else 1e-9
+    for group in (1, 2, 4):
+        monkeypatch.setattr(circuits, "GROUP", group)
+        together = run(model, batch, masks, patch_of(kind, model))
+        alone = [run(model, batch, mask[None], patch_of(kind, model))[0] for mask in masks]
+        for circuit in range(len(masks)):
+            assert_agree(together[circuit], slow[circuit], tolerance)
+            assert_agree(alone[circuit], slow[circuit], tolerance)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "qwen3"])
