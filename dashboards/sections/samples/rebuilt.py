@@ -14,7 +14,7 @@ from edgesweep.dashboards.series import meta, told_to_menus
 
 AREA = "area_log"
 #: what tells the rows of one comparison from those of another
-OF = ("model", "task", "seed")
+OF = ("model", "task", "seed", "subset")
 
 
 def section(data: RunData) -> Iterator[Section]:
@@ -41,7 +41,7 @@ def section(data: RunData) -> Iterator[Section]:
         "evaluation prompts together; the columns beside them say how much the area spreads with "
         "either (one standard deviation). Few resamples make them wide, and a ranking of a "
         f"resample is noisier than that of fresh prompts, so that they rather err upwards.{beaten} "
-        "Metric and inputs are chosen under <a href='#curves'>Faithfulness against size</a>.",
+        "The metric is chosen under <a href='#curves'>Faithfulness against size</a>.",
         tuple(parts),
     )
 
@@ -50,7 +50,7 @@ def intervals_table(data: RunData) -> Table:
     """A row a curve, the best first, which the page's menus choose."""
     table = data.rebuilt[data.rebuilt["measure"] == AREA]
     table = table.sort_values("value", ascending=False, kind="stable")
-    columns, several = told_to_menus(table, data.results), varying(table, OF)
+    columns, several = _chosen_by(table, data), varying(table, OF)
     head = ["method", *several, "area", "with build prompts", "with evaluation prompts"]
     rows = [
         [
@@ -71,9 +71,9 @@ def wins_table(data: RunData) -> Table:
     """A row a method, a column the method that it is held against."""
     both = _both_ways(data.pairs)
     names = data.rebuilt.drop_duplicates("cell").set_index("cell")["method_name"].to_dict()
-    columns, several = told_to_menus(both, data.results), varying(both, OF)
+    columns, several = _chosen_by(both, data), varying(both, OF)
     methods = list(dict.fromkeys(names[cell] for cell in both["cell_a"]))
-    of_row = ["metric", "subset", *OF, "cell_a"]
+    of_row = ["metric", *OF, "cell_a"]
     rows, chosen = [], []
     for _, group in both.groupby(of_row, sort=False):
         against = {names[row["cell_b"]]: row for row in group.to_dict("records")}
@@ -87,6 +87,11 @@ def wins_table(data: RunData) -> Table:
         chosen.append(meta(first, columns))
     head = ["beats, of all resamples", *several, *map(escape, methods)]
     return Table(head, rows, range(1 + len(several), len(head)), chosen)
+
+
+def _chosen_by(table: pd.DataFrame, data: RunData) -> list[str]:
+    """The menus that choose rows; inputs stand side by side, for means over tasks have none."""
+    return [c for c in told_to_menus(table, data.results) if c != "subset"]
 
 
 def _both_ways(pairs: pd.DataFrame) -> pd.DataFrame:
