@@ -73,7 +73,7 @@ def test_a_poison_evaluation_leaves_its_rows_out(calm, tmp_path):
     assert run_tiny(out, factory=Faulty(poison=poison)).exit_code == 3
     whole, left = (read_table(RunDirectory.open(path), RESULTS) for path in (calm, out))
     gone = whole.merge(left, how="outer", indicator=True).query("_merge != 'both'")
-    assert set(gone["subset"]) == {"all", "agreement"}
+    assert set(gone["subset"]) == {"all", "agreement", "macro", "worst"}
     assert set(gone["ablation"]) == {"edge"}
     assert set(gone["_merge"]) == {"left_only"}
     assert drive(reopen(out), Silence()).exit_code == 0

@@ -91,7 +91,7 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
             "circuit == @spec.key and ablation == @condition.ablation and metric == 'kl' and "
             "eval_patch == @condition.eval_patch"
         ).set_index("subset")
-        assert list(mine.index) == ["agreement", "all", "ioi"]
+        assert list(mine.index) == ["agreement", "all", "ioi", "macro", "worst"]
         for subset, at in [("all", slice(0, 8)), ("ioi", slice(0, 4)), ("agreement", slice(4, 8))]:
             row = mine.loc[subset]
             assert row["n_inputs"] == at.stop - at.start
@@ -105,8 +105,8 @@ def test_rows_are_what_the_engine_gives_by_hand(tmp_path):
 
 def test_results_are_keyed_and_sorted(calm):
     table = read_table(RunDirectory.open(calm), RESULTS)
-    # 2 cells x 2 circuits x 2 ablations x 2 metrics x 3 subsets
-    assert len(table) == 48
+    # 2 cells x 2 circuits x 2 ablations x 2 metrics x 5 subsets
+    assert len(table) == 80
     keys = list(table[list(RESULTS.key)].itertuples(index=False, name=None))
     assert keys == sorted(set(keys))
     assert set(table["steps"]) == {0, 5}
@@ -149,7 +149,7 @@ def test_a_task_of_one_s_own_and_a_file_that_changes(tmp_path):
     assert run_tiny(out, raw).exit_code == 0
     table = read_table(RunDirectory.open(out), RESULTS)
     assert set(table["task"]) == {"ioi+mine"}
-    assert set(table["subset"]) == {"all", "ioi", "mine"}
+    assert set(table["subset"]) == {"all", "ioi", "mine", "macro", "worst"}
     write_own_task(own, 8, first=4)
     with pytest.raises(ConfigError, match=r"holds another run .* tasks.tiny-random/ioi\+mine"):
         reopen(out)
