@@ -107,7 +107,7 @@ class AblatedSection:
     def _of_a_map(self, form: Affine, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
         start, end = self.bases
         into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
-        slopes = form.slopes(start.mean[None], into, outlet, [(1.0, 1.0)])[0]
+        slopes = form.jacobian(into, outlet)
         kept = slopes[:, 1:] * torch.from_numpy(mask).to(slopes)
         return start.encoded(self.f) @ kept.T + slopes[:, 0]
 

@@ -13,12 +13,12 @@ K = E[g gᵀ] and ḡ = E[g] over the data, which do not depend on Q:
                                                                                    a residual
 
 All biases are folded, so along a path to zero the hidden units see α·pre. Float64. Pinned by
-tests/bases/test_forms.py to one autograd call a direction.
+tests/bases/test_bases.py to one autograd call a direction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,8 @@ from torch import Tensor
 from edgesweep.engine.bases.moments import Sums
 
 Activation = Callable[[Tensor], Tensor]
+#: numbers of a few rows' slopes, which a core's own cache holds
+HELD_SLOPES = 2**17
 #: points of a path and their weights
 Nodes = Sequence[tuple[float, float]]
 
@@ -89,8 +91,9 @@ class Form(Protocol):
 
     def slopes(
         self, f: Float[Tensor, "n d"], into: Directions, outlet: Outlet, nodes: Nodes
-    ) -> Float[Tensor, "n k_out k_in"]:
-        """The derivatives of F̂ along some directions, averaged over the path α·(f, 1)."""
+    ) -> Iterator[tuple[slice, Float[Tensor, "rows k_out k1"]]]:
+        """The derivatives of F̂ along some directions, averaged over the path α·(f, 1), of a few
+        rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +110,21 @@ class Affine:
         return self.weight @ q @ self.weight.T
 
     def constant(self, outlet: Outlet, mean: Float[Tensor, " d"], data: Sums) -> float:
-        (moved,) = self.slopes(mean[None], Directions.constant(mean), outlet, [(1.0, 1.0)])
-        return float(moved.square().sum())
+        return float(self.jacobian(Directions.constant(mean), outlet).square().sum())
 
     def slopes(
         self, f: Float[Tensor, "n d"], into: Directions, outlet: Outlet, nodes: Nodes
-    ) -> Float[Tensor, "n k_out k_in"]:
+    ) -> Iterator[tuple[slice, Float[Tensor, "rows k_out k1"]]]:
+        jacobian = sum(w for _, w in nodes) * self.jacobian(into, outlet)
+        for rows in a_few(len(f), jacobian.numel()):
+            yield rows, jacobian.expand(rows.stop - rows.start, -1, -1)
+
+    def jacobian(self, into: Directions, outlet: Outlet) -> Float[Tensor, "k_out k1"]:
+        """The derivatives of F̂ along some directions, which are the same everywhere."""
         moved = into.vectors @ self.weight
         if self.bias is not None:
             moved = moved + torch.outer(into.c, self.bias)
-        jacobian = moved @ outlet.encode - torch.outer(into.c, outlet.shift)
-        weight = sum(w for _, w in nodes)
-        return (weight * jacobian.T).expand(len(f), -1, -1)
+        return (moved @ outlet.encode - torch.outer(into.c, outlet.shift)).T
 
 
 @dataclass(frozen=True)
@@ -167,15 +173,25 @@ class Units:
 
     def slopes(
         self, f: Float[Tensor, "n d"], into: Directions, outlet: Outlet, nodes: Nodes
-    ) -> Float[Tensor, "n k_out k_in"]:
+    ) -> Iterator[tuple[slice, Float[Tensor, "rows k_out k1"]]]:
+        """Of all rows but once for the middle slope of each unit; of each row, for the units that
+        have another there. Of ReLU these are at most half of all."""
         seen = self.seen(f)
         g = torch.stack([w * self.slope(alpha * seen) for alpha, w in nodes]).sum(0)
         entering = into.vectors @ self.read
         if self.read_bias is not None:
             entering = entering + torch.outer(into.c, self.read_bias)
-        leaving = self._written(outlet.encode).T
-        found = (g[:, None] * leaving) @ entering.T
-        return found.add_(sum(w for _, w in nodes) * self._added(into, outlet).T)
+        entering, leaving = entering.T.contiguous(), self._written(outlet.encode)
+        middle = g.median(0).values
+        still = sum(w for _, w in nodes) * self._added(into, outlet).T
+        still = still + (leaving.T * middle) @ entering
+        others = g - middle
+        for rows in a_few(len(f), still.numel()):
+            found = still.repeat(rows.stop - rows.start, 1, 1)
+            for into_row, other in zip(found, others[rows], strict=True):
+                units = other.nonzero()[:, 0]
+                into_row.addmm_((leaving[units] * other[units, None]).T, entering[units])
+            yield rows, found
 
     def _added(self, into: Directions, outlet: Outlet) -> Float[Tensor, "k1 k_out"]:
         """The derivatives of all but the units: the residual, the bias and the centre."""
@@ -188,6 +204,13 @@ class Units:
 
     def _written(self, x: Float[Tensor, "e n"]) -> Float[Tensor, "units n"]:
         return x if self.write is None else self.write @ x
+
+
+def a_few(n: int, numbers: int) -> Iterator[slice]:
+    """Rows of so many numbers each, a few at a time."""
+    size = max(1, HELD_SLOPES // numbers)
+    for first in range(0, n, size):
+        yield slice(first, min(first + size, n))
 
 
 def slope_of(activation: Activation) -> Activation:

@@ -71,14 +71,24 @@ def interaction_sums(
     weights = torch.cat([torch.ones_like(f_hat[..., :1]), f_hat], -1) * batch.real[..., None]
     reached = end.encoded(section(kept.f, batch.inputs, batch.row))
     inputs, row = batch.row.unique(return_inverse=True)
-    per_input = kept.f.new_zeros(len(inputs), end.k, 1 + start.k)
+    # where an input has one row and one output position, nothing of it has to be held
+    alone = len(inputs) == len(row) and batch.real_out.shape[1] == 1
+    n_held = 0 if alone else len(inputs)
+    per_input = kept.f.new_zeros(n_held, end.k, 1 + start.k)
+    total, fourth = per_input.new_zeros(2, end.k, 1 + start.k)
     missed = kept.f.new_zeros(())
     for s, rows, found in attributions(section, kept, bases, weights, nodes):
         missed += (
             ((found.sum(-1) - reached[rows, s]) * batch.real_out[rows, s, None]).square().sum()
         )
-        per_input.index_add_(0, row[rows], found.square_())
-    total, fourth = per_input.sum(0), per_input.square_().sum(0)
+        square = found.square_()
+        if alone:
+            total += square.sum(0)
+            fourth += square.square_().sum(0)
+        else:
+            per_input.index_add_(0, row[rows], square)
+    if not alone:
+        total, fourth = per_input.sum(0), per_input.square_().sum(0)
     real = (reached * batch.real_out[..., None]).square().sum()
     told = {"square": total, "fourth": fourth, "missed": missed, "reached": real}
     return Sums(batch.n_positions, {**told, "inputs": missed.new_tensor(float(len(inputs)))})
@@ -95,13 +105,13 @@ def attributions(
     start, end = bases
     into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
     form = section.pieces[0].form if len(section.pieces) == 1 else None
+    if form is not None:
+        for rows, slopes in form.slopes(batch.f[:, 0], into, outlet, nodes):
+            yield 0, rows, slopes * weights[rows, 0, None]
+        return
     size = max(1, HELD_NUMBERS // (end.k * (1 + start.k)))
     for first in range(0, len(batch.f), size):
         rows = slice(first, min(first + size, len(batch.f)))
-        if form is not None:
-            slopes = form.slopes(batch.f[rows, 0], into, outlet, nodes)
-            yield 0, rows, slopes * weights[rows, 0, None]
-            continue
         some = Batch(
             batch.f[rows], batch.inputs, batch.real[rows], batch.real_out[rows], batch.row[rows]
         )

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP
 
-from edgesweep.engine.bases.cuts import Chain, Section, chain_of
+from edgesweep.engine.bases.cuts import Chain, Piece, Section, chain_of, form_of_mlp
 from edgesweep.engine.bases.interactions import Interactions, interaction_sums
 from edgesweep.engine.bases.jacobians import Batch, folded_tail, jacobian_sums, one_by_one
 from edgesweep.engine.bases.moments import Moments, Sums, fold
@@ -45,6 +46,26 @@ def transformer(seed: int = 0, **changes) -> Chain:
     for parameter in hf.parameters():
         nn.init.normal_(parameter, std=0.5)
     return chain_of(Model(hf, "plain"))
+
+
+def gated(seed: int = 0) -> Chain:
+    """A Llama's MLP beside its stream, with biases and no norm before it, and a map after it."""
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 6, "intermediate_size": 7, "num_attention_heads": 1}
+    config = LlamaConfig(**sizes, mlp_bias=True)
+    hf = nn.ModuleList([LlamaMLP(config), nn.Linear(6, 4)]).double().requires_grad_(False)
+    for parameter in hf.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    mlp, output = hf
+    pieces = (
+        Piece("resid0", 6, lambda f, inputs, rows: f + mlp(f), form=form_of_mlp(mlp)),
+        Piece("logits", 4, lambda f, inputs, rows: output(f)),
+    )
+
+    def prepare(given: Tensor, real: Tensor) -> Inputs:
+        return Inputs(given[:, None], (), torch.zeros(len(given), dtype=torch.long), real)
+
+    return Chain(hf, prepare, "mid0", 6, pieces)
 
 
 def arrays(n: int = 12, width: int = 5) -> Tensor:

@@ -22,6 +22,7 @@ NETWORKS = {
     "relu": lambda: (made.mlp(), made.arrays()),
     "gelu": lambda: (made.mlp(activation="gelu"), made.arrays()),
     "plain": lambda: (made.transformer(), made.tokens()),
+    "gated": lambda: (made.gated(), made.arrays(width=6)),
 }
 networks = pytest.mark.parametrize("name", NETWORKS)
 
