@@ -87,6 +87,8 @@ IN_THE_DARK = {
 #: light end first; the page swaps in one that starts dark under a dark scheme
 HEAT = [[0, "#f3f7fb"], [0.5, "#6aaed6"], [1, "#08468b"]]
 
+#: ticks of a logarithmic axis that are a decade apart
+MOST_DECADES = 10
 AXIS = {"gridcolor": "#e3e7ec", "zeroline": False, "automargin": True}
 LAYOUT: dict[str, Any] = {
     "template": None,
@@ -126,11 +128,12 @@ def colours(names: Iterable[str], palette: tuple[str, ...]) -> dict[str, str]:
 
 
 def log_ticks(values: Iterable[float]) -> dict[str, Any]:
-    """Ticks of a logarithmic axis: a decade apart, or where the values span few at 1, 2 and 5, or
-    an axis within one decade would have none."""
+    """Ticks of a logarithmic axis: a decade apart, or several where the values span many; where
+    they span few at 1, 2 and 5, or an axis within one decade would have none."""
     found = [v for v in values if 0 < v < math.inf]
     if not found or max(found) >= 10**1.5 * min(found):
-        return {"dtick": 1}
+        spanned = math.log10(max(found) / min(found)) if found else 0.0
+        return {"dtick": math.ceil(spanned / MOST_DECADES) or 1}
     decades = range(math.floor(math.log10(min(found))), math.ceil(math.log10(max(found))) + 1)
     return {"tickvals": [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]}
 

@@ -13,6 +13,7 @@ among its k, so its k is ours + 1, and its 0 has no mean.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,6 +37,13 @@ def top1(logits: Logits, batch: PromptBatch) -> Float[Tensor, " inputs"]:
     """1 where the largest of all outputs is a right answer."""
     best = logits.argmax(-1, keepdim=True)
     return (best == batch.good.to(logits.device)).any(-1).double()
+
+
+def by_chance(metric: str, batch: PromptBatch, n_outputs: int) -> Float[Tensor, " inputs"]:
+    """What all outputs alike score."""
+    if metric == "accuracy":
+        return (batch.good >= 0).sum(1).double() / n_outputs
+    return torch.full((len(batch.good),), math.log(n_outputs), dtype=torch.float64)
 
 
 #: how much an ablated network can do: name -> (score of each input, whether more is better)

@@ -14,13 +14,14 @@ from edgesweep.engine.bases.ablation import (
     SCORES,
     AblatedSection,
     ablated_nodes,
+    by_chance,
     spliced,
     strongest,
 )
 from edgesweep.engine.bases.cuts import Chain, chain_of
 from edgesweep.engine.bases.search import bisected, is_enough, log_sizes
 from edgesweep.engine.network import PromptBatch
-from edgesweep.engine.network.base import Inputs, Value
+from edgesweep.engine.network.base import LOGITS, Inputs, Value
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.loading import value_at
 from edgesweep.sweeps.interactions.shards import (
@@ -128,8 +129,19 @@ class _Search:
             for batch, inputs, f in self._loaded
         ]
         self.base = torch.cat(parts).double().cpu()
+        self._check_base(wanted.metric, chain.widths[LOGITS])
         self.scores: dict[int, torch.Tensor] = {}
         self.kept: dict[int, int] = {}
+
+    def _check_base(self, metric: str, n_outputs: int) -> None:
+        """What a network that only guesses needs is no interaction."""
+        guesses = [by_chance(metric, batch, n_outputs).cpu() for batch, _, _ in self._loaded]
+        base, chance = float(self.base.mean()), float(torch.cat(guesses).mean())
+        if base < chance if self._more else base > chance:
+            raise ValueError(
+                f"edges_needed.metric: {metric} of the network as it is, {base:.4g}, is worse than "
+                f"by chance, {chance:.4g}; allowed: a network that does its task"
+            )
 
     def passes(self, sizes: Iterable[int]) -> dict[int, bool]:
         """Whether so many edges suffice, for each of some numbers."""

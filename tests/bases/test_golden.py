@@ -95,8 +95,14 @@ def test_interactions_are_the_published_ones(seed, kind):
         assert float(error) <= 1e-6 * float(theirs.max())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("seed", "kind"), [(0, "lib"), (1, "lib"), (0, "pca")])
+@pytest.mark.parametrize(
+    ("seed", "kind"),
+    [
+        pytest.param(0, "lib", marks=pytest.mark.slow),
+        pytest.param(1, "lib", marks=pytest.mark.proof),
+        pytest.param(0, "pca", marks=pytest.mark.proof),
+    ],
+)
 def test_edges_needed_are_the_published_ones(seed, kind):
     told = json.loads((folder(seed) / "ablation.json").read_text())[kind]
     exact, inputs64, _ = loaded(seed, "float64", "build")

@@ -6,22 +6,35 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from edgesweep.dashboards.data import load_run
 from edgesweep.dashboards.report import render
 from edgesweep.engine.bases.cuts import chain_of
+from edgesweep.engine.bases.fourier import label
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.training import NetworkTraining
+from edgesweep.engine.training.modadd import Modadd
 from edgesweep.storage import CommitLog, RunDirectory
-from edgesweep.storage.tables import DIRECTIONS, EDGES_NEEDED, INTERACTIONS, SPECTRA, read_table
+from edgesweep.storage.tables import (
+    DIRECTIONS,
+    EDGES_NEEDED,
+    INTERACTIONS,
+    LABELS,
+    SPECTRA,
+    read_table,
+)
 from edgesweep.sweeps.command.train_model import ModelRequest, train_model
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import parse_config
+from edgesweep.sweeps.interactions.files import read_basis
 from edgesweep.sweeps.plan.estimates import describe
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.training.modadd import ModaddRequest, train_sums
 from edgesweep.tasks import build_task
 from tests.bases import made
 from tests.sweeps.helpers import contents, run_tiny
@@ -146,3 +159,61 @@ def test_a_set_of_dictionaries_may_be_called_pca():
         "features": {"pca": {"dictionaries": {"resid1": {"kind": "pca"}}}},
     }
     assert parse_config(raw).bases_of == ()
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory) -> str:
+    out = tmp_path_factory.mktemp("models") / "modadd"
+    how = Modadd(p=7, d_model=12, n_heads=2, d_mlp=32, share=0.6, steps=300)
+    train_sums(ModaddRequest(how, 0, out), Silence())
+    return str(out)
+
+
+def sums_config(model: str, n_eval: int) -> dict:
+    """Modular addition; with 35 evaluation prompts the whole grid of 7 by 7."""
+    sweep = {"model": model, "task": "modadd", "nodes": ["lib"], "method": "interactions"}
+    changed = {"sweep": sweep, "data": {"n_build": 14, "n_eval": n_eval}}
+    return config(model, **changed, edges_needed={"points": 2})
+
+
+def test_directions_on_a_whole_grid_have_labels(sums, tmp_path):
+    """Of the bases that are stored, on all inputs in the grid's own order."""
+    out = tmp_path / "run"
+    assert run_tiny(out, sums_config(sums, 35)).exit_code == 0
+    run = RunDirectory.open(out)
+    table = read_table(run, LABELS)
+    assert set(table.layer) == {"embed", "mid0", "resid0"}
+    launch = make_plan(resolve(parse_config(sums_config(sums, 35))))
+    (graph,) = launch.graphs
+    chain = chain_of(load_model(resolve_model(sums), "cpu", "float64"))
+    xy = torch.cartesian_prod(torch.arange(7), torch.arange(7))
+    inputs = made.prepared(chain, torch.cat([xy, torch.full((49, 1), 7)], 1))
+    for layer, mine in table.groupby("layer"):
+        basis = read_basis(run, CommitLog(run), graph.basis, layer)
+        f_hat = basis.encoded(made.value_at(chain, layer, inputs)).sum(1)
+        assert set(mine.direction) == set(range(min(basis.k, 25)))
+        for direction, rows in mine.groupby("direction"):
+            wanted = label(f_hat[:, direction].reshape(7, 7).detach().numpy())
+            rows = rows.sort_values("rank")
+            assert rows.share.tolist() == pytest.approx([term.share for term in wanted], abs=1e-6)
+            if len(wanted) == 1 or wanted[0].share > wanted[1].share + 1e-6:
+                assert rows.term.iloc[0] == wanted[0].name
+    assert "<h2>What directions are of</h2>" in render(load_run(run.path))
+
+
+def test_prompts_that_are_no_whole_grid_have_none(sums):
+    plan = make_plan(resolve(parse_config(sums_config(sums, 34))))
+    assert "labels" not in plan.stages or not plan.stages["labels"]
+
+
+def test_a_network_that_only_guesses_is_refused(sums, tmp_path):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(sums, wrong)
+    weights = load_file(wrong / "model.safetensors")
+    weights["unembed.b_U"][7] = 1e3  # the token `=`, which is no sum
+    save_file(weights, wrong / "model.safetensors")
+    outcome = run_tiny(tmp_path / "run", sums_config(str(wrong), 34))
+    assert outcome.exit_code != 0
+    told = [error for name, error in outcome.quarantined.items() if name.startswith("edges_needed")]
+    assert len(told) == 3
+    assert all("accuracy of the network as it is, 0, is worse than by chance" in e for e in told)

@@ -11,6 +11,8 @@ from edgesweep.dashboards.pages import Section, Table
 
 #: directions of a layer that are told, and over how many first terms are averaged
 TOLD, AVERAGED = 5, 10
+#: a second term of a smaller share is not told
+LITTLE = 0.01
 
 
 def section(data: RunData) -> Iterator[Section]:
@@ -43,6 +45,7 @@ def _table(labels: pd.DataFrame) -> Table:
 
 
 def _words(terms: pd.DataFrame) -> str:
-    """The two largest terms."""
-    two = terms.sort_values("rank").head(2).to_dict("records")
+    """The largest term, and the second where there is one to speak of."""
+    first = terms.sort_values("rank").head(2)
+    two = first[(first["rank"] == 0) | (first["share"] >= LITTLE)].to_dict("records")
     return "<br>".join(f"{row['share']:.0%}&nbsp;{escape(row['term'])}" for row in two)
