@@ -153,7 +153,7 @@ def test_first_terms_are_the_published_ones(seed, kind):
         assert sum(same) >= len(same) - 1
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @seeds
 def test_importance_across_attention_is_the_published_one_for_the_published_basis(seed):
     """Which of the later layer's directions of rounding noise are kept differs between machines,
