@@ -20,6 +20,8 @@ from edgesweep.sweeps.circuits import ran_mask
 from edgesweep.sweeps.config.load import Config, parse_config
 from edgesweep.sweeps.plan.cells import Condition
 from edgesweep.sweeps.plan.resolve import Dataset, resolve
+from edgesweep.sweeps.stages.base import Row
+from edgesweep.sweeps.tables.results import over_tasks
 
 #: values of a circuit, the full model and the empty circuit, `[input]` each
 Values = Mapping[str, np.ndarray]
@@ -51,8 +53,9 @@ def evaluate(
             `noise_scale`.
 
     Returns:
-        A row a subset and metric: subset, metric, value, value_full, value_empty, faithfulness,
-        n_nodes, n_edges (as they were run), n_inputs.
+        A row a metric and subset, of a mixture also the mean over its tasks and the worst of them:
+        subset, metric, value, value_full, value_empty, faithfulness, n_inputs, n_nodes, n_edges (as
+        they were run).
 
     Raises:
         ConfigError, CircuitError: one line on what cannot be used.
@@ -74,16 +77,19 @@ def evaluate(
     values = _measured(config, load_model(found.source, device), dataset, mask)
     sizes = {"n_nodes": stats.n_nodes, "n_edges": stats.n_edges}
     return pd.DataFrame(
-        {
-            "subset": subset,
-            "metric": name,
-            **_means(of_metric, inputs),
-            **sizes,
-            "n_inputs": len(inputs),
-        }
-        for subset, inputs in _subsets(dataset)
+        {"subset": subset, "metric": name, **measured, **sizes}
         for name, of_metric in values.items()
+        for subset, measured in _by_subset(dataset, of_metric).items()
     )
+
+
+def _by_subset(dataset: Dataset, values: Values) -> dict[str, Row]:
+    """What a metric comes to on each subset, as rows of results have it."""
+    found: dict[str, Row] = {
+        subset: {**_means(values, inputs), "n_inputs": len(inputs)}
+        for subset, inputs in _subsets(dataset)
+    }
+    return found | over_tasks(found)
 
 
 def _listed(metric: str | Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ def test_a_found_circuit_has_the_values_of_its_rows(finished, patch, ablation):
     rows = run.results.query(
         "circuit == @circuit.name and ablation == @ablation and eval_patch == @patch"
     ).set_index(["subset", "metric"])
-    assert len(found) == len(rows) == 6
+    assert len(found) == len(rows) == 10
     for point in found.to_dict("records"):
         row = rows.loc[(point.pop("subset"), point.pop("metric"))]
         wanted = row[list(point)].to_numpy(dtype=float)
