@@ -128,7 +128,7 @@ def test_curves_are_the_papers(data):
 
 def test_of_many_features_of_a_block_the_strongest_are_named():
     nodes = [f"resid1/f{i}" for i in range(MOST_OF_MANY + 5)]
-    rows = pd.DataFrame({"node": nodes, "block": 0, "label": "ioi", "level": 0})
+    rows = pd.DataFrame({"node": nodes, "block": 0, "label": "ioi", "level": 0, "margin": 2.0})
     strength = {n: float(i) for i, n in enumerate(nodes)}
     text = block_list(memberships(rows, nodes), strength, many=True)
     assert "resid1/f4," not in text

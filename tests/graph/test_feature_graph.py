@@ -240,7 +240,7 @@ def test_block_models_see_a_feature_graph_as_any_other():
     scores[0, graph.edge_index("embed/err->resid0/f9")] = 1.0
     scores[1, graph.edge_index("embed/f3->resid0/f1")] = 1.0
     scores[1, graph.edge_index("resid1/f2->logits")] = 0.1
-    blocks = LabelledBlocks(graph, mask, nodes, np.array([1, 0, 1, 0, 1, 1, 1]), scores)
+    blocks = LabelledBlocks(graph, mask, nodes, np.array([1, 0, 1, 0, 1, 1, 1]), scores, 1.0)
     assert blocks.labels.tolist() == [0, 1]
     of_err = {"embed/err->resid0/f9", "resid0/f9->resid1/f2"}
     assert names_of(graph, blocks.without(0)) == set(PATH)

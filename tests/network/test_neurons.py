@@ -114,7 +114,7 @@ def edges_of(ends, number, settings):
     return without_errors(pairs, lambda pair: f"{name(int(pair[0]))}->{name(int(pair[1]))}")
 
 
-@pytest.mark.parametrize("target", ["value", "metric"])
+@pytest.mark.parametrize("target", ["attribution", "value", "metric"])
 @every_quadrature
 @pytest.mark.parametrize("patch", ["counterfactual", "mean"])
 @every_kind

@@ -99,10 +99,11 @@ def _derivative(scalar, x, i):
     return torch.autograd.grad(value + 0 * leaf, leaf)[0]
 
 
-def edges(net, clean, patch, points, example, kind="value"):
+def edges(net, clean, patch, points, example, kind="attribution"):
     """Weight of every edge between neurons by name, in units of the metric.
 
-    With kind "metric" a target is worth the metric of the run in which it alone has moved.
+    With kind "metric" a target is worth the metric of the run in which it alone has moved; with
+    "value" weights are in the target's own units.
     """
     found = {}
     for target in [*net.chosen[1:], "logits"]:
@@ -118,14 +119,14 @@ def edges(net, clean, patch, points, example, kind="value"):
                 out = net.section(target, v)
                 if j is None:
                     return logit_diff(out, example)
-                if kind == "value":
+                if kind != "metric":
                     return out[j]
                 alone = torch.cat([clean[target][:j], out[j : j + 1], clean[target][j + 1 :]])
                 return logit_diff(net.downstream(target, alone), example)
 
             name = target if j is None else f"{target}/f{j}"
-            factor = 1.0 if j is None or kind == "metric" else float(factors[j])
-            if kind == "value" and j is not None and clean[target][j] == patch[target][j]:
+            factor = 1.0 if j is None or kind != "attribution" else float(factors[j])
+            if kind != "metric" and j is not None and clean[target][j] == patch[target][j]:
                 factor = 0.0
             for i in range(len(delta)):
                 raw = sum(

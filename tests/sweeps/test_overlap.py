@@ -175,7 +175,12 @@ def test_members_of_a_mixture_are_compared_within_their_cell(mixed):
 def test_of_a_group_so_many_are_compared_of_all_methods_alike(run):
     least = len(read_table(run, OVERLAP).query("across == 'method'"))
     few = plan({**RAW, "measures": {"bootstrap": 0, "overlap": 3}})
-    view = SimpleNamespace(plan=few, scores=lambda cell, *_: aggregate(run, cell.key, "mean"))
+    view = SimpleNamespace(
+        plan=few,
+        run=run,
+        scores=lambda cell, *_: aggregate(run, cell.key, "mean"),
+        committed=SimpleNamespace(aggregate=lambda key, how: aggregate(run, key, how)),
+    )
     rows = pd.concat(Overlap(view, few.cells).frames()).query("across == 'method'")
     assert {*rows["method_a"], *rows["method_b"]} == {"eap", "exact", "acdc"}
     for _, group in rows.groupby(["task_a", "seed_a"]):

@@ -128,7 +128,7 @@ def test_keys_are_unique_and_can_be_file_names():
     )
     of_layers = made.stages.keys() & {
         *("moments", "jacobians", "rotations", "interaction_sums", "interactions"),
-        *("edges_needed", "directions"),
+        *("edges_needed", "directions", "labels"),
     }
     empty = [{stage for stage, shards in p.stages.items() if not shards} for p in (made, mixed)]
     lacks = [found - of_layers for found in empty]

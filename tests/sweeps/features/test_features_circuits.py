@@ -181,7 +181,7 @@ def test_block_models_are_of_the_circuit_s_nodes(run, plan):
     mask[kept] = True
     touched = touched_nodes(graph, ran_mask(plan.nodes(cell), graph, mask, plan.fitted_condition))
     assert set(found["node"]) == {n for n, t in zip(graph.nodes, touched, strict=True) if t}
-    assert set(found["label"]) <= {"ioi", "agreement"}
+    assert set(found["label"]) <= {"ioi", "agreement", "shared"}
     mine = read_table(run, RESULTS).query("circuit == @circuit")
     of_blocks = mine[mine["blocks"] != "all"]
     modes = {f"{mode}:{task}" for mode in ("without", "only") for task in ("ioi", "agreement")}
