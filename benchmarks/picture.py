@@ -2,13 +2,16 @@
 
     .venv/bin/python -m benchmarks.picture runs/demo dashboards/example.png
 
-needs chromium, which `make test` sets up.
+Needs chromium, which `make test` sets up.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def main() -> None:
@@ -18,7 +21,7 @@ def main() -> None:
     parser.add_argument("--section", default="curves", help="the anchor of what is shown")
     given = parser.parse_args()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1120, "height": 1100})
         page.goto((given.run / "report.html").resolve().as_uri())
         page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length > 2")
