@@ -199,7 +199,7 @@ def test_a_folder_below_a_file_is_refused(tmp_path):
         train_sums(ModaddRequest(SMALL, 0, tmp_path / "file" / "m"), Silence())
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_it_groks(tmp_path):
     """The default: all that it was trained on is known by heart long before the others are told."""
     report = train_sums(ModaddRequest(Modadd(), 2000, tmp_path / "m"), Silence())

@@ -16,7 +16,7 @@ from edgesweep.sweeps.actor.context import Context, WorkerSettings
 from edgesweep.sweeps.actor.worker import make_worker
 from edgesweep.sweeps.circuits import read_selected
 from edgesweep.sweeps.command import cli
-from edgesweep.sweeps.config import schema
+from edgesweep.sweeps.config.features import Features
 from edgesweep.sweeps.config.load import Config, parse_config
 from edgesweep.sweeps.granularity.features import FeaturesKind
 from edgesweep.sweeps.granularity.kinds import add_kind
@@ -65,7 +65,7 @@ class Neurons(FeaturesKind):
 
     def resolve(self, config: Config, nodes: str, model: Any, datasets: Sequence[Any]) -> Any:
         sites = ["input", *model.source.sites.named("hidden*")]
-        whole = schema.Features(dictionaries=dict.fromkeys(sites, "identity"), keep=900, edges=900)
+        whole = Features(dictionaries=dict.fromkeys(sites, "identity"), keep=900, edges=900)
         named = config.model_copy(update={"features": {nodes: whole}})
         return super().resolve(named, nodes, model, datasets)
 
