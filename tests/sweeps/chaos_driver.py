@@ -15,22 +15,24 @@ from edgesweep.sweeps.actor.worker import Task, make_worker
 from edgesweep.sweeps.command import cli
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.launch import start
-from tests.sweeps.helpers import BLOCKS, tiny
+from tests.sweeps.helpers import BLOCKS, FURTHER, HELD_AGAINST, tiny
 
 SECONDS_A_SHARD = 0.2
 
 
 def chaos_config(executor: str) -> dict[str, Any]:
-    """Some 180 shards of every stage; caps so high that no kill makes a shard look poisonous."""
+    """Some 250 shards of every stage; caps so high that no kill makes a shard look poisonous."""
     return tiny(
         sweep={"build_patch": ["counterfactual", "zero"]},
         evaluate={
             "eval_patch": ["counterfactual", "mean"],
             "threshold": [5, 20, 40],
             "ablation": "edge",
+            **FURTHER["evaluate"],
         },
         data={"mean_positions": "pooled"},
-        blocks=BLOCKS if find_interpreter() else {},
+        measures=FURTHER["measures"],
+        blocks={**BLOCKS, **HELD_AGAINST} if find_interpreter() else {},
         execution={
             "executor": executor,
             "actors": 2,

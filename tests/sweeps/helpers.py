@@ -82,6 +82,15 @@ DATA = (
     "blocks.parquet",
     "prompts",
 )
+#: of stages that a tiny run leaves out unless they are asked for: searches, other build prompts,
+#: and what block models and circuits are held against
+FURTHER = {
+    "evaluate": {"reach": {"faithfulness": 0.6, "metric": "kl"}},
+    "measures": {"rebuild": 2, "rewired": 2},
+}
+HELD_AGAINST = {"shuffles": 1, "halves": True, "draws": 1}
+FURTHER_DATA = tuple(f"{name}.parquet" for name in ("reach", "rebuilt", "pairs", "drawn"))
+NULLS_DATA = ("nulls", "nulls.parquet", "structure.parquet")
 
 
 def committed(run: Path) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ import pytest
 
 from edgesweep.sweeps.stages.registry import STAGES
 from tests.sweeps.chaos_driver import chaos_config
-from tests.sweeps.helpers import DATA, committed, contents, run_tiny
+from tests.sweeps.helpers import DATA, FURTHER_DATA, committed, contents, run_tiny
 
 N_DRIVER_KILLS = 3
 N_ACTOR_KILLS = 3  # of each driver that is killed
@@ -125,5 +125,6 @@ def test_killed_anywhere_and_resumed_the_bytes_are_the_same(tmp_path):
     last = Victim(hurt, tmp_path / "log")
     assert last.finish() == 0, (tmp_path / "log").read_text()[-3000:]
     reap(orphans)
-    assert contents(hurt, *DATA, "means.zarr") == contents(calm, *DATA, "means.zarr")
+    data = *DATA, *FURTHER_DATA, "means.zarr"
+    assert contents(hurt, *data) == contents(calm, *data)
     assert committed(hurt) == committed(calm)

@@ -16,18 +16,35 @@ import pytest
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.storage import RunDirectory
 from edgesweep.sweeps.command.watching import run_status
-from tests.sweeps.helpers import BLOCKS, DATA, contents, run_tiny, tiny
+from tests.sweeps.helpers import (
+    BLOCKS,
+    DATA,
+    FURTHER,
+    FURTHER_DATA,
+    HELD_AGAINST,
+    NULLS_DATA,
+    contents,
+    run_tiny,
+    tiny,
+)
 
 PATIENCE_S = 240.0
-FIT = BLOCKS if find_interpreter() else {}
+FITTED = find_interpreter() is not None
+FIT = {**BLOCKS, **HELD_AGAINST} if FITTED else {}
+ALL = (*DATA, *FURTHER_DATA, *(NULLS_DATA if FITTED else ()), "means.zarr")
 
 
 def config(**execution) -> dict:
     """Every stage and every kind of patch."""
     return tiny(
         blocks=FIT,
-        evaluate={"eval_patch": ["counterfactual", "mean", "zero"], "ablation": "edge"},
+        evaluate={
+            "eval_patch": ["counterfactual", "mean", "zero"],
+            "ablation": "edge",
+            **FURTHER["evaluate"],
+        },
         sweep={"build_patch": ["zero", "mean"]},
+        measures=FURTHER["measures"],
         data={"mean_positions": "pooled"},
         execution=execution,
     )
@@ -47,8 +64,7 @@ SLOW = pytest.mark.slow
 def test_ray_gives_the_bytes_of_the_serial_executor(serial, tmp_path, actors):
     out = tmp_path / "run"
     assert run_tiny(out, config(executor="ray", actors=actors)).exit_code == 0
-    mine, theirs = contents(out, *DATA, "means.zarr"), contents(serial, *DATA, "means.zarr")
-    assert mine == theirs
+    assert contents(out, *ALL) == contents(serial, *ALL)
 
 
 class Driver:
