@@ -21,8 +21,11 @@ from edgesweep.sweeps.interactions.cost import disk_bytes as interactions_on_dis
 from edgesweep.sweeps.interactions.cost import memory_bytes as interaction_bytes
 from edgesweep.sweeps.interactions.cost import told as interactions_told
 from edgesweep.sweeps.plan.cells import GivenCell
+from edgesweep.sweeps.plan.rebuilding import rebuilt_specs
+from edgesweep.sweeps.searches import rounds_of, searches_of
 from edgesweep.sweeps.soundness.finished import SMALL_SHARDS
 from edgesweep.sweeps.stages.bootstrap import resampled_bytes
+from edgesweep.sweeps.stages.rebuild import rebuild_bytes
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.granularity.base import Nodes
@@ -145,6 +148,16 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
         yield 8 * n_scores * len(dataset.subsets) * (len(AGGREGATIONS) + len(layout.COUNTS))
         yield 8 * n_eval * n_metrics * len(plan.conditions()) * n_circuits
         yield 8 * n_eval * n_metrics * len(plan.block_conditions(cell))
+        n_rebuilt = plan.config.measures.rebuild * len(rebuilt_specs(plan, cell))
+        yield (n_rebuilt + _searched(plan, cell)) * (-(-n_edges // 8) + 8 * n_eval * n_metrics)
+
+
+def _searched(plan: Plan, cell: Cell) -> int:
+    """Circuits that searches for sizes may run."""
+    reach = plan.config.evaluate.reach
+    if reach is None:
+        return 0
+    return sum(rounds_of(plan, search) * reach.at_once for search in searches_of(plan, cell))
 
 
 def _mean_bytes(plan: Plan, dataset: Dataset, nodes: Nodes) -> int:
@@ -156,6 +169,7 @@ def _mean_bytes(plan: Plan, dataset: Dataset, nodes: Nodes) -> int:
 def actor_bytes(plan: Plan) -> int:
     """An actor's memory at the peak of its largest shard."""
     resampled = [resampled_bytes(plan, shard) for shard in plan.stages.get("bootstrap", ())]
+    resampled += [rebuild_bytes(plan, shard) for shard in plan.stages.get("rebuild", ())]
     return PROCESS_BYTES + max(
         [
             *(_cell_bytes(plan, cell) for cell in plan.cells),
