@@ -35,7 +35,7 @@ def summary(data: RunData) -> str:
 
 def _nothing_measured(data: RunData) -> str:
     needed = data.layered.get("edges_needed")
-    if not data.cells and needed is not None and len(needed):
+    if not data.cells and needed is not None:
         return _interactions(needed)
     shards = data.status["shards"]
     if data.results.empty or shards["committed"] < shards["total"]:
@@ -55,6 +55,8 @@ def _interactions(needed: pd.DataFrame) -> str:
     searched = needed[needed["search"] == "bisect"].sort_values(
         ["model", "task", "source", "basis"]
     )
+    if searched.empty:
+        return "No section of this run was searched for how many of its interactions are needed."
     first = searched.iloc[0]
     told = ", ".join(
         f"{row['basis']} {row['edges']:,} of {row['possible']:,} "

@@ -28,6 +28,7 @@ from edgesweep.storage.tables import (
     LABELS,
     MEASURES,
     MINIMALITY,
+    NEEDED_PAIRS,
     NULLS,
     OVERLAP,
     PAIRS,
@@ -76,9 +77,9 @@ class Run:
     Attributes:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
-            edges_needed, section_curves, directions, spectra, interactions, labels, nulls,
-            structure, reach, drawn, headlines, equal_phi, rebuilt, pairs: its tables, without rows
-            before they are written (`edgesweep.storage.tables.registry`).
+            edges_needed, needed_pairs, section_curves, directions, spectra, interactions, labels,
+            nulls, structure, reach, drawn, headlines, equal_phi, rebuilt, pairs: its tables,
+            without rows before they are written (`edgesweep.storage.tables.registry`).
     """
 
     results = _Read(RESULTS)
@@ -91,6 +92,7 @@ class Run:
     interpolation = _Read(INTERPOLATION)
     known = _Read(KNOWN)
     edges_needed = _Read(EDGES_NEEDED)
+    needed_pairs = _Read(NEEDED_PAIRS)
     section_curves = _Read(SECTION_CURVES)
     directions = _Read(DIRECTIONS)
     spectra = _Read(SPECTRA)

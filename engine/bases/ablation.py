@@ -7,6 +7,9 @@ section, and what one input's F̂_i is under a row is kept for other masks that 
 is edge ablation of features (`engine.features.ablation`) with C as encoder, C⁺ as decoder, a zero
 patch and no errors; tests/bases/test_ablation.py pins one to the other.
 
+All sections at once (`ablated_chain`): each reads what the one before it, ablated, comes to. What
+each needs by itself does not add up.
+
 Nodes: f ← μ + Σ_{j < k} f̂_j C⁺_j. The mean is always kept; the published code counts the constant
 among its k, so its k is ours + 1, and its 0 has no mean.
 """
@@ -14,7 +17,9 @@ among its k, so its k is ours + 1, and its 0 has no mean.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -78,10 +83,10 @@ class AblatedSection:
         """The network's outputs under a mask."""
         end = self.bases[1]
         return spliced(
-            self.section.chain, self.section.end, end.decoded(self._reached(mask)), self.inputs
+            self.section.chain, self.section.end, end.decoded(self.reached(mask)), self.inputs
         )
 
-    def _reached(self, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
+    def reached(self, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
         """F̂ under a mask."""
         if len(self.section.pieces) == 1 and isinstance(self.section.pieces[0].form, Affine):
             return self._of_a_map(self.section.pieces[0].form, mask)
@@ -118,6 +123,25 @@ class AblatedSection:
         slopes = form.jacobian(into, outlet)
         kept = slopes[:, 1:] * torch.from_numpy(mask).to(slopes)
         return start.encoded(self.f) @ kept.T + slopes[:, 0]
+
+
+def ablated_chain(
+    sections: Sequence[Section],
+    bases: Sequence[Basis],
+    f: Value,
+    inputs: Inputs,
+    masks: Sequence[Bool[np.ndarray, "k_out k_in"]],
+) -> Logits:
+    """The outputs with edges of every section left out at once: each section reads what the one
+    before it, ablated, comes to.
+
+    Args:
+        sections: neighbours; bases: of their starts, and of the last one's end. f: the first
+            start's value.
+    """
+    for section, pair, mask in zip(sections, pairwise(bases), masks, strict=True):
+        f = pair[1].decoded(AblatedSection(section, pair, f, inputs).reached(mask))
+    return spliced(sections[0].chain, sections[-1].end, f, inputs)
 
 
 def ablated_nodes(chain: Chain, at: str, basis: Basis, f: Value, k: int, inputs: Inputs) -> Logits:

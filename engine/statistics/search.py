@@ -131,9 +131,17 @@ class Halving:
     def narrowed(self, passed: Mapping[int, bool]) -> tuple[int, int]:
         """Its ends, as far as its own midpoints are measured, in order. Others do not count."""
         low, high = self.low, self.high
-        while high - low > 1 and (middle := self._middle(low, high)) in passed:
+        for middle in self.asked(passed):
             low, high = (low, middle) if passed[middle] else (middle, high)
         return low, high
+
+    def asked(self, passed: Mapping[int, bool]) -> list[int]:
+        """Its own midpoints that are measured, in the order in which it asks for them."""
+        low, high, found = self.low, self.high, list[int]()
+        while high - low > 1 and (middle := self._middle(low, high)) in passed:
+            found.append(middle)
+            low, high = (low, middle) if passed[middle] else (middle, high)
+        return found
 
     def ahead(self, passed: Mapping[int, bool], depth: int) -> list[int]:
         """The midpoints of the next `depth` levels of its tree, whichever way it goes, ascending:

@@ -7,6 +7,7 @@ from edgesweep.storage.tables.layered import (
     INTERACTIONS,
     LABELS,
     LAYERED,
+    NEEDED_PAIRS,
     SECTION_CURVES,
     SPECTRA,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "LAYERED",
     "MEASURES",
     "MINIMALITY",
+    "NEEDED_PAIRS",
     "NULLS",
     "OVERLAP",
     "PAIRS",

@@ -8,16 +8,26 @@ _GRAPH = "graph model task basis steps:int rule"
 
 EDGES_NEEDED = Table(
     "edges_needed",
-    "how many interactions of a section a network needs to stay within a bound of its score: by "
-    "the "
-    "published search (`edges` asked for, `kept` with ties), and by the robust rule with an "
-    "interval",
+    "how many interactions of a section a network needs to stay within a bound of its score "
+    "(`edges` asked for, `kept` with ties), and what it scores with them: by the published search "
+    "(`bisect`), and by the `robust` rule with an interval; from the first layer to the last of "
+    "all sections at once, `own` if each keeps what it needs by itself",
     columns_of(
         f"{_GRAPH} source target metric within:float search edges:int kept:int low:float "
-        "high:float "
-        "possible:int base:float n_inputs:int"
+        "high:float score:float possible:int base:float n_inputs:int"
     ),
-    key=("graph", "source", "search"),
+    key=("graph", "source", "target", "search"),
+)
+
+NEEDED_PAIRS = Table(
+    "needed_pairs",
+    "how many more interactions one basis needs than another, by the robust rule, with an interval "
+    "over the same resamples of inputs; `fewer`, `more`: the share of these in which a needs so",
+    columns_of(
+        "model task steps:int rule source target basis_a basis_b edges_a:int edges_b:int "
+        "difference:int low:float high:float fewer:float more:float n_inputs:int"
+    ),
+    key=("model", "task", "steps", "rule", "source", "target", "basis_a", "basis_b"),
 )
 
 SECTION_CURVES = Table(
@@ -26,7 +36,7 @@ SECTION_CURVES = Table(
     "published "
     "search, 0 where it did not ask",
     columns_of(f"{_GRAPH} source target edges:int kept:int score:float step:int"),
-    key=("graph", "source", "edges"),
+    key=("graph", "source", "target", "edges"),
 )
 
 DIRECTIONS = Table(
@@ -59,4 +69,4 @@ LABELS = Table(
     key=("model", "task", "basis", "layer", "direction", "rank"),
 )
 
-LAYERED = (EDGES_NEEDED, SECTION_CURVES, DIRECTIONS, SPECTRA, INTERACTIONS, LABELS)
+LAYERED = (EDGES_NEEDED, NEEDED_PAIRS, SECTION_CURVES, DIRECTIONS, SPECTRA, INTERACTIONS, LABELS)

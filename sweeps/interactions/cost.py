@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 WORKING_BYTES = 8 * (8 * 2**21 + 4 * 2**22)
 
 
+#: numbers of edges that searches ask for beside the grid
+TRIED = 60
+
+
 def _hidden(plan: Plan, of: Layered) -> int:
     return plan.resolved.models[of.model].sizes.d_mlp
 
@@ -34,7 +38,7 @@ def disk_bytes(plan: Plan) -> int:
         of, n = graph.of, len(blocks(plan, graph.of))
         pairs = sum(of.width(a) * of.width(b) for a, b in of.sections)
         found += 8 * (2 * n + 2) * pairs + 8 * 3 * sum(d * d for d in of.widths)
-        tried = plan.config.edges_needed.points + 16
+        tried = plan.config.edges_needed.points + TRIED
         found += 8 * tried * len(plan.dataset_of(of.dataset).data.evaluation) * len(of.sections)
     return found
 

@@ -14,15 +14,16 @@ from edgesweep.engine.bases.moments import Sums, fold
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
+from edgesweep.sweeps.interactions.graphs import Graph
 from edgesweep.sweeps.interactions.loading import batches, value_at
 from edgesweep.sweeps.interactions.shards import (
     FOLD,
     SUMS,
-    EdgeShard,
-    FoldShard,
-    blocks,
+    Shard,
+    edge_sums,
     folded,
     of_layer,
+    owner,
 )
 from edgesweep.sweeps.stages.base import Done, Passes, Stage
 
@@ -31,84 +32,83 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.plan.plan import Plan
 
 
-class EdgeSums(Stage[EdgeShard]):
+class EdgeSums(Stage[Shard[Graph]]):
     """By blocks of inputs."""
 
     name = SUMS
     title = "interactions"
     runs_model = True
 
-    def shards(self, plan: Plan) -> Iterator[EdgeShard]:
+    def shards(self, plan: Plan) -> Iterator[Shard[Graph]]:
         for graph in plan.graphs:
-            for start, end in graph.of.sections:
-                for rows in blocks(plan, graph.of):
-                    yield EdgeShard(graph, start, end, rows)
+            for start, _ in graph.of.sections:
+                yield from edge_sums(plan, graph, start)
 
-    def groups(self, plan: Plan, shard: EdgeShard) -> Iterable[str]:
-        return (f"interaction sums {shard.graph.key} {shard.start}",)
+    def groups(self, plan: Plan, shard: Shard[Graph]) -> Iterable[str]:
+        return (f"interaction sums {shard.of.key} {shard.at}",)
 
-    def needs(self, plan: Plan, shard: EdgeShard) -> tuple[str, ...]:
-        basis = shard.graph.basis
-        return (*of_layer(basis, shard.start), *of_layer(basis, shard.end))
+    def needs(self, plan: Plan, shard: Shard[Graph]) -> tuple[str, ...]:
+        basis = shard.of.basis
+        return (*of_layer(basis, shard.at), *of_layer(basis, shard.end))
 
     @torch.no_grad()
-    def run(self, context: Context, shard: EdgeShard) -> Done:
+    def run(self, context: Context, shard: Shard[Graph]) -> Done:
         sums, used = with_halving(context.micro_batch, partial(_sums, context, shard))
         told = files.of_sums("edges", sums)
         return files.write_tensors(context, self.name, shard.key, told, micro_batch=used)
 
-    def passes(self, plan: Plan, shard: EdgeShard) -> Passes:
-        of = shard.graph.of
-        k = of.width(shard.end) * shard.graph.steps
-        if of.closed[of.layers.index(shard.start)]:
-            rows = shard.rows.stop - shard.rows.start
-            flop = 2.0 * rows * of.width(shard.start) * max(of.widths) * of.width(shard.end)
-            return Passes(plan.batches(shard.rows), flop=flop)
-        return Passes(plan.batches(shard.rows), plan.batches(shard.rows) * k)
+    def passes(self, plan: Plan, shard: Shard[Graph]) -> Passes:
+        of = shard.layers
+        k = of.width(shard.end) * shard.of.steps
+        if of.closed[of.layers.index(shard.at)]:
+            rows = shard.block.stop - shard.block.start
+            flop = 2.0 * rows * of.width(shard.at) * max(of.widths) * of.width(shard.end)
+            return Passes(plan.batches(shard.block), flop=flop)
+        return Passes(plan.batches(shard.block), plan.batches(shard.block) * k)
 
-    def alike(self, shard: EdgeShard) -> str:
-        return f"{shard.graph.key}.{shard.start}"
+    def alike(self, shard: Shard[Graph]) -> str:
+        return f"{shard.of.key}.{shard.at}"
 
-    def whose(self, plan: Plan, shard: EdgeShard) -> str:
-        return f"{shard.graph.basis.kind} of {shard.graph.of.model} from {shard.start}"
+    def whose(self, plan: Plan, shard: Shard[Graph]) -> str:
+        return owner(shard)
 
 
-def _sums(context: Context, shard: EdgeShard, micro_batch: int) -> Sums:
-    graph, log = shard.graph, context.log
+def _sums(context: Context, shard: Shard[Graph], micro_batch: int) -> Sums:
+    graph, log = shard.of, context.log
     bases = (
-        files.read_basis(context.run, log, graph.basis, shard.start),
+        files.read_basis(context.run, log, graph.basis, shard.at),
         files.read_basis(context.run, log, graph.basis, shard.end),
     )
     nodes = points(graph.rule, graph.steps)
 
     def sums() -> Iterator[Sums]:
-        for chain, _, inputs in batches(context, graph.of, shard.rows, micro_batch):
-            section = chain.section(shard.start, shard.end)
-            batch = Batch.of(section, value_at(chain, shard.start, inputs), inputs)
+        for chain, _, inputs in batches(context, graph.of, shard.block, micro_batch):
+            section = chain.section(shard.at, shard.end)
+            batch = Batch.of(section, value_at(chain, shard.at, inputs), inputs)
             yield interaction_sums(section, batch, bases, nodes)
 
     return fold(sums())
 
 
-class EdgeFold(Stage[FoldShard]):
+class EdgeFold(Stage[Shard[Graph]]):
     """Of all inputs."""
 
     name = FOLD
     title = "fold of interactions"
 
-    def shards(self, plan: Plan) -> Iterator[FoldShard]:
+    def shards(self, plan: Plan) -> Iterator[Shard[Graph]]:
         for graph in plan.graphs:
-            for start, end in graph.of.sections:
-                parts = (EdgeShard(graph, start, end, rows) for rows in blocks(plan, graph.of))
-                yield FoldShard(graph, start, tuple(part.key for part in parts))
+            for start, _ in graph.of.sections:
+                parts = tuple(shard.key for shard in edge_sums(plan, graph, start))
+                yield Shard(graph, start, parts=parts)
 
-    def groups(self, plan: Plan, shard: FoldShard) -> Iterable[str]:
-        return (folded(shard.graph, shard.start),)
+    def groups(self, plan: Plan, shard: Shard[Graph]) -> Iterable[str]:
+        return (folded(shard.of, shard.at),)
 
-    def needs(self, plan: Plan, shard: FoldShard) -> tuple[str, ...]:
-        return (f"interaction sums {shard.graph.key} {shard.start}",)
+    def needs(self, plan: Plan, shard: Shard[Graph]) -> tuple[str, ...]:
+        return (f"interaction sums {shard.of.key} {shard.at}",)
 
-    def run(self, context: Context, shard: FoldShard) -> Done:
+    def run(self, context: Context, shard: Shard[Graph]) -> Done:
         read = files.parts(context, EdgeSums.name, shard.parts)
         found = Interactions.of(fold(files.sums_in("edges", part) for part in read))
         told = {
@@ -118,8 +118,8 @@ class EdgeFold(Stage[FoldShard]):
         }
         return files.write_tensors(context, self.name, shard.key, told)
 
-    def alike(self, shard: FoldShard) -> str:
-        return shard.graph.key
+    def alike(self, shard: Shard[Graph]) -> str:
+        return shard.of.key
 
-    def whose(self, plan: Plan, shard: FoldShard) -> str:
-        return f"{shard.graph.basis.kind} of {shard.graph.of.model} from {shard.start}"
+    def whose(self, plan: Plan, shard: Shard[Graph]) -> str:
+        return owner(shard)

@@ -50,8 +50,17 @@ class Layered:
         return f"{self.dataset}.{digest(asdict(self))[:8]}"
 
     @property
+    def layers_of(self) -> Layered:
+        """Itself: what a basis and a graph are of."""
+        return self
+
+    @property
     def sections(self) -> tuple[tuple[str, str], ...]:
         return tuple(pairwise(self.layers))
+
+    def following(self, layer: str) -> str:
+        """The next layer."""
+        return self.layers[self.layers.index(layer) + 1]
 
     @property
     def rotated(self) -> tuple[str, ...]:
@@ -73,10 +82,13 @@ class BasisOf:
     def key(self) -> str:
         return f"{self.kind}-{self.of.key}"
 
+    @property
+    def layers_of(self) -> Layered:
+        return self.of
+
     def end(self, layer: str) -> str:
         """The layer by whose directions a layer's importance is measured."""
-        layers = self.of.layers
-        return layers[-1] if self.kind == "gib" else layers[layers.index(layer) + 1]
+        return self.of.layers[-1] if self.kind == "gib" else self.of.following(layer)
 
     def is_sampled(self, layer: str) -> bool:
         """Whether it takes vector-Jacobian products."""
@@ -101,6 +113,20 @@ class Graph:
     @property
     def of(self) -> Layered:
         return self.basis.of
+
+    @property
+    def layers_of(self) -> Layered:
+        return self.basis.of
+
+    @property
+    def kind(self) -> str:
+        return self.basis.kind
+
+    def total(self, start: str) -> int:
+        """What the published search of a section starts from: sizes before any cut, with the
+        constants."""
+        of, end = self.of, self.of.following(start)
+        return (of.width(start) + 1) * (of.width(end) + (end in of.rotated))
 
     def as_dict(self) -> dict[str, Any]:
         """As plan.json holds it."""

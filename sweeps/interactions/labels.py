@@ -15,8 +15,9 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import layout
 from edgesweep.storage.blocks import write_file
 from edgesweep.sweeps.interactions import files
+from edgesweep.sweeps.interactions.graphs import BasisOf
 from edgesweep.sweeps.interactions.loading import value_at
-from edgesweep.sweeps.interactions.shards import LABELS, LabelShard, bases_of, of_layer
+from edgesweep.sweeps.interactions.shards import LABELS, Shard, bases_of, of_layer, owner
 from edgesweep.sweeps.stages.base import Done, Passes, Stage
 
 if TYPE_CHECKING:
@@ -38,53 +39,53 @@ def has_all(dataset: Dataset) -> bool:
     return len(data.build) + len(data.evaluation) == data.build[0].clean[-1] ** 2
 
 
-class Labels(Stage[LabelShard]):
+class Labels(Stage[Shard[BasisOf]]):
     """One shard a layer, where all inputs are there."""
 
     name = LABELS
     title = "labels of directions"
     runs_model = True
 
-    def shards(self, plan: Plan) -> Iterator[LabelShard]:
+    def shards(self, plan: Plan) -> Iterator[Shard[BasisOf]]:
         for basis in bases_of(plan):
             if has_all(plan.dataset_of(basis.of.dataset)):
                 for layer in basis.of.rotated:
-                    yield LabelShard(basis, layer)
+                    yield Shard(basis, layer)
 
-    def needs(self, plan: Plan, shard: LabelShard) -> tuple[str, ...]:
-        return of_layer(shard.basis, shard.layer)
+    def needs(self, plan: Plan, shard: Shard[BasisOf]) -> tuple[str, ...]:
+        return of_layer(shard.of, shard.at)
 
     @torch.no_grad()
-    def run(self, context: Context, shard: LabelShard) -> Done:
+    def run(self, context: Context, shard: Shard[BasisOf]) -> Done:
         found = [[(t.name, t.share) for t in terms] for terms in _labels(context, shard)]
         context.check_alive()
         name = layout.labels(shard.key)
         return [write_file(context.run, name, json.dumps(found).encode())], {}
 
-    def passes(self, plan: Plan, shard: LabelShard) -> Passes:
+    def passes(self, plan: Plan, shard: Shard[BasisOf]) -> Passes:
         data = plan.dataset_of(shard.dataset).data
         n = len(data.build) + len(data.evaluation)
         return Passes(-(-n // plan.config.execution.micro_batch))
 
-    def alike(self, shard: LabelShard) -> str:
-        return shard.basis.key
+    def alike(self, shard: Shard[BasisOf]) -> str:
+        return shard.of.key
 
-    def whose(self, plan: Plan, shard: LabelShard) -> str:
-        return f"{shard.basis.kind} of {shard.basis.of.model} at {shard.layer}"
+    def whose(self, plan: Plan, shard: Shard[BasisOf]) -> str:
+        return owner(shard)
 
 
-def _labels(context: Context, shard: LabelShard) -> list[list[Term]]:
+def _labels(context: Context, shard: Shard[BasisOf]) -> list[list[Term]]:
     """Of each direction, on all inputs; its activation is summed over positions."""
-    of = shard.basis.of
+    of = shard.layers
     chain = chain_of(context.model(of.model, "float64"))
-    basis = files.read_basis(context.run, context.log, shard.basis, shard.layer)
+    basis = files.read_basis(context.run, context.log, shard.of, shard.at)
     n = min(basis.k, MOST_LABELLED)
     grid = None
     for split in ("build", "eval"):
         prompts = context.prompts(of.dataset, split)
         for first in range(0, len(prompts), AT_ONCE):
             batch = PromptBatch.make(prompts[first : first + AT_ONCE])
-            value = value_at(chain, shard.layer, chain.prepare(batch.clean, batch.real))
+            value = value_at(chain, shard.at, chain.prepare(batch.clean, batch.real))
             found = basis.encoded(value).sum(1)[:, :n].cpu()
             if grid is None:
                 p = int(batch.clean[0, -1])

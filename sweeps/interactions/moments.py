@@ -14,55 +14,51 @@ from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.network.base import Inputs
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
+from edgesweep.sweeps.interactions.graphs import Layered
 from edgesweep.sweeps.interactions.loading import batches
-from edgesweep.sweeps.interactions.shards import MOMENTS, MomentShard, blocks, moments_of
+from edgesweep.sweeps.interactions.shards import MOMENTS, Shard, moment_shards, moments_of
 from edgesweep.sweeps.stages.base import Done, Passes, Stage
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
-    from edgesweep.sweeps.interactions.graphs import Layered
     from edgesweep.sweeps.plan.plan import Plan
 
-#: inputs of a shard, if nothing else is asked for
-BLOCK_INPUTS = 1024
 
-
-class LayerMoments(Stage[MomentShard]):
+class LayerMoments(Stage[Shard[Layered]]):
     """Once for all bases of a model on a task."""
 
     name = MOMENTS
     title = "moments of layers"
     runs_model = True
 
-    def shards(self, plan: Plan) -> Iterator[MomentShard]:
+    def shards(self, plan: Plan) -> Iterator[Shard[Layered]]:
         for of in dict.fromkeys(graph.of for graph in plan.graphs):
-            for rows in blocks(plan, of):
-                yield MomentShard(of, rows)
+            yield from moment_shards(plan, of)
 
-    def groups(self, plan: Plan, shard: MomentShard) -> Iterable[str]:
+    def groups(self, plan: Plan, shard: Shard[Layered]) -> Iterable[str]:
         return (moments_of(shard.of),)
 
     @torch.no_grad()
-    def run(self, context: Context, shard: MomentShard) -> Done:
+    def run(self, context: Context, shard: Shard[Layered]) -> Done:
         found, micro_batch = with_halving(context.micro_batch, partial(_moments, context, shard))
         return files.write_tensors(
             context, self.name, shard.key, found, micro_batch=micro_batch, n_bad=0
         )
 
-    def passes(self, plan: Plan, shard: MomentShard) -> Passes:
-        return Passes(plan.batches(shard.rows))
+    def passes(self, plan: Plan, shard: Shard[Layered]) -> Passes:
+        return Passes(plan.batches(shard.block))
 
-    def alike(self, shard: MomentShard) -> str:
+    def alike(self, shard: Shard[Layered]) -> str:
         return shard.of.key
 
-    def whose(self, plan: Plan, shard: MomentShard) -> str:
+    def whose(self, plan: Plan, shard: Shard[Layered]) -> str:
         return f"layers of {shard.of.model} on {shard.of.task}"
 
 
-def _moments(context: Context, shard: MomentShard, micro_batch: int) -> files.Tensors:
+def _moments(context: Context, shard: Shard[Layered], micro_batch: int) -> files.Tensors:
     layers: dict[str, list[Moments]] = {}
     sections: dict[str, list[Sums]] = {}
-    for chain, _, inputs in batches(context, shard.of, shard.rows, micro_batch):
+    for chain, _, inputs in batches(context, shard.of, shard.block, micro_batch):
         for layer, moments, sums in _of_batch(chain, shard.of, inputs):
             layers.setdefault(layer, []).append(moments)
             if sums is not None:

@@ -1,210 +1,140 @@
-"""How many edges of a section, or directions of a layer, the network needs, on evaluation prompts
-in the run's own precision. A shard searches one section: what it tries next hangs on what it
-found."""
+"""How many edges of a section, or of all sections at once, the network needs, on evaluation prompts
+in the run's own precision. A shard is one search: what it tries next hangs on what it found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from edgesweep.engine.bases.ablation import (
-    SCORES,
-    AblatedSection,
-    ablated_nodes,
-    by_chance,
-    spliced,
-    strongest,
-)
-from edgesweep.engine.bases.cuts import Chain, chain_of
-from edgesweep.engine.bases.search import bisected, is_enough, log_sizes
-from edgesweep.engine.network import PromptBatch
-from edgesweep.engine.network.base import LOGITS, Inputs, Value
+from edgesweep.engine.bases.ablation import SCORES
+from edgesweep.engine.bases.needed import RESOLVED, Bound, Curve, log_sizes, published, settle
+from edgesweep.engine.measures import resamples
 from edgesweep.sweeps.interactions import files
-from edgesweep.sweeps.interactions.loading import value_at
-from edgesweep.sweeps.interactions.shards import (
-    DIRECTIONS,
-    NEEDED,
-    DirectionShard,
-    NeededShard,
-    bases_of,
-    folded,
-    of_layer,
-)
-from edgesweep.sweeps.stages.base import Done, Passes, Stage
+from edgesweep.sweeps.interactions.ablated import AllSections, Networks, OneSection, Own
+from edgesweep.sweeps.interactions.graphs import Graph, Layered
+from edgesweep.sweeps.interactions.shards import NEEDED, Shard, folded, of_layer, owner, searched
+from edgesweep.sweeps.stages.base import Done, Gate, Passes, Stage
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
-    from edgesweep.sweeps.interactions.graphs import Layered
+    from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.plan.plan import Plan
-
-#: inputs that are held at once; directions of which every number is kept in turn
-EVAL_BATCH, EVERY = 1024, 16
+    from edgesweep.sweeps.view import View
 
 
-Loaded = list[tuple[PromptBatch, Inputs, Value]]
-
-
-def _loaded(context: Context, of: Layered, layer: str) -> tuple[Chain, Loaded]:
-    """The evaluation prompts with a layer's values."""
-    chain = chain_of(context.model(of.model))
-    prompts, found = context.prompts(of.dataset, "eval"), []
-    for first in range(0, len(prompts), EVAL_BATCH):
-        batch = PromptBatch.make(prompts[first : first + EVAL_BATCH])
-        inputs = chain.prepare(batch.clean, batch.real)
-        found.append((batch, inputs, value_at(chain, layer, inputs)))
-    return chain, found
-
-
-class EdgesNeeded(Stage[NeededShard]):
-    """One shard a section."""
+class EdgesNeeded(Stage[Shard[Graph]]):
+    """One shard a section; with `edges_needed.sections: all` one more of all of them, at no layer,
+    after these."""
 
     name = NEEDED
     title = "edges that are needed"
     runs_model = True
 
-    def shards(self, plan: Plan) -> Iterator[NeededShard]:
+    def shards(self, plan: Plan) -> Iterator[Shard[Graph]]:
         for graph in plan.graphs:
-            for start, end in graph.of.sections:
-                yield NeededShard(graph, start, end)
+            sections = graph.of.sections
+            for start, _ in sections:
+                yield Shard(graph, start)
+            if plan.config.edges_needed.sections == "all" and len(sections) > 1:
+                yield Shard(graph, parts=tuple(Shard(graph, start).key for start, _ in sections))
 
-    def needs(self, plan: Plan, shard: NeededShard) -> tuple[str, ...]:
-        return (folded(shard.graph, shard.start),)
+    def groups(self, plan: Plan, shard: Shard[Graph]) -> Iterable[str]:
+        return (searched(shard.of),) if shard.at else ()
 
-    @torch.inference_mode()
-    def run(self, context: Context, shard: NeededShard) -> Done:
-        search = _Search(context, shard)
-        needed, asked = bisected(shard.total, search.passes)
-        search.passes(log_sizes(search.n, context.config.edges_needed.points))
-        sizes = sorted(search.scores)
-        tensors = {
-            "sizes": torch.tensor(sizes),
-            "edges": torch.tensor([search.kept[k] for k in sizes]),
-            "scores": torch.stack([search.scores[k] for k in sizes]),
-            "base": search.base,
-            "asked": torch.tensor(asked),
-        }
-        told = {"needed": needed, "possible": search.n}
-        return files.write_tensors(context, self.name, shard.key, tensors, **told)
+    def needs(self, plan: Plan, shard: Shard[Graph]) -> tuple[str, ...]:
+        graph, layers = shard.of, shard.layers.layers
+        starts = (shard.at,) if shard.at else layers[:-1]
+        read = (shard.at, shard.end) if shard.at else layers
+        found = [name for layer in read for name in of_layer(graph.basis, layer)]
+        found += [folded(graph, start) for start in starts]
+        return tuple(found) if shard.at else (*found, searched(graph))
 
-    def passes(self, plan: Plan, shard: NeededShard) -> Passes:
-        n = plan.n_inputs("eval") * len(plan.dataset_of(shard.dataset).members)
-        of = shard.graph.of
-        tried = plan.config.edges_needed.points + np.log2(shard.total)
-        flop = 4.0 * n * of.width(shard.start) * max(of.widths) * of.width(shard.end) / 2
-        return Passes(flop=float(tried * flop))
-
-    def alike(self, shard: NeededShard) -> str:
-        return shard.start
-
-    def whose(self, plan: Plan, shard: NeededShard) -> str:
-        return f"{shard.graph.basis.kind} of {shard.graph.of.model} from {shard.start}"
-
-
-class _Search:
-    """What is known of a section: `scores` of every input and `kept` edges, by the number that was
-    asked for; a number above all asks for the network as it is."""
-
-    def __init__(self, context: Context, shard: NeededShard) -> None:
-        graph, wanted = shard.graph, context.config.edges_needed
-        self._score, self._more = SCORES[wanted.metric]
-        self._within = wanted.within
-        chain, self._loaded = _loaded(context, graph.of, shard.start)
-        bases = [
-            files.read_basis(context.run, context.log, graph.basis, layer)
-            for layer in (shard.start, shard.end)
-        ]
-        section = chain.section(shard.start, shard.end)
-        self._ablated = [
-            AblatedSection(section, (bases[0].to(f), bases[1].to(f)), f, inputs)
-            for _, inputs, f in self._loaded
-        ]
-        found = files.read_interactions(context.run, context.log, graph, shard.start)
-        self._mean_square = found.mean_square[:, 1:]
-        self.n = self._mean_square.numel()
-        parts = [
-            self._score(spliced(chain, shard.start, f, inputs), batch)
-            for batch, inputs, f in self._loaded
-        ]
-        self.base = torch.cat(parts).double().cpu()
-        self._check_base(wanted.metric, chain.widths[LOGITS])
-        self.scores: dict[int, torch.Tensor] = {}
-        self.kept: dict[int, int] = {}
-
-    def _check_base(self, metric: str, n_outputs: int) -> None:
-        """What a network that only guesses needs is no interaction."""
-        guesses = [by_chance(metric, batch, n_outputs).cpu() for batch, _, _ in self._loaded]
-        base, chance = float(self.base.mean()), float(torch.cat(guesses).mean())
-        if base < chance if self._more else base > chance:
-            raise ValueError(
-                f"edges_needed.metric: {metric} of the network as it is, {base:.4g}, is worse than "
-                f"by chance, {chance:.4g}; allowed: a network that does its task"
-            )
-
-    def passes(self, sizes: Iterable[int]) -> dict[int, bool]:
-        """Whether so many edges suffice, for each of some numbers."""
-        for k in sizes:
-            if k not in self.scores:
-                self._try(k)
-        return {k: self._passes(k) for k in self.scores}
-
-    def _try(self, k: int) -> None:
-        if k > self.n:
-            self.scores[k], self.kept[k] = self.base, self.n
-            return
-        mask = strongest(self._mean_square, k)
-        parts = [
-            self._score(ablated.logits(mask), batch)
-            for ablated, (batch, _, _) in zip(self._ablated, self._loaded, strict=True)
-        ]
-        self.scores[k], self.kept[k] = torch.cat(parts).double().cpu(), int(mask.sum())
-
-    def _passes(self, k: int) -> bool:
-        return bool(is_enough(self.scores[k].mean(), self.base.mean(), self._within, self._more))
-
-
-class Directions(Stage[DirectionShard]):
-    """One shard a layer."""
-
-    name = DIRECTIONS
-    title = "directions that are needed"
-    runs_model = True
-
-    def shards(self, plan: Plan) -> Iterator[DirectionShard]:
-        for basis in bases_of(plan):
-            for layer in basis.of.rotated:
-                yield DirectionShard(basis, layer)
-
-    def needs(self, plan: Plan, shard: DirectionShard) -> tuple[str, ...]:
-        return of_layer(shard.basis, shard.layer)
+    def gates(self, plan: Plan) -> Iterator[Gate]:
+        """A person hears at once of a network that only guesses."""
+        firsts = {graph.of: graph for graph in reversed(plan.graphs)}
+        for of, graph in firsts.items():
+            tell = partial(tell_guesses, graph=graph)
+            yield Gate(f"guesses {of.key}", (searched(graph),), tell)
 
     @torch.inference_mode()
-    def run(self, context: Context, shard: DirectionShard) -> Done:
-        score, _ = SCORES[context.config.edges_needed.metric]
-        chain, loaded = _loaded(context, shard.basis.of, shard.layer)
-        basis = files.read_basis(context.run, context.log, shard.basis, shard.layer)
-        sizes = [*range(min(EVERY, basis.k)), *(k for k in log_sizes(basis.k, 16) if k >= EVERY)]
-        sizes = sorted({*sizes, basis.k})
+    def run(self, context: Context, shard: Shard[Graph]) -> Done:
+        write = partial(files.write_tensors, context, self.name, shard.key)
+        networks = Networks.of(context, shard.layers, shard.at or shard.layers.layers[0])
+        if guesses := networks.guesses:
+            return write({"base": torch.from_numpy(networks.base)}, guesses=guesses)
+        own = [_own(context, key) for key in shard.parts]
+        tried = AllSections.of(context, shard, networks, own) if own else OneSection.of(
+            context, shard, networks
+        )  # fmt: skip
+        curve = Curve(tried.score, networks.base, bound(context.config), tried.n + 1)
+        told = {"possible": tried.n}
+        asked: list[int] = []
+        if own:
+            curve.tried([sum(of.robust for of in own)])
+        else:
+            told["needed"], asked = published(curve, shard.of.total(shard.at))
+        curve.tried([*log_sizes(tried.n, context.config.edges_needed.points), tried.n + 1])
+        settle(curve)
+        if context.config.measures.bootstrap:
+            settle(curve, drawn(context.config, len(networks.base)), RESOLVED)
+        return write(_tensors(curve, tried.kept, asked), robust=int(curve.robust()[0]), **told)
 
-        def scored(k: int) -> float:
-            parts = [
-                score(ablated_nodes(chain, shard.layer, basis.to(f), f, k, inputs), batch)
-                for batch, inputs, f in loaded
-            ]
-            return float(torch.cat(parts).double().mean())
-
-        values = torch.tensor([scored(k) for k in sizes], dtype=torch.float64)
-        tensors = {"sizes": torch.tensor(sizes), "scores": values}
-        return files.write_tensors(context, self.name, shard.key, tensors)
-
-    def passes(self, plan: Plan, shard: DirectionShard) -> Passes:
+    def passes(self, plan: Plan, shard: Shard[Graph]) -> Passes:
         n = plan.n_inputs("eval") * len(plan.dataset_of(shard.dataset).members)
-        return Passes(-(-n // plan.config.execution.micro_batch) * 24.0)
+        of = shard.layers
+        sections = [(shard.at, shard.end)] if shard.at else of.sections
+        tried = plan.config.edges_needed.points + np.log2(shard.of.total(sections[0][0]))
+        sizes = sum(of.width(a) * max(of.widths) * of.width(b) for a, b in sections)
+        return Passes(flop=float(tried * 2.0 * n * sizes))
 
-    def alike(self, shard: DirectionShard) -> str:
-        return shard.layer
+    def alike(self, shard: Shard[Graph]) -> str:
+        return shard.at
 
-    def whose(self, plan: Plan, shard: DirectionShard) -> str:
-        return f"{shard.basis.kind} of {shard.basis.of.model} at {shard.layer}"
+    def whose(self, plan: Plan, shard: Shard[Graph]) -> str:
+        return owner(shard)
+
+
+def bound(config: Config) -> Bound:
+    """By which a network is said to do as well as it did."""
+    wanted = config.edges_needed
+    return Bound(wanted.within, SCORES[wanted.metric][1])
+
+
+def drawn(config: Config, n_inputs: int) -> np.ndarray:
+    """Resamples of evaluation prompts, the same for whatever is compared."""
+    return resamples(n_inputs, config.measures.bootstrap, config.seed)
+
+
+def _tensors(curve: Curve, kept: dict[int, int], asked: list[int]) -> files.Tensors:
+    sizes = sorted(curve.scores)
+    return {
+        "sizes": torch.tensor(sizes),
+        "edges": torch.tensor([kept[size] for size in sizes]),
+        "scores": torch.from_numpy(np.stack([curve.scores[size] for size in sizes])),
+        "base": torch.from_numpy(curve.base),
+        "asked": torch.tensor(asked, dtype=torch.int64),
+    }
+
+
+def _own(context: Context, key: str) -> Own:
+    """What a section needs by itself."""
+    record = context.log.record(NEEDED, key)
+    return Own(record["robust"], record["possible"])
+
+
+def tell_guesses(view: View, graph: Graph) -> None:
+    """That a network is not searched, since it does its task no better than by chance."""
+    for start, _ in graph.of.sections[:1]:
+        if line := view.log.record(NEEDED, Shard(graph, start).key).get("guesses"):
+            view.say(_said(graph.of, line))
+
+
+def _said(of: Layered, line: str) -> str:
+    return (
+        f"{of.model} on {of.task}: {line}; its edges needed are left out. allowed: a network that "
+        "does its task"
+    )

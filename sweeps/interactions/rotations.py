@@ -22,72 +22,72 @@ from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.bases.rotation import Basis, Cut, interaction_basis, pca
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
+from edgesweep.sweeps.interactions.graphs import BasisOf
 from edgesweep.sweeps.interactions.loading import batches, value_at
 from edgesweep.sweeps.interactions.shards import (
     JACOBIANS,
     MOMENTS,
     ROTATIONS,
-    JacobianShard,
-    RotationShard,
+    Shard,
     bases_of,
     jacobians,
     moment_keys,
     moments_of,
     of_layer,
+    owner,
     rotated,
 )
 from edgesweep.sweeps.stages.base import Done, Passes, Stage
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
-    from edgesweep.sweeps.interactions.graphs import BasisOf
     from edgesweep.sweeps.plan.plan import Plan
 
 
-class Jacobians(Stage[JacobianShard]):
+class Jacobians(Stage[Shard[BasisOf]]):
     """Of sections that are sampled."""
 
     name = JACOBIANS
     title = "Jacobians of sections"
     runs_model = True
 
-    def shards(self, plan: Plan) -> Iterator[JacobianShard]:
+    def shards(self, plan: Plan) -> Iterator[Shard[BasisOf]]:
         for basis in bases_of(plan):
             for layer in reversed(basis.of.rotated):
                 yield from jacobians(plan, basis, layer)
 
-    def groups(self, plan: Plan, shard: JacobianShard) -> Iterable[str]:
-        return (f"jacobians {shard.basis.key} {shard.layer}",)
+    def groups(self, plan: Plan, shard: Shard[BasisOf]) -> Iterable[str]:
+        return (f"jacobians {shard.of.key} {shard.at}",)
 
-    def needs(self, plan: Plan, shard: JacobianShard) -> tuple[str, ...]:
-        return (moments_of(shard.basis.of), *of_layer(shard.basis, shard.basis.end(shard.layer)))
+    def needs(self, plan: Plan, shard: Shard[BasisOf]) -> tuple[str, ...]:
+        return (moments_of(shard.layers), *of_layer(shard.of, shard.of.end(shard.at)))
 
     @torch.no_grad()
-    def run(self, context: Context, shard: JacobianShard) -> Done:
+    def run(self, context: Context, shard: Shard[BasisOf]) -> Done:
         sums, used = with_halving(context.micro_batch, partial(_sampled, context, shard))
         told = files.of_sums("jacobian", sums)
         return files.write_tensors(context, self.name, shard.key, told, micro_batch=used)
 
-    def passes(self, plan: Plan, shard: JacobianShard) -> Passes:
-        end = shard.basis.of.width(shard.basis.end(shard.layer))
+    def passes(self, plan: Plan, shard: Shard[BasisOf]) -> Passes:
+        end = shard.layers.width(shard.of.end(shard.at))
         sources = plan.config.bases.sources or plan.dataset_of(shard.dataset).length
-        return Passes(plan.batches(shard.rows), plan.batches(shard.rows) * end * sources)
+        return Passes(plan.batches(shard.block), plan.batches(shard.block) * end * sources)
 
-    def alike(self, shard: JacobianShard) -> str:
-        return f"{shard.basis.key}.{shard.layer}"
+    def alike(self, shard: Shard[BasisOf]) -> str:
+        return f"{shard.of.key}.{shard.at}"
 
-    def whose(self, plan: Plan, shard: JacobianShard) -> str:
-        return f"{shard.basis.kind} of {shard.basis.of.model} at {shard.layer}"
+    def whose(self, plan: Plan, shard: Shard[BasisOf]) -> str:
+        return owner(shard)
 
 
-def _sampled(context: Context, shard: JacobianShard, micro_batch: int) -> Sums:
-    basis, layer = shard.basis, shard.layer
+def _sampled(context: Context, shard: Shard[BasisOf], micro_batch: int) -> Sums:
+    basis, layer = shard.of, shard.at
     end = files.read_basis(context.run, context.log, basis, basis.end(layer))
     mean = _moments(context, shard.moments, layer).mean
 
     def sums() -> Iterator[Sums]:
         for number, (chain, _, inputs) in enumerate(
-            batches(context, basis.of, shard.rows, micro_batch)
+            batches(context, basis.of, shard.block, micro_batch)
         ):
             tail = _tail(chain, basis, layer, end)
             batch = Batch.of(tail.section, value_at(chain, layer, inputs), inputs)
@@ -112,52 +112,52 @@ def _moments(context: Context, keys: tuple[str, ...], layer: str) -> Moments:
     return fold(files.moments_in(layer, p) for p in files.parts(context, MOMENTS, keys))
 
 
-class Rotations(Stage[RotationShard]):
+class Rotations(Stage[Shard[BasisOf]]):
     """One shard a layer."""
 
     name = ROTATIONS
     title = "bases of layers"
     runs_model = True
 
-    def shards(self, plan: Plan) -> Iterator[RotationShard]:
+    def shards(self, plan: Plan) -> Iterator[Shard[BasisOf]]:
         for basis in bases_of(plan):
-            moments = moment_keys(plan, basis)
+            moments = moment_keys(plan, basis.of)
             for layer in reversed(basis.of.rotated):
                 sampled = tuple(shard.key for shard in jacobians(plan, basis, layer))
-                yield RotationShard(basis, layer, moments, sampled)
+                yield Shard(basis, layer, moments=moments, parts=sampled)
 
-    def groups(self, plan: Plan, shard: RotationShard) -> Iterable[str]:
-        return (rotated(shard.basis, shard.layer),)
+    def groups(self, plan: Plan, shard: Shard[BasisOf]) -> Iterable[str]:
+        return (rotated(shard.of, shard.at),)
 
-    def needs(self, plan: Plan, shard: RotationShard) -> tuple[str, ...]:
-        found = [moments_of(shard.basis.of)]
-        if shard.basis.kind != "pca" and shard.layer != shard.basis.of.layers[-1]:
-            found += of_layer(shard.basis, shard.basis.end(shard.layer))
-        if shard.jacobians:
-            found.append(f"jacobians {shard.basis.key} {shard.layer}")
+    def needs(self, plan: Plan, shard: Shard[BasisOf]) -> tuple[str, ...]:
+        found = [moments_of(shard.layers)]
+        if shard.of.kind != "pca" and shard.at != shard.layers.layers[-1]:
+            found += of_layer(shard.of, shard.of.end(shard.at))
+        if shard.parts:
+            found.append(f"jacobians {shard.of.key} {shard.at}")
         return tuple(found)
 
     @torch.no_grad()
-    def run(self, context: Context, shard: RotationShard) -> Done:
+    def run(self, context: Context, shard: Shard[BasisOf]) -> Done:
         basis = _basis(context, shard)
         return files.write_tensors(context, self.name, shard.key, basis.tensors(), kept=basis.k)
 
-    def alike(self, shard: RotationShard) -> str:
-        return shard.basis.key
+    def alike(self, shard: Shard[BasisOf]) -> str:
+        return shard.of.key
 
-    def whose(self, plan: Plan, shard: RotationShard) -> str:
-        return f"{shard.basis.kind} of {shard.basis.of.model} at {shard.layer}"
+    def whose(self, plan: Plan, shard: Shard[BasisOf]) -> str:
+        return owner(shard)
 
 
-def _basis(context: Context, shard: RotationShard) -> Basis:
-    basis, layer = shard.basis, shard.layer
+def _basis(context: Context, shard: Shard[BasisOf]) -> Basis:
+    basis, layer = shard.of, shard.at
     moments = _moments(context, shard.moments, layer)
     cut = Cut(**context.config.bases.cut.model_dump())
     if basis.kind == "pca" or layer == basis.of.layers[-1]:
         return pca(moments, cut)
     end = files.read_basis(context.run, context.log, basis, basis.end(layer))
-    if shard.jacobians:
-        read = files.parts(context, Jacobians.name, shard.jacobians)
+    if shard.parts:
+        read = files.parts(context, Jacobians.name, shard.parts)
         sums = fold(files.sums_in("jacobian", part) for part in read)
         jacobian, constant = sums.mean("jacobian"), float(sums.mean("constant"))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edgesweep.sweeps.interactions.graphs import BasisOf, Graph, Layered
 from edgesweep.sweeps.plan.cells import Rows
@@ -20,21 +20,59 @@ LABELS = "labels"
 #: inputs of a shard, if nothing else is asked for
 BLOCK_INPUTS = 1024
 
+Of = TypeVar("Of", Layered, BasisOf, Graph)
+
 
 @dataclass(frozen=True)
-class MomentShard:
-    """All layers on a block of build inputs."""
+class Shard(Generic[Of]):
+    """Work on node layers, on a basis of them, or on the interactions in it.
 
-    of: Layered
-    rows: Rows
+    Attributes:
+        of: what it is of.
+        at: the layer, or that from which a section starts; "" for all of them.
+        rows: a block of build inputs; None where it is of no block.
+        moments, parts: keys of the shards that it reads: of its layer's moments, and of what it
+            folds.
+    """
+
+    of: Of
+    at: str = ""
+    rows: Rows | None = None
+    moments: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> Layered:
+        return self.of.layers_of
 
     @property
     def dataset(self) -> str:
-        return self.of.dataset
+        return self.layers.dataset
+
+    @property
+    def end(self) -> str:
+        """The layer at which the section ends."""
+        return self.layers.following(self.at)
+
+    @property
+    def block(self) -> Rows:
+        """Its rows, of a shard that is of some."""
+        assert self.rows is not None
+        return self.rows
 
     @property
     def key(self) -> str:
-        return f"{self.of.key}.{self.rows.key}"
+        rows = "" if self.rows is None else self.rows.key
+        return ".".join(part for part in (self.of.key, self.at, rows) if part)
+
+
+def owner(shard: Shard[BasisOf] | Shard[Graph]) -> str:
+    """Of what its numbers are, in words."""
+    at = f" at {shard.at}" if shard.at else ""
+    return f"{shard.of.kind} of {shard.layers.model}{at}"
+
+
+# --- which there are --------------------------------------------------------------------------
 
 
 def blocks(plan: Plan, of: Layered) -> list[Rows]:
@@ -44,50 +82,39 @@ def blocks(plan: Plan, of: Layered) -> list[Rows]:
     return blocks_of(plan.dataset_of(of.dataset), n, step)
 
 
+def moment_shards(plan: Plan, of: Layered) -> Iterator[Shard[Layered]]:
+    return (Shard(of, rows=rows) for rows in blocks(plan, of))
+
+
+def moment_keys(plan: Plan, of: Layered) -> tuple[str, ...]:
+    return tuple(shard.key for shard in moment_shards(plan, of))
+
+
+def jacobians(plan: Plan, basis: BasisOf, layer: str) -> Iterator[Shard[BasisOf]]:
+    """Of a layer that is sampled, by blocks of inputs; of another none."""
+    if basis.is_sampled(layer):
+        for rows in blocks(plan, basis.of):
+            yield Shard(basis, layer, rows, moment_keys(plan, basis.of))
+
+
+def edge_sums(plan: Plan, graph: Graph, start: str) -> Iterator[Shard[Graph]]:
+    return (Shard(graph, start, rows) for rows in blocks(plan, graph.of))
+
+
+def bases_of(plan: Plan) -> list[BasisOf]:
+    return list(dict.fromkeys(graph.basis for graph in plan.graphs))
+
+
+# --- groups -----------------------------------------------------------------------------------
+
+
 def moments_of(of: Layered) -> str:
     """All moments of some layers."""
     return f"moments {of.key}"
 
 
-@dataclass(frozen=True)
-class JacobianShard:
-    """A sampled section's second moments on a block of inputs; `moments` are keys of the shards
-    that its layer's mean is of."""
-
-    basis: BasisOf
-    layer: str
-    rows: Rows
-    moments: tuple[str, ...]
-
-    @property
-    def dataset(self) -> str:
-        return self.basis.of.dataset
-
-    @property
-    def key(self) -> str:
-        return f"{self.basis.key}.{self.layer}.{self.rows.key}"
-
-
-@dataclass(frozen=True)
-class RotationShard:
-    """The basis of one layer; keys of the shards that its moments and Jacobians are of."""
-
-    basis: BasisOf
-    layer: str
-    moments: tuple[str, ...]
-    jacobians: tuple[str, ...]
-
-    @property
-    def dataset(self) -> str:
-        return self.basis.of.dataset
-
-    @property
-    def key(self) -> str:
-        return f"{self.basis.key}.{self.layer}"
-
-
 def rotated(basis: BasisOf, layer: str) -> str:
-    """The group of a layer's basis."""
+    """A layer's basis."""
     return f"rotation {basis.key} {layer}"
 
 
@@ -96,100 +123,11 @@ def of_layer(basis: BasisOf, layer: str) -> tuple[str, ...]:
     return (rotated(basis, layer),) if layer in basis.of.rotated else ()
 
 
-def moment_keys(plan: Plan, basis: BasisOf) -> tuple[str, ...]:
-    return tuple(MomentShard(basis.of, rows).key for rows in blocks(plan, basis.of))
-
-
-def jacobians(plan: Plan, basis: BasisOf, layer: str) -> Iterator[JacobianShard]:
-    if basis.is_sampled(layer):
-        for rows in blocks(plan, basis.of):
-            yield JacobianShard(basis, layer, rows, moment_keys(plan, basis))
-
-
-def bases_of(plan: Plan) -> list[BasisOf]:
-    return list(dict.fromkeys(graph.basis for graph in plan.graphs))
-
-
-@dataclass(frozen=True)
-class EdgeShard:
-    """A section's interactions on a block of inputs."""
-
-    graph: Graph
-    start: str
-    end: str
-    rows: Rows
-
-    @property
-    def dataset(self) -> str:
-        return self.graph.of.dataset
-
-    @property
-    def key(self) -> str:
-        return f"{self.graph.key}.{self.start}.{self.rows.key}"
-
-
-@dataclass(frozen=True)
-class FoldShard:
-    """A section's interactions on all inputs; `parts` are keys of the shards that they are of."""
-
-    graph: Graph
-    start: str
-    parts: tuple[str, ...]
-
-    @property
-    def dataset(self) -> str:
-        return self.graph.of.dataset
-
-    @property
-    def key(self) -> str:
-        return f"{self.graph.key}.{self.start}"
-
-
 def folded(graph: Graph, start: str) -> str:
-    """The group of a section's interactions."""
+    """A section's interactions."""
     return f"interactions {graph.key} {start}"
 
 
-@dataclass(frozen=True)
-class NeededShard:
-    """The search of one section."""
-
-    graph: Graph
-    start: str
-    end: str
-
-    @property
-    def dataset(self) -> str:
-        return self.graph.of.dataset
-
-    @property
-    def key(self) -> str:
-        return f"{self.graph.key}.{self.start}"
-
-    @property
-    def total(self) -> int:
-        """What the published search starts from: sizes before any cut, with the constants."""
-        of = self.graph.of
-        ends = of.width(self.end) + (self.end in of.rotated)
-        return (of.width(self.start) + 1) * ends
-
-
-@dataclass(frozen=True)
-class DirectionShard:
-    """One layer with its first directions alone."""
-
-    basis: BasisOf
-    layer: str
-
-    @property
-    def dataset(self) -> str:
-        return self.basis.of.dataset
-
-    @property
-    def key(self) -> str:
-        return f"{self.basis.key}.{self.layer}"
-
-
-@dataclass(frozen=True)
-class LabelShard(DirectionShard):
-    """What the first directions of a layer are of."""
+def searched(graph: Graph) -> str:
+    """What each section of a graph needs."""
+    return f"edges needed {graph.key}"

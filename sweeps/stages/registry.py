@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgesweep.sweeps.interactions.directions import Directions
 from edgesweep.sweeps.interactions.edges import EdgeFold, EdgeSums
 from edgesweep.sweeps.interactions.labels import Labels
 from edgesweep.sweeps.interactions.moments import LayerMoments
-from edgesweep.sweeps.interactions.needed import Directions, EdgesNeeded
+from edgesweep.sweeps.interactions.needed import EdgesNeeded
 from edgesweep.sweeps.interactions.rotations import Jacobians, Rotations
 from edgesweep.sweeps.stages.attribute import Attribute, Refine
 from edgesweep.sweeps.stages.base import Stage

@@ -3,15 +3,20 @@ the searches."""
 
 from __future__ import annotations
 
-import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from edgesweep.engine.bases.ablation import AblatedSection, ablated_nodes, spliced, strongest
+from edgesweep.engine.bases.ablation import (
+    AblatedSection,
+    ablated_chain,
+    ablated_nodes,
+    spliced,
+    strongest,
+)
 from edgesweep.engine.bases.cuts import chain_of
-from edgesweep.engine.bases.search import bisected, log_sizes, smallest_robust
 from edgesweep.engine.dictionaries.base import Linear
 from edgesweep.engine.features.ablation.edge_ablation import run_circuits
 from edgesweep.engine.features.batch import FeatureBatch
@@ -66,47 +71,63 @@ def test_each_direction_is_computed_from_what_its_row_keeps(name):
         assert torch.equal(again[0], again[1])
 
 
-@pytest.mark.parametrize("site", ["hidden0", "hidden1"])
-def test_it_is_edge_ablation_of_features_with_the_bases_as_dictionaries(site):
-    """Zero patch, no errors, and all other sections full."""
+@pytest.mark.parametrize(
+    "layers", [("input", "hidden0"), ("input", "hidden1"), ("input", "hidden0", "hidden1")]
+)
+def test_it_is_edge_ablation_of_features_with_the_bases_as_dictionaries(layers):
+    """Zero patch, no errors, and all other sections full; of one section, and of two at once."""
     torch.manual_seed(0)
     sizes = {"input_shape": (5,), "hidden": (6, 5), "n_output": 4}
     network = FeedForward(FeedForwardNet(FeedForwardConfig(**sizes)).double(), "mlp")
     chain, given = chain_of(network), made.arrays()
     inputs = made.prepared(chain, given)
-    section = chain.section("input", site)
-    f = made.value_at(chain, "input", inputs)
-    end = made.pca(made.moments_at(chain, site, inputs), made.CUT)
-    moments = made.moments_at(chain, "input", inputs)
-    sums = made.second_moments(section, inputs, end, moments, closed=False)
-    start = made.interaction_basis(moments, sums.mean("jacobian"), 0.0, made.CUT)
-    mask = np.random.default_rng(1).random((end.k, start.k)) < 0.4
-    mine = AblatedSection(section, (start, end), f, inputs).logits(mask)
+    bases = bases_backwards(chain, inputs, layers)
+    draw, pairs = np.random.default_rng(1), list(pairwise(layers))
+    masks = [draw.random((bases[b].k, bases[a].k)) < 0.4 for a, b in pairs]
+    f = made.value_at(chain, layers[0], inputs)
+    parts = [chain.section(*pair) for pair in pairs]
+    mine = ablated_chain(parts, [bases[layer] for layer in layers], f, inputs, masks)
+    if len(layers) == 2:
+        start, end = (bases[layer] for layer in layers)
+        alone = AblatedSection(parts[0], (start, end), f, inputs).logits(masks[0])
+        torch.testing.assert_close(alone, mine, rtol=1e-12, atol=1e-12)
 
-    features = FeatureModel(
-        network,
-        {
-            name: Linear(b.encode.T.contiguous(), b.mean.new_zeros(b.k), b.decode, b.mean)
-            for name, b in (("input", start), (site, end))
-        },
-    )
-    parents = features.all_parents()
-    graph = FeatureGraph.complete(parents, {"input": range(start.k), site: range(end.k)})
-    kept = []
-    for edge in range(graph.n_edges):
-        source, target = (
-            graph.sources[graph.edge_source[edge]],
-            graph.targets[graph.edge_target[edge]],
-        )
-        place = [int(node.rpartition("/f")[2]) for node in (target, source) if "/f" in node]
-        kept.append(bool(mask[tuple(place)]) if len(place) == 2 else True)
+    dictionaries = {
+        name: Linear(b.encode.T.contiguous(), b.mean.new_zeros(b.k), b.decode, b.mean)
+        for name, b in bases.items()
+    }
+    features = FeatureModel(network, dictionaries)
+    columns = {name: range(bases[name].k) for name in layers}
+    graph = FeatureGraph.complete(features.all_parents(), columns)
+    kept = [
+        is_kept(graph, edge, dict(zip(pairs, masks, strict=True))) for edge in range(graph.n_edges)
+    ]
     example = [ArrayExample(tuple(x), tuple(x), (0,), (1,), "t", "x", (5,)) for x in given.tolist()]
     batch = FeatureBatch.of(features, PromptBatch.make(example), ZeroNodes())
-    masks = np.array([kept])
     done = run_circuits(
-        features, batch.inputs, batch.clean, batch.patch, graph, masks, errors="zero"
+        features, batch.inputs, batch.clean, batch.patch, graph, np.array([kept]), errors="zero"
     )
     torch.testing.assert_close(done.logits[0], mine, rtol=1e-9, atol=1e-9)
+
+
+def bases_backwards(chain, inputs, layers):
+    """PCA of the last of some layers, LIB of those before it."""
+    bases = {layers[-1]: made.pca(made.moments_at(chain, layers[-1], inputs), made.CUT)}
+    for start, end in reversed(list(pairwise(layers))):
+        moments = made.moments_at(chain, start, inputs)
+        section = chain.section(start, end)
+        sums = made.second_moments(section, inputs, bases[end], moments, closed=False)
+        bases[start] = made.interaction_basis(moments, sums.mean("jacobian"), 0.0, made.CUT)
+    return bases
+
+
+def is_kept(graph, edge, masks):
+    """Whether an edge is in the mask of its section; others are all kept."""
+    ends = graph.sources[graph.edge_source[edge]], graph.targets[graph.edge_target[edge]]
+    if not all("/f" in node for node in ends):
+        return True
+    (source, j), (target, i) = (node.split("/f") for node in ends)
+    return bool(masks[source, target][int(i), int(j)])
 
 
 @networks
@@ -138,46 +159,3 @@ def test_ties_are_kept():
     assert strongest(square, 0).sum() == 0
     assert strongest(square, 2).tolist() == [[True, False], [False, True]]
     assert strongest(square, 3).sum() == strongest(square, 4).sum() == 4
-
-
-# --- searches -----------------------------------------------------------------------------------
-
-
-def published(total, passes):
-    """The published loop, as it stands there."""
-    low, up, asked = 0, total, []
-    while up - low > 1:
-        p = (up + low) // 2
-        if p == low:
-            p += 1
-        if p == up:
-            p -= 1
-        asked.append(total - p)
-        if passes(total - p):
-            low = p
-        else:
-            up = p
-    return total - low, asked
-
-
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("levels", [1, 2, 4])
-def test_steps_tried_ahead_change_nothing(seed, levels):
-    draw = random.Random(seed)
-    total = draw.randrange(2, 3000)
-    good = {k: k > total // 3 or draw.random() < 0.2 for k in range(total + 1)}  # not monotone
-    batches = []
-
-    def passes(sizes):
-        batches.append(list(sizes))
-        return {k: good[k] for k in batches[-1]}
-
-    needed, asked = bisected(total, passes, levels)
-    assert (needed, asked) == published(total, good.__getitem__)
-    assert len(batches) <= -(-len(asked) // levels)
-
-
-def test_the_robust_rule_is_not_misled_by_luck():
-    assert smallest_robust({1: False, 2: True, 3: False, 5: True, 9: True}) == 5
-    assert smallest_robust({1: True, 2: False}) is None
-    assert log_sizes(100, 3) == [1, 10, 100]

@@ -26,6 +26,7 @@ from edgesweep.storage.tables import (
     SPECTRA,
     read_table,
 )
+from edgesweep.sweeps import launch
 from edgesweep.sweeps.command.train_model import ModelRequest, train_model
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import parse_config
@@ -63,7 +64,7 @@ def config(model: str, **changes) -> dict:
             "rule": "right",
         },
         "bases": {"cut": {"variance": 1e-6}},
-        "edges_needed": {"within": 0.05, "points": 4},
+        "edges_needed": {"within": 0.05, "points": 4, "sections": "all"},
         "measures": {"bootstrap": 20},
         "data": {"n_build": N, "n_eval": 40},
         "execution": {"executor": "serial", "micro_batch": 16, "shard_inputs": 48},
@@ -100,9 +101,12 @@ def test_stored_interactions_are_the_engine_s(run, model):
 
 def test_tables_say_what_is_needed(run):
     needed, spectra = read_table(run, EDGES_NEEDED), read_table(run, SPECTRA)
-    assert set(needed.search) == {"bisect", "robust"}
-    assert len(needed) == 2 * 2 * 3
-    robust = needed[needed.search == "robust"]
+    assert needed.search.value_counts().to_dict() == {"robust": 8, "bisect": 6, "own": 2}
+    robust, own = (needed[needed.search == name] for name in ("robust", "own"))
+    each = robust[robust.target != "logits"].groupby("basis").edges.sum()
+    last = robust[(robust.source == "hidden1")].set_index("basis").edges
+    assert (own.set_index("basis").edges == each + last).all()
+    assert set(zip(own.source, own.target, strict=True)) == {("input", "logits")}
     assert ((robust.low <= robust.high) & (robust.edges <= 1 + 65 * 13)).all()
     assert not spectra[(spectra.basis == "lib") & (spectra.of == "spectrum")].empty
     directions = read_table(run, DIRECTIONS)
@@ -183,8 +187,8 @@ def test_directions_on_a_whole_grid_have_labels(sums, tmp_path):
     run = RunDirectory.open(out)
     table = read_table(run, LABELS)
     assert set(table.layer) == {"embed", "mid0", "resid0"}
-    launch = make_plan(resolve(parse_config(sums_config(sums, 35))))
-    (graph,) = launch.graphs
+    plan = make_plan(resolve(parse_config(sums_config(sums, 35))))
+    (graph,) = plan.graphs
     chain = chain_of(load_model(resolve_model(sums), "cpu", "float64"))
     xy = torch.cartesian_prod(torch.arange(7), torch.arange(7))
     inputs = made.prepared(chain, torch.cat([xy, torch.full((49, 1), 7)], 1))
@@ -206,14 +210,26 @@ def test_prompts_that_are_no_whole_grid_have_none(sums):
     assert "labels" not in plan.stages or not plan.stages["labels"]
 
 
-def test_a_network_that_only_guesses_is_refused(sums, tmp_path):
+class Listening(Silence):
+    def __init__(self):
+        self.said = []
+
+    def say(self, line):
+        self.said.append(line)
+
+
+def test_of_a_network_that_only_guesses_edges_needed_are_left_out_and_it_is_said(sums, tmp_path):
     wrong = tmp_path / "wrong"
     shutil.copytree(sums, wrong)
     weights = load_file(wrong / "model.safetensors")
     weights["unembed.b_U"][7] = 1e3  # the token `=`, which is no sum
     save_file(weights, wrong / "model.safetensors")
-    outcome = run_tiny(tmp_path / "run", sums_config(str(wrong), 34))
-    assert outcome.exit_code != 0
-    told = [error for name, error in outcome.quarantined.items() if name.startswith("edges_needed")]
-    assert len(told) == 3
-    assert all("accuracy of the network as it is, 0, is worse than by chance" in e for e in told)
+    told = Listening()
+    started = launch.start(parse_config(sums_config(str(wrong), 34)), tmp_path / "run")
+    assert launch.drive(started, told).exit_code == 0
+    (line,) = [line for line in told.said if "by chance" in line]
+    assert "accuracy of the network as it is, 0, is worse than by chance, 0.125; its" in line
+    run = RunDirectory.open(tmp_path / "run")
+    assert read_table(run, EDGES_NEEDED).empty
+    assert len(read_table(run, INTERACTIONS))
+    assert "No section of this run was searched" in render(load_run(run.path))

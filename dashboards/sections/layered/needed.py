@@ -1,7 +1,8 @@
 """How many interactions and directions a network needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
+from typing import Any
 
 import pandas as pd
 
@@ -10,53 +11,111 @@ from edgesweep.dashboards.figures.layered import score_curves
 from edgesweep.dashboards.names import varying
 from edgesweep.dashboards.pages import Choice, Section, Table
 
-#: what tells two sections apart
+#: what tells two searches apart, and two sections
+OF_SEARCH = ["graph", "source", "target"]
 OF_SECTION = ["model", "task", "source", "target", "steps", "rule"]
 
 
 def section(data: RunData) -> Iterator[Section]:
-    """Edges needed, and the score against the number of edges."""
+    """Edges needed, one basis against another, all sections at once, and the score against the
+    number of edges."""
     needed = data.layered.get("edges_needed", pd.DataFrame())
     if needed.empty:
         return
     first = needed.iloc[0]
+    at_once = needed.groupby(OF_SEARCH)["search"].transform(lambda of: "own" in set(of))
+    tables = [_table(needed[~at_once])]
+    if at_once.any():
+        tables.append(_at_once(needed[at_once]))
+    if len(pairs := data.layered["needed_pairs"]):
+        tables.append(_pairs(pairs))
     yield Section(
         "edges-needed",
         "Interactions that are needed",
         "How many interactions of one section, the strongest first, the network needs to stay "
-        "within "
-        f"{first['within']:g} of its own {escape(first['metric'])} on {first['n_inputs']:,} "
-        "evaluation prompts, the rest of it left as it is. <i>Published search</i>: the bisection "
-        "of "
-        "Bushnaq et al. (2024), step by step. <i>Robust</i>: the smallest number tried from which "
-        "on "
-        "all larger ones suffice, with an interval over resamples of the prompts. In the figure "
-        "open "
-        "marks are the published search's steps, and the dotted line is the network itself.",
-        (_table(needed), *_curves(data, needed)),
+        f"within {first['within']:g} of its own {escape(first['metric'])} on "
+        f"{first['n_inputs']:,} evaluation prompts, the rest of it left as it is. <i>Published "
+        "search</i>: the bisection of Bushnaq et al. (2024), step by step. <i>Robust</i>: the "
+        "smallest number tried from which on all larger ones suffice, with an interval over "
+        "resamples of the prompts. <i>All at once</i>: with edges of all sections left out "
+        "together, each first with what it needs by itself, then with the smallest number, shared "
+        "out in these proportions, that suffices. In the figure open marks are the published "
+        "search's steps, and the dotted line is the network itself.",
+        (*tables, *_curves(data, needed)),
     )
 
 
 def _table(needed: pd.DataFrame) -> Table:
     told = varying(needed, OF_SECTION[:2] + OF_SECTION[4:])
     rows = []
-    for _, group in needed.groupby(["graph", "source"], sort=False):
+    for _, group in needed.groupby(OF_SEARCH, sort=False):
         by_search = {row["search"]: row for row in group.to_dict("records")}
         robust, bisect = by_search["robust"], by_search["bisect"]
-        span = "" if pd.isna(robust["low"]) else f"{robust['low']:,.0f} to {robust['high']:,.0f}"
         rows.append(
             [
                 *(escape(str(robust[c])) for c in told),
-                f"{escape(robust['source'])} → {escape(robust['target'])}",
+                _section(robust),
                 escape(robust["basis"]),
                 f"{bisect['edges']:,}",
                 f"{robust['edges']:,}",
-                span,
+                _span(robust),
                 f"{robust['possible']:,}",
             ]
         )
     head = [*told, "section", "basis", "published search", "robust", "interval", "interactions"]
     return Table(head, rows, range(len(told) + 2, len(head)))
+
+
+def _at_once(needed: pd.DataFrame) -> Table:
+    """What sections need together."""
+    told = varying(needed, OF_SECTION[:2] + OF_SECTION[4:])
+    rows = []
+    for _, group in needed.groupby(OF_SEARCH, sort=False):
+        by_search = {row["search"]: row for row in group.to_dict("records")}
+        own, robust = by_search["own"], by_search["robust"]
+        rows.append(
+            [
+                *(escape(str(own[c])) for c in told),
+                escape(own["basis"]),
+                f"{own['edges']:,}",
+                f"{own['score']:.4g}",
+                f"{own['base']:.4g}",
+                f"{robust['edges']:,}",
+                _span(robust),
+                f"{robust['possible']:,}",
+            ]
+        )
+    metric = escape(str(needed["metric"].iloc[0]))
+    scored = ["each's own number", f"{metric} with these", f"{metric} of the network"]
+    head = [*told, "all sections at once", *scored, "robust", "interval", "interactions"]
+    return Table(head, rows, range(len(told) + 1, len(head)))
+
+
+def _pairs(pairs: pd.DataFrame) -> Table:
+    """One basis against another."""
+    told = varying(pairs, OF_SECTION[:2] + OF_SECTION[4:])
+    rows = [
+        [
+            *(escape(str(row[c])) for c in told),
+            _section(row),
+            f"{escape(row['basis_a'])} less {escape(row['basis_b'])}",
+            f"{row['difference']:+,.0f}",
+            _span(row),
+            f"{row['fewer']:.0%}",
+            f"{row['more']:.0%}",
+        ]
+        for row in pairs.to_dict("records")
+    ]
+    head = [*told, "section", "robust numbers", "difference", "interval", "fewer in", "more in"]
+    return Table(head, rows, range(len(told) + 2, len(head)))
+
+
+def _section(row: Mapping[Any, Any]) -> str:
+    return f"{escape(str(row['source']))} → {escape(str(row['target']))}"
+
+
+def _span(row: Mapping[Any, Any]) -> str:
+    return "" if pd.isna(row["low"]) else f"{row['low']:,.0f} to {row['high']:,.0f}"
 
 
 def _curves(data: RunData, needed: pd.DataFrame) -> Iterator[Choice]:
