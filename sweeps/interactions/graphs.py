@@ -128,6 +128,13 @@ class Graph:
         of, end = self.of, self.of.following(start)
         return (of.width(start) + 1) * (of.width(end) + (end in of.rotated))
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As rows of tables tell it."""
+        of = self.of
+        told = {"graph": self.key, "model": of.model, "task": of.task, "basis": self.kind}
+        return told | {"steps": self.steps, "rule": self.rule}
+
     def as_dict(self) -> dict[str, Any]:
         """As plan.json holds it."""
         of = self.of

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from edgesweep.engine.bases.ablation import SCORES
-from edgesweep.engine.bases.needed import RESOLVED, Bound, Curve, log_sizes, published, settle
-from edgesweep.engine.measures import resamples
+from edgesweep.engine.bases.needed import RESOLVED, Curve, log_sizes, published, settle
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.ablated import AllSections, Networks, OneSection, Own
 from edgesweep.sweeps.interactions.graphs import Graph, Layered
+from edgesweep.sweeps.interactions.rules import bound, drawn
 from edgesweep.sweeps.interactions.shards import NEEDED, Shard, folded, of_layer, owner, searched
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Stage
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
-    from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.view import View
 
@@ -96,17 +94,6 @@ class EdgesNeeded(Stage[Shard[Graph]]):
 
     def whose(self, plan: Plan, shard: Shard[Graph]) -> str:
         return owner(shard)
-
-
-def bound(config: Config) -> Bound:
-    """By which a network is said to do as well as it did."""
-    wanted = config.edges_needed
-    return Bound(wanted.within, SCORES[wanted.metric][1])
-
-
-def drawn(config: Config, n_inputs: int) -> np.ndarray:
-    """Resamples of evaluation prompts, the same for whatever is compared."""
-    return resamples(n_inputs, config.measures.bootstrap, config.seed)
 
 
 def _tensors(curve: Curve, kept: dict[int, int], asked: list[int]) -> files.Tensors:

@@ -3,24 +3,34 @@ another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from edgesweep.engine.bases.needed import Curve, Scores
+from edgesweep.storage.tables import EDGES_NEEDED, NEEDED_PAIRS, SECTION_CURVES, Table
 from edgesweep.sweeps.interactions import files, shards
 from edgesweep.sweeps.interactions.graphs import Graph
-from edgesweep.sweeps.interactions.needed import bound, drawn
+from edgesweep.sweeps.interactions.rules import bound, drawn
 from edgesweep.sweeps.interactions.shards import Shard
 from edgesweep.sweeps.stages.base import Row
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.view import View
+
+
+def needed_tables(view: View) -> Mapping[Table, pd.DataFrame]:
+    """What is needed, if the run has interaction graphs."""
+    if not view.plan.graphs:
+        return {}
+    rows = {EDGES_NEEDED: _needed, NEEDED_PAIRS: _pairs, SECTION_CURVES: _curves}
+    return {table: pd.DataFrame(list(of(view))) for table, of in rows.items()}
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Search:
         return {"edges": edges, "kept": self.kept[edges], "score": score}
 
 
-def searches(view: View) -> Iterator[Search]:
+def _searches(view: View) -> Iterator[Search]:
     """Those that are committed, but of networks that only guess."""
     for shard in view.plan.stages[shards.NEEDED]:
         if shard.key not in view.done[shards.NEEDED]:
@@ -82,21 +92,15 @@ def searches(view: View) -> Iterator[Search]:
             yield Search(shard, record, found, view.plan.config)
 
 
-def of_graph(graph: Graph) -> Row:
-    of = graph.of
-    told = {"graph": graph.key, "model": of.model, "task": of.task, "basis": graph.kind}
-    return told | {"steps": graph.steps, "rule": graph.rule}
-
-
-def needed(view: View) -> Iterator[Row]:
+def _needed(view: View) -> Iterator[Row]:
     """By the published search and by the robust rule; of all sections at once by the latter, and
     what they score if each keeps what it needs by itself."""
     wanted = view.plan.config.edges_needed
     own: dict[str, int] = {}
-    for search in searches(view):
+    for search in _searches(view):
         source, target = search.ends
         about = {
-            **of_graph(search.shard.of),
+            **search.shard.of.columns,
             "source": source,
             "target": target,
             "metric": wanted.metric,
@@ -116,12 +120,12 @@ def needed(view: View) -> Iterator[Row]:
         yield {**about, "search": "robust", **told}
 
 
-def pairs(view: View) -> Iterator[Row]:
+def _pairs(view: View) -> Iterator[Row]:
     """Of every two bases of one network, on the same resamples of the inputs."""
     if not view.plan.config.measures.bootstrap:
         return
     alike: dict[tuple[object, ...], list[Search]] = {}
-    for search in searches(view):
+    for search in _searches(view):
         graph = search.shard.of
         alike.setdefault((graph.of, graph.steps, graph.rule, search.ends), []).append(search)
     for same in alike.values():
@@ -130,7 +134,7 @@ def pairs(view: View) -> Iterator[Row]:
             apart = a.draws - b.draws
             found = [int(search.curve.robust()[0]) for search in (a, b)]
             yield {
-                **{c: of_graph(graph)[c] for c in ("model", "task", "steps", "rule")},
+                **{c: graph.columns[c] for c in ("model", "task", "steps", "rule")},
                 "source": source,
                 "target": target,
                 "basis_a": graph.kind,
@@ -145,11 +149,11 @@ def pairs(view: View) -> Iterator[Row]:
             }
 
 
-def curves(view: View) -> Iterator[Row]:
+def _curves(view: View) -> Iterator[Row]:
     """Every number of edges that was tried."""
-    for search in searches(view):
+    for search in _searches(view):
         source, target = search.ends
-        about = {**of_graph(search.shard.of), "source": source, "target": target}
+        about = {**search.shard.of.columns, "source": source, "target": target}
         asked = {k: place for place, k in enumerate(search.found["asked"].tolist(), 1)}
         for edges in search.kept:
             yield {**about, **search.row(edges), "step": asked.get(edges, 0)}

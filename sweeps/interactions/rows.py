@@ -1,4 +1,4 @@
-"""Rows of the tables of interaction graphs, from what is committed."""
+"""Rows of the tables of bases and interactions, from what is committed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ import pandas as pd
 from edgesweep.storage.blocks import read_file
 from edgesweep.storage.tables import (
     DIRECTIONS,
-    EDGES_NEEDED,
     INTERACTIONS,
     LABELS,
-    NEEDED_PAIRS,
-    SECTION_CURVES,
     SPECTRA,
     Table,
 )
-from edgesweep.sweeps.interactions import files, needed_rows, shards
+from edgesweep.sweeps.interactions import files, shards
 from edgesweep.sweeps.stages.base import Row
 
 if TYPE_CHECKING:
@@ -32,13 +29,10 @@ MOST_ROWS = 2000
 
 
 def interaction_tables(view: View) -> Mapping[Table, pd.DataFrame]:
-    """Every table of interaction graphs, if the run has any."""
+    """Tables of bases and interactions, if the run has any."""
     if not view.plan.graphs:
         return {}
     rows = {
-        EDGES_NEEDED: needed_rows.needed(view),
-        NEEDED_PAIRS: needed_rows.pairs(view),
-        SECTION_CURVES: needed_rows.curves(view),
         DIRECTIONS: _directions(view),
         SPECTRA: _spectra(view),
         INTERACTIONS: _interactions(view),
@@ -91,7 +85,7 @@ def _interactions(view: View) -> Iterator[Row]:
         found = files.read_interactions(view.run, view.log, shard.of, shard.at)
         square, error = found.mean_square[:, 1:].numpy(), found.standard_error[:, 1:].numpy()
         end = shard.end
-        fixed = {**needed_rows.of_graph(shard.of), "residual": float(found.residual)}
+        fixed = {**shard.of.columns, "residual": float(found.residual)}
         for place in np.argsort(-square, axis=None, kind="stable")[:MOST_ROWS]:
             i, j = np.unravel_index(place, square.shape)
             yield {

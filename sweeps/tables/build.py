@@ -24,6 +24,7 @@ from edgesweep.storage.tables import (
     TableWriter,
     to_parquet,
 )
+from edgesweep.sweeps.interactions.needed_rows import needed_tables
 from edgesweep.sweeps.interactions.rows import interaction_tables
 from edgesweep.sweeps.tables.analysis import Analysis
 from edgesweep.sweeps.tables.overlap import Overlap
@@ -49,7 +50,8 @@ def build_tables(view: View) -> dict[str, bytes]:
     found = {table.file: writer.finish() for table, writer in writers.items()}
     pairs = _joined(paired(view, cells))
     overlap = _joined(Overlap(view, cells).frames())
-    for table, rows in interaction_tables(view).items():
+    layered = {**interaction_tables(view), **needed_tables(view)}
+    for table, rows in layered.items():
         found[table.file] = to_parquet(table, rows)
     return found | {
         OVERLAP.file: to_parquet(OVERLAP, overlap),
