@@ -22,6 +22,8 @@ Rows = pd.DataFrame | Sequence[Mapping[str, Any]]
 
 #: a row group has at least so many, and ends with the rows of a cell
 ROWS_A_GROUP = 50_000
+#: so many are typed together: a frame of a few rows weighs a hundred times what it says
+FRAMES_A_BATCH = 32
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 _PANDAS = {"str": "str", "int": "int64", "float": "float64", "bool": "bool"}
 
@@ -45,6 +47,7 @@ class TableWriter:
         schema = pa.schema([(name, _TYPES[kind]) for name, kind in table.columns.items()])
         self._writer = pq.ParquetWriter(self._buffer, schema, compression="zstd")
         self._waiting: list[pd.DataFrame] = []
+        self._typed: list[pa.Table] = []
         self._last: Any = None
 
     def add(self, rows: Rows) -> None:
@@ -61,22 +64,30 @@ class TableWriter:
             raise ValueError(f"rows of {table.name}: {lead.min()} comes after {self._last}")
         self._last = lead.max()
         self._waiting.append(frame)
-        if sum(map(len, self._waiting)) >= ROWS_A_GROUP:
+        is_full = sum(map(len, self._waiting)) + sum(map(len, self._typed)) >= ROWS_A_GROUP
+        if is_full or len(self._waiting) >= FRAMES_A_BATCH:
+            self._type()
+        if is_full:
             self._write()
 
     def finish(self) -> bytes:
         """The bytes of the table; nothing can be added any more."""
         if self._waiting:
+            self._type()
+        if self._typed:
             self._write()
         self._writer.close()
         return self._buffer.getvalue()
 
-    def _write(self) -> None:
+    def _type(self) -> None:
         frame = pd.concat(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
         self._waiting = []
         columns = self._table.columns
         arrays = [_column(self._table, name, frame[name]) for name in columns]
-        rows = pa.Table.from_arrays(arrays, names=list(columns))
+        self._typed.append(pa.Table.from_arrays(arrays, names=list(columns)).combine_chunks())
+
+    def _write(self) -> None:
+        rows, self._typed = pa.concat_tables(self._typed), []
         order = [(name, "ascending") for name in _order(self._table)]
         self._writer.write_table(rows.take(pc.sort_indices(rows, sort_keys=order)))
 

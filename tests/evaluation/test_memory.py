@@ -9,7 +9,7 @@ import pytest
 from edgesweep.engine.model.tiny import tiny_model
 
 MEASURE = """
-import json, re, resource, sys
+import json, resource, sys
 import numpy as np, torch
 torch.set_num_threads(1)
 from edgesweep.engine.evaluation import evaluate_circuits
@@ -18,11 +18,8 @@ from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.patches import make_patch
+from tests.memory import peak_bytes
 from tests.tiny import prompts
-
-def peak():  # ru_maxrss would hold the peak of the process that started this one, too
-    with open("/proc/self/status") as file:
-        return int(re.search(r"VmHWM:\\s+(\\d+) kB", file.read())[1]) * 1024
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -47,7 +44,7 @@ else:
         mask[draw.choice(model.graph.n_edges, n, replace=False)] = True
     evaluate_circuits(model, batch, masks, patch, ["logit_diff", "kl"])
     stated = footprint.evaluation_bytes(sizes)
-print(json.dumps({"stated": stated, "measured": peak() - before}))
+print(json.dumps({"stated": stated, "measured": peak_bytes() - before}))
 """
 
 

@@ -2,7 +2,6 @@
 answered at once, and what is left is counted and timed."""
 
 import multiprocessing
-import resource
 import time
 import tracemalloc
 from collections import Counter
@@ -17,6 +16,7 @@ from edgesweep.sweeps.plan import cells
 from edgesweep.sweeps.view import View
 from tests.storage.conftest import CONFIG, PLAN
 from tests.storage.test_commits import RECEIPT
+from tests.memory import peak_bytes
 from tests.sweeps.stub import Timed, many_cells, many_rows
 
 #: of four times as much; of squares it would be sixteen times
@@ -68,7 +68,7 @@ def test_a_hundred_thousand_shards(tmp_path):
 def _rows(out: Path, n: int) -> tuple[float, float, int, int]:
     run = Timed(out, many_rows(n), ("attribute",))
     assert run.executor.asked["attribute"] == n
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    rss = peak_bytes()
     return run.plan_s, run.driver_s, rss, _view_bytes(run)
 
 
@@ -89,7 +89,7 @@ def test_two_thousand_cells(tmp_path):
 def _cells(out: Path, n: int) -> tuple[float, float, float, int]:
     run = Timed(out, many_cells(n))
     assert (len(run.plan.cells), run.outcome.left) == (n, 0)
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    rss = peak_bytes()
     return run.plan_s, run.driver_s, run.tables_s, rss
 
 
