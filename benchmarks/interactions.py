@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import torch
 
-from edgesweep.engine.bases.cuts import Section, chain_of
+from edgesweep.engine.bases.chain import Section
+from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.forms import Directions
 from edgesweep.engine.bases.interactions import interaction_sums
 from edgesweep.engine.bases.jacobians import Batch

@@ -39,8 +39,9 @@ def interaction_graph(edges: pd.DataFrame, layers: Sequence[str]) -> go.Figure:
 
 
 def _place(node: str, layers: Sequence[str]) -> tuple[int, int]:
-    layer, _, number = node.rpartition("/d")
-    return layers.index(layer), int(number)
+    """Column and row; an isolated variance stands above all directions."""
+    layer, _, name = node.rpartition("/")
+    return layers.index(layer), -1 if name == "var" else int(name.removeprefix("d"))
 
 
 def _lines(edges: pd.DataFrame, layers: Sequence[str]) -> list[go.Scatter]:

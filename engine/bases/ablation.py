@@ -17,7 +17,7 @@ among its k, so its k is ours + 1, and its 0 has no mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -26,22 +26,47 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from edgesweep.engine.bases.cuts import Chain, Section
+from edgesweep.engine.bases.chain import Chain, Section
 from edgesweep.engine.bases.forms import Affine, Directions, Outlet
 from edgesweep.engine.bases.rotation import Basis
 from edgesweep.engine.metrics import nll
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.network.base import LOGITS, Inputs, Value
 
-Logits = Float[Tensor, "inputs outputs"]
+#: at the position of each answer; where all positions are read, at each of them
+Logits = Float[Tensor, "inputs *positions outputs"]
 #: numbers of a run of several rows at once, and of what is kept of such runs
 RUN_NUMBERS, KEPT_NUMBERS = 2**20, 2**24
 
 
 def top1(logits: Logits, batch: PromptBatch) -> Float[Tensor, " inputs"]:
-    """1 where the largest of all outputs is a right answer."""
+    """1 where the largest of all outputs at the answer's position is a right answer."""
+    if logits.ndim == 3:
+        last = batch.real.shape[1] - 1 - batch.real.flip(-1).long().argmax(-1)
+        logits = logits[torch.arange(len(logits)), last.to(logits.device)]
     best = logits.argmax(-1, keepdim=True)
     return (best == batch.good.to(logits.device)).any(-1).double()
+
+
+def cross_entropy(logits: Logits, batch: PromptBatch) -> Float[Tensor, " inputs"]:
+    """Nats: of each answer; of outputs at all positions the sum over those that a token follows, to
+    be divided by `mean_positions`."""
+    if logits.ndim == 2:
+        return nll(logits.double(), batch)
+    before, following = logits[:, :-1], batch.clean[:, 1:, None].to(logits.device)
+    told = before.logsumexp(-1) - before.gather(-1, following)[..., 0]
+    return (told.double() * _followed(batch).to(told.device)).sum(1)
+
+
+def mean_positions(batches: Iterable[PromptBatch]) -> float:
+    """How many positions of an input a token follows, on average: a mean over inputs of their sums,
+    divided by it, is the mean over all these positions."""
+    counts = [_followed(batch).sum(1).double() for batch in batches]
+    return float(torch.cat(counts).mean())
+
+
+def _followed(batch: PromptBatch) -> Bool[Tensor, "inputs positions"]:
+    return batch.real[:, :-1] & batch.real[:, 1:]
 
 
 def by_chance(metric: str, batch: PromptBatch, n_outputs: int) -> Float[Tensor, " inputs"]:
@@ -54,14 +79,14 @@ def by_chance(metric: str, batch: PromptBatch, n_outputs: int) -> Float[Tensor, 
 #: how much an ablated network can do: name -> (score of each input, whether more is better)
 SCORES = {
     "accuracy": (top1, True),
-    "nll": (lambda logits, batch: nll(logits.double(), batch), False),
+    "nll": (cross_entropy, False),
 }
 
 
 def spliced(chain: Chain, at: str, value: Value, inputs: Inputs) -> Logits:
     """The outputs when a cut has another value."""
     final = value if at == LOGITS else chain.section(at, LOGITS)(value, inputs)
-    return final[:, 0]
+    return final if chain.everywhere else final[:, 0]
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 `Affine`   y = f W + c b
 `Units`    y = Σ_r h_r(f W + c b) W_out + c b_out, and f itself where there is a residual: an MLP.
-Its
-           Jacobian is W diag(g) W_out (+ 1), with g(pre) the slopes of its hidden units.
+           Its Jacobian is W diag(g) W_out (+ 1), with g(pre) the slopes of its hidden units. It may
+           read one part of f and add another, as where f = (x, r), normed and not.
 
 A gated MLP, (act(u) ∘ v) W_down, has two such units for each of its own, read by [W_gate W_up] and
 written by W_down twice, with slopes act′(u) ∘ v and act(u). With Q = C C ᵀ of the next layer,
@@ -12,6 +12,8 @@ K = E[g gᵀ] and ḡ = E[g] over the data, which do not depend on Q:
     M′ = W [(W_out Q W_outᵀ) ∘ K] Wᵀ + (Q + A + Aᵀ),    A = W diag(ḡ) W_out Q       the second with
                                                                                    a residual
 
+of (x, r) the three terms in the blocks xx, rr and xr.
+
 All biases are folded, so along a path to zero the hidden units see α·pre. Float64. Pinned by
 tests/bases/test_bases.py to one autograd call a direction.
 """
@@ -19,7 +21,7 @@ tests/bases/test_bases.py to one autograd call a direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -31,6 +33,8 @@ from edgesweep.engine.bases.moments import Sums
 Activation = Callable[[Tensor], Tensor]
 #: numbers of a few rows' slopes, which a core's own cache holds
 HELD_SLOPES = 2**17
+#: all of a vector
+ALL = slice(None)
 #: points of a path and their weights
 Nodes = Sequence[tuple[float, float]]
 
@@ -136,7 +140,8 @@ class Units:
         slope: from what all units of some rows see, `[n, units]`, to their slopes.
         write: W_out `[units, d′]`; None: units are what it puts out.
         write_bias: `[d′]`.
-        residual: whether it is added to what it reads.
+        at: the part of f that it reads.
+        adds: the part of f that is added to what it writes; None: none.
     """
 
     read: Float[Tensor, "d units"]
@@ -144,11 +149,12 @@ class Units:
     slope: Activation
     write: Float[Tensor, "units e"] | None = None
     write_bias: Float[Tensor, " e"] | None = None
-    residual: bool = False
+    at: slice = field(default_factory=lambda: ALL)
+    adds: slice | None = None
 
     def seen(self, f: Float[Tensor, "n d"]) -> Float[Tensor, "n units"]:
         """What the units see."""
-        seen = f @ self.read
+        seen = f[:, self.at] @ self.read
         return seen if self.read_bias is None else seen + self.read_bias
 
     def statistics(self, f: Float[Tensor, "n d"]) -> dict[str, Tensor]:
@@ -158,10 +164,16 @@ class Units:
     def pulled(self, q: Float[Tensor, "e e"], data: Sums) -> Float[Tensor, "d d"]:
         written = self._written(q)
         inner = written @ self.write.T if self.write is not None else written
-        found = self.read @ (inner * data.mean("slopes")) @ self.read.T
-        if self.residual:
-            a = self.read @ (data.mean("slope")[:, None] * written)
-            found = found + q + a + a.T
+        through = self.read @ (inner * data.mean("slopes")) @ self.read.T
+        if self.adds is None:
+            return through
+        width = max(self.adds.stop or len(q), self.at.stop or len(self.read))
+        found = q.new_zeros(width, width)
+        found[self.at, self.at] += through
+        found[self.adds, self.adds] += q
+        a = self.read @ (data.mean("slope")[:, None] * written)
+        found[self.at, self.adds] += a
+        found[self.adds, self.at] += a.T
         return found
 
     def constant(self, outlet: Outlet, mean: Float[Tensor, " d"], data: Sums) -> float:
@@ -178,7 +190,7 @@ class Units:
         have another there. Of ReLU these are at most half of all."""
         seen = self.seen(f)
         g = torch.stack([w * self.slope(alpha * seen) for alpha, w in nodes]).sum(0)
-        entering = into.vectors @ self.read
+        entering = into.vectors[:, self.at] @ self.read
         if self.read_bias is not None:
             entering = entering + torch.outer(into.c, self.read_bias)
         entering, leaving = entering.T.contiguous(), self._written(outlet.encode)
@@ -196,8 +208,8 @@ class Units:
     def _added(self, into: Directions, outlet: Outlet) -> Float[Tensor, "k1 k_out"]:
         """The derivatives of all but the units: the residual, the bias and the centre."""
         found = -torch.outer(into.c, outlet.shift)
-        if self.residual:
-            found = found + into.vectors @ outlet.encode
+        if self.adds is not None:
+            found = found + into.vectors[:, self.adds] @ outlet.encode
         if self.write_bias is not None:
             found = found + torch.outer(into.c, self.write_bias @ outlet.encode)
         return found

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgesweep.engine.bases.cuts import Section
+from edgesweep.engine.bases.chain import Section
 from edgesweep.engine.bases.forms import Directions, Nodes, Outlet
 from edgesweep.engine.bases.jacobians import Batch, one_by_one, pulled_back
 from edgesweep.engine.bases.moments import Sums

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from edgesweep.engine.bases.cuts import Section
+from edgesweep.engine.bases.chain import Section
 from edgesweep.engine.bases.forms import Affine, Form, Outlet
 from edgesweep.engine.bases.moments import Sums
 from edgesweep.engine.bases.rotation import Basis

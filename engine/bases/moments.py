@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -37,6 +37,10 @@ class Moments:
         n, step = self.n + other.n, other.mean - self.mean
         m2 = self.m2 + other.m2 + torch.outer(step, step) * (self.n * other.n / n)
         return Moments(n, self.mean + step * (other.n / n), m2)
+
+    def at(self, places: Int[Tensor, " some"]) -> Moments:
+        """Of some coordinates."""
+        return Moments(self.n, self.mean[places], self.m2[places][:, places])
 
     @property
     def gram(self) -> Float[Tensor, "d d"]:

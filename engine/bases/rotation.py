@@ -10,19 +10,26 @@ PCA is C = U, C⁺ = Uᵀ. LIB's equations 15 and 16 print (Λ^{1/2})⁺ and ano
 Moore-Penrose inverse, which spans other rows once directions are cut. Hence, over the data, f̂ has
 the covariance Λ, and the second moment of ∂F̂/∂f̂ is the identity (tests/bases/test_bases.py).
 
+The variance of a split norm can be isolated (the published code's `isolate_ln_var`): a direction by
+itself, in both rotations, named `var`. The published code forgets it before the last norm.
+
 The constant has a direction of its own, (μ, 1) in (f, c): never cut, never mixed, first wherever
 directions are listed with it. `constant` is Λ_0, by which the published code scales it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgesweep.engine.bases.moments import Moments
+
+#: no direction is isolated
+NONE = torch.tensor(-1)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Cut:
 
     def keeps(self, values: Float[Tensor, " n"], bound: float) -> int:
         """How many of some values, descending."""
+        if len(values) == 0:
+            return 0
         least = bound * float(values[0]) if self.relative else bound
         return int((values > max(least, 0.0)).sum())
 
@@ -55,6 +64,7 @@ class Basis:
         variances: D `[d]`, all of them.
         spectrum: Λ `[kept variances]`, all of them; of PCA, D.
         constant: Λ_0 `[]`; 0 of a layer without a constant.
+        isolated: which direction is an isolated coordinate by itself `[]`; -1: none.
     """
 
     mean: Float[Tensor, " d"]
@@ -64,6 +74,7 @@ class Basis:
     variances: Float[Tensor, " d"]
     spectrum: Float[Tensor, " n"]
     constant: Float[Tensor, ""]
+    isolated: Int[Tensor, ""]
 
     @property
     def k(self) -> int:
@@ -86,7 +97,12 @@ class Basis:
 
     def to(self, like: Tensor) -> Basis:
         """In the precision and place of a tensor."""
-        return Basis(**{k: v.to(like) for k, v in self.tensors().items()})
+        told = {k: v.to(like) for k, v in self.tensors().items()}
+        return Basis(**{**told, "isolated": self.isolated})
+
+    def names(self) -> list[str]:
+        """Of its directions: `d0`, `d1`, …, and of an isolated variance `var`."""
+        return ["var" if j == int(self.isolated) else f"d{j}" for j in range(self.k)]
 
     def tensors(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -95,20 +111,30 @@ class Basis:
 def identity(width: int) -> Basis:
     """A layer as it is, without centre and constant: logits that are not rotated."""
     one, eye = torch.ones(width, dtype=torch.float64), torch.eye(width, dtype=torch.float64)
-    return Basis(0 * one, eye, eye, one, one, one, torch.zeros((), dtype=torch.float64))
+    return Basis(0 * one, eye, eye, one, one, one, torch.zeros((), dtype=torch.float64), NONE)
 
 
-def pca(moments: Moments, cut: Cut) -> Basis:
-    """C = U, not rescaled."""
+def pca(moments: Moments, cut: Cut, isolated: int | None = None) -> Basis:
+    """C = U, not rescaled.
+
+    Args:
+        isolated: a coordinate that is a direction by itself, whatever it covaries with.
+    """
+    if isolated is not None:
+        return _beside(isolated, moments, lambda some, _: pca(some, cut))
     variances, u = _eigen(moments.gram)
     u = u[:, : cut.keeps(variances, cut.variance)]
     kept = variances[: u.shape[1]]
     zero = torch.zeros((), dtype=torch.float64)
-    return Basis(moments.mean, u, u.T.contiguous(), kept, variances, variances, zero)
+    return Basis(moments.mean, u, u.T.contiguous(), kept, variances, variances, zero, NONE)
 
 
 def interaction_basis(
-    moments: Moments, jacobian: Float[Tensor, "d d"], constant: float, cut: Cut
+    moments: Moments,
+    jacobian: Float[Tensor, "d d"],
+    constant: float,
+    cut: Cut,
+    isolated: int | None = None,
 ) -> Basis:
     """LIB or GIB.
 
@@ -116,7 +142,15 @@ def interaction_basis(
         jacobian: M′ (LIB equation 19): the mean over inputs and input positions of the sum over
             later directions and output positions of g gᵀ, g = ∂F̂/∂f.
         constant: Λ_0, the same of the derivative by the constant.
+        isolated: a coordinate that is a direction by itself. Its row and column count neither in
+            G nor in M, and its scale is its own M.
     """
+    if isolated is not None:
+        return _beside(
+            isolated,
+            moments,
+            lambda some, at: interaction_basis(some, jacobian[at][:, at], constant, cut),
+        )
     variances, u = _eigen(moments.gram)
     kept = cut.keeps(variances, cut.variance)
     root, u = variances[:kept].sqrt(), u[:, :kept]
@@ -127,7 +161,29 @@ def interaction_basis(
     encode = (u / root) @ v * scale
     decode = (into @ v / scale).T.contiguous()
     told = torch.tensor(constant, dtype=torch.float64)
-    return Basis(moments.mean, encode, decode, spectrum[:k], variances, spectrum, told)
+    return Basis(moments.mean, encode, decode, spectrum[:k], variances, spectrum, told, NONE)
+
+
+def _beside(place: int, moments: Moments, made: Callable[[Moments, Tensor], Basis]) -> Basis:
+    """The directions of one coordinate and those of all others, by importance."""
+    at = torch.arange(len(moments.mean))
+    parts = [(some, made(moments.at(some), some)) for some in (at[at == place], at[at != place])]
+    order = torch.cat([part.importance for _, part in parts]).argsort(descending=True, stable=True)
+    encode, first = moments.m2.new_zeros(len(at), len(order)), 0
+    decode = encode.T.contiguous()
+    for some, part in parts:
+        encode[some, first : first + part.k] = part.encode
+        decode[first : first + part.k, some] = part.decode
+        first += part.k
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for _, part in parts]).sort(descending=True).values
+
+    isolated = (order == 0).nonzero()[0, 0] if parts[0][1].k else NONE
+    importance, variances, spectrum = map(joined, ("importance", "variances", "spectrum"))
+    told = parts[1][1].constant
+    encode, decode = encode[:, order].contiguous(), decode[order]
+    return Basis(moments.mean, encode, decode, importance, variances, spectrum, told, isolated)
 
 
 def _eigen_between(

@@ -184,7 +184,10 @@ class Layer:
 
     def project(self, stream: Stream) -> tuple[Heads, KeyValues, KeyValues]:
         """Queries, keys and values when every port reads the same stream."""
-        normed = self.normed(stream)
+        return self.project_normed(self.normed(stream))
+
+    def project_normed(self, normed: Stream) -> tuple[Heads, KeyValues, KeyValues]:
+        """The same from what the ports' maps read."""
         return self._split([module(normed) for module in self._projections])
 
     def write(self, z: Heads) -> tuple[Stream, Stream | None]:
@@ -217,7 +220,11 @@ class Layer:
 
     def mlp(self, stream: Stream) -> Stream:
         """What the MLP adds to the stream (its own post-norm included)."""
-        out: Tensor = self._mlp(self.norm_mlp(self.here(stream)))
+        return self.mlp_normed(self.norm_mlp(self.here(stream)))
+
+    def mlp_normed(self, normed: Stream) -> Stream:
+        """The same from what its norm gives."""
+        out: Tensor = self._mlp(normed)
         return out if self._post_mlp is None else self._post_mlp(out)
 
     @property

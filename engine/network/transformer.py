@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
 from edgesweep.engine.network.architectures import ARCHITECTURES, LayerRecorder, skeleton
 from edgesweep.engine.network.base import Inputs, Values, moved
-from edgesweep.engine.network.layers import Layer, NoNorm, Stream, norm_of
+from edgesweep.engine.network.layers import Layer, Norm, Stream, norm_of
 from edgesweep.engine.network.pullback import SegmentSlopes
 from edgesweep.engine.network.relevance import Relevance
 from edgesweep.engine.network.run import Run
@@ -138,18 +138,27 @@ class Model:
         run.logits = self.unembed(run.final)
         return run
 
+    @property
+    def final_norm(self) -> Norm:
+        """The norm before the unembedding."""
+        return self._final_norm
+
+    @property
+    def soft_caps(self) -> bool:
+        """Whether logits are bounded after the unembedding's map."""
+        return self._softcap is not None
+
     def unembed(self, stream: Stream) -> Float[Tensor, "*rows vocab"]:
         """Logits from the final stream: final norm, unembedding, soft-capping where present."""
         weight: Tensor = self._unembed.weight  # type: ignore[assignment]
-        logits = self.here(self._unembed(self._final_norm(stream.to(weight.device))))
+        return self.unembed_normed(self._final_norm(stream.to(weight.device)))
+
+    def unembed_normed(self, normed: Stream) -> Float[Tensor, "*rows vocab"]:
+        """The same from what the final norm gives."""
+        logits = self.here(self._unembed(normed))
         if self._softcap is None:
             return logits
         return torch.tanh(logits / self._softcap) * self._softcap
-
-    @property
-    def unembeds_by_a_map(self) -> bool:
-        """Whether logits are a linear map of the final stream, without norm or soft-capping."""
-        return isinstance(self._final_norm, NoNorm) and self._softcap is None
 
     # --- between sites -----------------------------------------------------------------------
     def site_values(self, run: Run) -> dict[str, Stream]:

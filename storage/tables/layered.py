@@ -41,15 +41,16 @@ SECTION_CURVES = Table(
 
 DIRECTIONS = Table(
     "directions",
-    "the score of a network one of whose layers keeps its first directions alone",
-    columns_of("model task basis layer directions:int score:float"),
+    "the score of a network one of whose layers keeps its first directions alone; `alias`: what "
+    "the published code calls the layer",
+    columns_of("model task basis layer alias directions:int score:float"),
     key=("model", "task", "basis", "layer", "directions"),
 )
 
 SPECTRA = Table(
     "spectra",
     "an eigenvalue of a layer: of its variances, or of its directions' importance (`spectrum`)",
-    columns_of("model task basis layer of place:int value:float kept:bool"),
+    columns_of("model task basis layer alias of place:int value:float kept:bool"),
     key=("model", "task", "basis", "layer", "of", "place"),
 )
 

@@ -30,12 +30,19 @@ class Bases(Section):
     `embed`, `mid0`, `resid0`, …, `logits`), or some of them in forward order. `rotate_last`:
     whether the last layer has a basis of its own; `auto`: unless it is the logits. `sources`: so
     many random signs stand for the positions of an attention section, 0 for each by itself.
+    `norms`: `split` for two more layers at each norm, after `resid0` its `resid0.var` and
+    `resid0.normed`, all of whose sections have closed forms. `isolate`: whether the variance that a
+    split norm divides by is a direction by itself. `positions`: `read` for the answer's alone in
+    layers that no attention follows, or `all`; with `all` nll is that of every next token.
     """
 
     layers: Any = "auto"
     cut: BasisCut = BasisCut()
     rotate_last: Annotated[Any, one_of("auto", True, False)] = "auto"
     sources: Annotated[int, whole_within(0, 10**4)] = 0
+    norms: Annotated[str, one_of("whole", "split")] = "whole"
+    isolate: bool = True
+    positions: Annotated[str, one_of("read", "all")] = "read"
 
     @field_validator("layers")
     @classmethod

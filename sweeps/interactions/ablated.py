@@ -17,24 +17,22 @@ from edgesweep.engine.bases.ablation import (
     Logits,
     ablated_chain,
     by_chance,
+    mean_positions,
     spliced,
     strongest,
 )
-from edgesweep.engine.bases.cuts import Chain, Section, chain_of
+from edgesweep.engine.bases.chain import Chain, Section
 from edgesweep.engine.bases.needed import Scores, shared_out
 from edgesweep.engine.bases.rotation import Basis
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.network.base import LOGITS, Inputs, Value
 from edgesweep.sweeps.interactions import files
-from edgesweep.sweeps.interactions.loading import value_at
+from edgesweep.sweeps.interactions.loading import at_once, chain_in, value_at
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.interactions.graphs import Graph, Layered
     from edgesweep.sweeps.interactions.shards import Shard
-
-#: inputs that are held at once
-EVAL_BATCH = 1024
 
 Loaded = list[tuple[PromptBatch, Inputs, Value]]
 
@@ -55,23 +53,32 @@ class Networks:
 
     @classmethod
     def of(cls, context: Context, of: Layered, at: str) -> Networks:
-        chain, loaded = chain_of(context.model(of.model)), Loaded()
+        chain, loaded = chain_in(context, of), Loaded()
         prompts = context.prompts(of.dataset, "eval")
-        for first in range(0, len(prompts), EVAL_BATCH):
-            batch = PromptBatch.make(prompts[first : first + EVAL_BATCH])
+        size = at_once(chain, prompts)
+        for first in range(0, len(prompts), size):
+            batch = PromptBatch.make(prompts[first : first + size])
             inputs = chain.prepare(batch.clean, batch.real)
             loaded.append((batch, inputs, value_at(chain, at, inputs)))
         return cls(chain, at, context.config.edges_needed.metric, loaded)
 
     def score(self, run: Callable[[int, Value, Inputs], Logits]) -> Scores:
-        """Of each input, of the outputs of `run(number of the batch, value, inputs)`."""
+        """Of each input, of the outputs of `run(number of the batch, value, inputs)`; of nll at all
+        positions such that the mean over inputs is that over positions."""
         score, _ = SCORES[self.metric]
         parts = [
             score(run(place, f, inputs), batch)
             for place, (batch, inputs, f) in enumerate(self.loaded)
         ]
         found: Scores = torch.cat(parts).double().cpu().numpy()
-        return found
+        return found / self._positions
+
+    @cached_property
+    def _positions(self) -> float:
+        """How many an input's score is the sum over, on average."""
+        if self.metric != "nll" or not self.chain.everywhere:
+            return 1.0
+        return mean_positions(batch for batch, _, _ in self.loaded)
 
     @cached_property
     def base(self) -> Scores:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from edgesweep.engine.bases.cuts import Chain, chain_of
+from edgesweep.engine.bases.chain import Chain
+from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.jacobians import is_closed
 from edgesweep.engine.model.kinds import kind_of
 from edgesweep.engine.network.base import LOGITS, SiteError
@@ -20,6 +21,9 @@ from edgesweep.sweeps.plan.canonical import digest, slug
 if TYPE_CHECKING:
     from edgesweep.engine.model import ModelSource
     from edgesweep.sweeps.config.load import Config
+
+#: outputs that can be nodes each by itself
+MOST_LOGITS = 4096
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Layered:
         closed: of each section, whether its Jacobian's second moment has a closed form.
         closed_to_end: the same of what lies from each layer to the last.
         rotate_last: whether the last layer has a basis of its own.
+        norms, positions: see `engine.bases.cuts.chain_of`.
+        isolated: layers whose first coordinate, a norm's variance, is a direction by itself.
+        aliases: what the published code calls each layer.
     """
 
     model: str
@@ -44,6 +51,10 @@ class Layered:
     closed: tuple[bool, ...]
     closed_to_end: tuple[bool, ...]
     rotate_last: bool
+    norms: str
+    positions: str
+    isolated: tuple[str, ...]
+    aliases: tuple[str, ...]
 
     @cached_property
     def key(self) -> str:
@@ -69,6 +80,15 @@ class Layered:
 
     def width(self, layer: str) -> int:
         return self.widths[self.layers.index(layer)]
+
+    def needs_sums(self, layer: str) -> bool:
+        """Whether any basis takes the closed form of what follows a layer."""
+        place = self.layers.index(layer)
+        return any(of[place : place + 1] == (True,) for of in (self.closed, self.closed_to_end))
+
+    def apart(self, layer: str) -> int | None:
+        """The coordinate that is a direction by itself."""
+        return 0 if layer in self.isolated else None
 
 
 @dataclass(frozen=True)
@@ -146,6 +166,7 @@ class Graph:
             "dataset": of.dataset,
             "layers": list(of.layers),
             "widths": list(of.widths),
+            "aliases": list(of.aliases),
             "steps": self.steps,
             "rule": self.rule,
         }
@@ -172,17 +193,19 @@ def graphs_of(config: Config, models: dict[str, Any], datasets: Any) -> tuple[Gr
 
 
 def _layered(config: Config, source: ModelSource, dataset: Any) -> Layered:
-    chain = _skeleton(source)
+    bases = config.bases
+    chain = _skeleton(source, bases.norms, bases.positions)
     names = _layers(config, chain, source.name)
     pairs = list(pairwise(names))
     sections = [chain.section(*pair) for pair in pairs]
     mixing = tuple(section.mixes for section in sections)
-    if config.bases.sources and not any(mixing):
+    if bases.sources and not any(mixing):
         raise ConfigError(
-            f"bases.sources: {config.bases.sources}, and no section of {source.name!r} mixes "
+            f"bases.sources: {bases.sources}, and no section of {source.name!r} mixes "
             "positions; allowed: 0"
         )
-    last = config.bases.rotate_last
+    last = bases.rotate_last
+    isolated = chain.variances if bases.isolate else frozenset[str]()
     of = Layered(
         dataset.model,
         dataset.task,
@@ -193,7 +216,12 @@ def _layered(config: Config, source: ModelSource, dataset: Any) -> Layered:
         tuple(map(is_closed, sections)),
         tuple(is_closed(chain.section(name, names[-1])) for name in names[:-1]),
         names[-1] != LOGITS if last == "auto" else bool(last),
+        bases.norms,
+        bases.positions,
+        tuple(name for name in names if name in isolated),
+        tuple(chain.aliases[name] for name in names),
     )
+    _check_last(of)
     _check_rank(chain, of, dataset)
     return of
 
@@ -202,7 +230,7 @@ def _layers(config: Config, chain: Chain, model: str) -> tuple[str, ...]:
     """The chosen cuts. Raises ConfigError."""
     cuts, wanted = list(chain.widths), config.bases.layers
     if wanted == "auto":
-        return tuple(cuts)
+        return tuple(cuts[:-1] if chain.widths[cuts[-1]] > MOST_LOGITS else cuts)
     for name in wanted:
         if name not in cuts:
             raise ConfigError(
@@ -214,6 +242,15 @@ def _layers(config: Config, chain: Chain, model: str) -> tuple[str, ...]:
         ordered = ", ".join(cuts[place] for place in sorted(places))
         raise ConfigError(f"bases.layers: {list(wanted)} are not in forward order; give {ordered}")
     return tuple(wanted)
+
+
+def _check_last(of: Layered) -> None:
+    """Interactions with each of so many logits are no graph."""
+    if of.layers[-1] not in of.rotated and of.widths[-1] > MOST_LOGITS:
+        raise ConfigError(
+            f"bases.layers: {of.layers[-1]!r} of {of.model!r} has {of.widths[-1]:,} outputs, each "
+            f"a node by itself; allowed: at most {MOST_LOGITS:,}, or layers that end before it"
+        )
 
 
 def _check_rank(chain: Chain, of: Layered, dataset: Any) -> None:
@@ -230,14 +267,14 @@ def _check_rank(chain: Chain, of: Layered, dataset: Any) -> None:
 
 
 @lru_cache(maxsize=8)
-def _skeleton(source: ModelSource) -> Chain:
+def _skeleton(source: ModelSource, norms: str, positions: str) -> Chain:
     """The network's pieces, without its numbers."""
     config = source.config
     kind = kind_of(config)
     with torch.device("meta"):
         hf = kind.auto.from_config(config, trust_remote_code=False)
     try:
-        return chain_of(kind.network(hf, source.name, None))
+        return chain_of(kind.network(hf, source.name, None), norms, positions)
     except SiteError as error:
         raise ConfigError(f"sweep.nodes: {source.name!r}: {error}") from None
 

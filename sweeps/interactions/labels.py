@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.fourier import Term, label
 from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import layout
 from edgesweep.storage.blocks import write_file
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.graphs import BasisOf
-from edgesweep.sweeps.interactions.loading import value_at
+from edgesweep.sweeps.interactions.loading import chain_in, value_at
 from edgesweep.sweeps.interactions.shards import LABELS, Shard, bases_of, of_layer, owner
 from edgesweep.sweeps.stages.base import Done, Passes, Stage
 
@@ -77,7 +76,7 @@ class Labels(Stage[Shard[BasisOf]]):
 def _labels(context: Context, shard: Shard[BasisOf]) -> list[list[Term]]:
     """Of each direction, on all inputs; its activation is summed over positions."""
     of = shard.layers
-    chain = chain_of(context.model(of.model, "float64"))
+    chain = chain_in(context, of, "float64")
     basis = files.read_basis(context.run, context.log, shard.of, shard.at)
     n = min(basis.k, MOST_LABELLED)
     grid = None

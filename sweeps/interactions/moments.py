@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from edgesweep.engine.bases.cuts import Chain
+from edgesweep.engine.bases.chain import Chain
 from edgesweep.engine.bases.moments import Moments, Sums, fold
-from edgesweep.engine.network.base import Inputs
+from edgesweep.engine.network.base import LOGITS, Inputs
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.graphs import Layered
@@ -86,7 +86,6 @@ def _of_batch(
             raise ValueError(
                 f"activations at {layer} are not finite, first of input {bad} of a batch"
             )
-        following = chain.section(layer, list(chain.widths)[-1]).pieces
-        form = following[0].form if following else None
+        form = chain.section(layer, LOGITS).pieces[0].form if of.needs_sums(layer) else None
         sums = None if form is None else Sums(len(vectors), form.statistics(vectors))
         yield layer, Moments.of(vectors), sums

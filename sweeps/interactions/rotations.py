@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from edgesweep.engine.bases.cuts import Chain, chain_of
+from edgesweep.engine.bases.chain import Chain
 from edgesweep.engine.bases.jacobians import (
     Batch,
     Folded,
@@ -23,7 +23,7 @@ from edgesweep.engine.bases.rotation import Basis, Cut, interaction_basis, pca
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.graphs import BasisOf
-from edgesweep.sweeps.interactions.loading import batches, value_at
+from edgesweep.sweeps.interactions.loading import batches, chain_in, value_at
 from edgesweep.sweeps.interactions.shards import (
     JACOBIANS,
     MOMENTS,
@@ -154,18 +154,19 @@ def _basis(context: Context, shard: Shard[BasisOf]) -> Basis:
     moments = _moments(context, shard.moments, layer)
     cut = Cut(**context.config.bases.cut.model_dump())
     if basis.kind == "pca" or layer == basis.of.layers[-1]:
-        return pca(moments, cut)
+        return pca(moments, cut, basis.of.apart(layer))
     end = files.read_basis(context.run, context.log, basis, basis.end(layer))
     if shard.parts:
         read = files.parts(context, Jacobians.name, shard.parts)
         sums = fold(files.sums_in("jacobian", part) for part in read)
         jacobian, constant = sums.mean("jacobian"), float(sums.mean("constant"))
     else:
-        tail = _tail(chain_of(context.model(basis.of.model, "float64")), basis, layer, end)
+        tail = _tail(chain_in(context, basis.of, "float64"), basis, layer, end)
         read = files.parts(context, MOMENTS, shard.moments)
         slopes = fold(files.sums_in(f"{layer}/slopes", part) for part in read)
         assert tail.form is not None
         q = tail.outlet.encode @ tail.outlet.encode.T
         jacobian = tail.form.pulled(q, slopes)
         constant = tail.form.constant(tail.outlet, moments.mean, slopes)
-    return interaction_basis(moments, jacobian, constant + float(end.constant), cut)
+    constant += float(end.constant)
+    return interaction_basis(moments, jacobian, constant, cut, basis.of.apart(layer))

@@ -22,6 +22,7 @@ from edgesweep.sweeps.stages.base import Row
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.interactions.graphs import BasisOf
+    from edgesweep.sweeps.interactions.shards import Shard
     from edgesweep.sweeps.view import View
 
 #: of a section, the strongest interactions that are rows; all are in its file
@@ -51,10 +52,21 @@ def _of_basis(basis: BasisOf) -> Row:
     return {"model": basis.of.model, "task": basis.of.task, "basis": basis.kind}
 
 
+def _of_layer(shard: Shard[BasisOf]) -> Row:
+    of = shard.layers
+    alias = of.aliases[of.layers.index(shard.at)]
+    return {**_of_basis(shard.of), "layer": shard.at, "alias": alias}
+
+
+def _nodes(view: View, basis: BasisOf, layer: str) -> list[str]:
+    """Names of a layer's directions."""
+    return [f"{layer}/{n}" for n in files.read_basis(view.run, view.log, basis, layer).names()]
+
+
 def _directions(view: View) -> Iterator[Row]:
     for shard, found in _done(view, shards.DIRECTIONS):
         for k, score in zip(found["sizes"].tolist(), found["scores"].tolist(), strict=True):
-            yield {**_of_basis(shard.of), "layer": shard.at, "directions": k, "score": score}
+            yield {**_of_layer(shard), "directions": k, "score": score}
 
 
 def _spectra(view: View) -> Iterator[Row]:
@@ -62,7 +74,7 @@ def _spectra(view: View) -> Iterator[Row]:
         kept = len(found["importance"])
         for name in ("variances", "spectrum"):
             for place, value in enumerate(found[name].tolist()):
-                fixed = {**_of_basis(shard.of), "layer": shard.at, "of": name}
+                fixed = {**_of_layer(shard), "of": name}
                 yield {**fixed, "place": place, "value": value, "kept": place < kept}
 
 
@@ -84,14 +96,14 @@ def _interactions(view: View) -> Iterator[Row]:
             continue
         found = files.read_interactions(view.run, view.log, shard.of, shard.at)
         square, error = found.mean_square[:, 1:].numpy(), found.standard_error[:, 1:].numpy()
-        end = shard.end
+        nodes = [_nodes(view, shard.of.basis, layer) for layer in (shard.at, shard.end)]
         fixed = {**shard.of.columns, "residual": float(found.residual)}
         for place in np.argsort(-square, axis=None, kind="stable")[:MOST_ROWS]:
             i, j = np.unravel_index(place, square.shape)
             yield {
                 **fixed,
-                "source": f"{shard.at}/d{j}",
-                "target": f"{end}/d{i}",
+                "source": nodes[0][j],
+                "target": nodes[1][i],
                 "mean_square": float(square[i, j]),
                 "standard_error": float(error[i, j]),
             }

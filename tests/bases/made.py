@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig
 from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP
 
-from edgesweep.engine.bases.cuts import Chain, Piece, Section, chain_of, form_of_mlp
+from edgesweep.engine.bases.chain import Chain, Piece, Section
+from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.interactions import Interactions, interaction_sums
 from edgesweep.engine.bases.jacobians import Batch, folded_tail, jacobian_sums, one_by_one
+from edgesweep.engine.bases.modules import form_of_mlp
 from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.bases.rotation import Basis, Cut, identity, interaction_basis, pca
 from edgesweep.engine.network import Model
@@ -24,13 +28,23 @@ CUT = Cut(1e-12, 1e-12)
 
 
 def mlp(hidden: tuple[int, ...] = (6, 5), activation: str = "relu", seed: int = 0) -> Chain:
+    return chain_of(feedforward(hidden, activation, seed))
+
+
+def feedforward(
+    hidden: tuple[int, ...] = (6, 5), activation: str = "relu", seed: int = 0
+) -> FeedForward:
     torch.manual_seed(seed)
     config = FeedForwardConfig(input_shape=(5,), hidden=hidden, n_output=4, activation=activation)
-    return chain_of(FeedForward(FeedForwardNet(config).double(), "mlp"))
+    return FeedForward(FeedForwardNet(config).double(), "mlp")
 
 
 def transformer(seed: int = 0, **changes) -> Chain:
     """A plain transformer of one layer whose biases are not zero."""
+    return chain_of(plain(seed, **changes))
+
+
+def plain(seed: int = 0, **changes) -> Model:
     torch.manual_seed(seed)
     sizes = {
         "vocab_size": 9,
@@ -45,7 +59,7 @@ def transformer(seed: int = 0, **changes) -> Chain:
     hf = PlainForCausalLM(PlainConfig(**{**sizes, **changes})).double()
     for parameter in hf.parameters():
         nn.init.normal_(parameter, std=0.5)
-    return chain_of(Model(hf, "plain"))
+    return Model(hf, "plain")
 
 
 def gated(seed: int = 0) -> Chain:
@@ -66,6 +80,32 @@ def gated(seed: int = 0) -> Chain:
         return Inputs(given[:, None], (), torch.zeros(len(given), dtype=torch.long), real)
 
     return Chain(hf, prepare, "mid0", 6, pieces)
+
+
+LANGUAGE = {
+    "gpt2": lambda: GPT2Config(
+        n_embd=4, n_layer=1, n_head=2, n_inner=6, vocab_size=9, n_positions=4,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    ),
+    "gpt_neox": lambda: GPTNeoXConfig(
+        hidden_size=4, intermediate_size=6, num_hidden_layers=1, num_attention_heads=1,
+        vocab_size=9, max_position_embeddings=4, rotary_pct=0.5,
+    ),
+    "llama": lambda: LlamaConfig(
+        hidden_size=4, intermediate_size=5, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=2, vocab_size=9, attention_bias=True, mlp_bias=True,
+    ),
+}  # fmt: skip
+
+
+@lru_cache
+def language(family: str) -> Model:
+    """A language model of one layer, nothing in which is zero."""
+    torch.manual_seed(0)
+    hf = AutoModelForCausalLM.from_config(LANGUAGE[family](), attn_implementation="sdpa").double()
+    for parameter in hf.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return Model(hf, family)
 
 
 def arrays(n: int = 12, width: int = 5) -> Tensor:
@@ -91,21 +131,27 @@ def moments_at(chain: Chain, name: str, inputs: Inputs) -> Moments:
 
 
 def bases(
-    chain: Chain, inputs: Inputs, kind: str = "lib", cut: Cut = CUT, closed: bool = True
+    chain: Chain,
+    inputs: Inputs,
+    kind: str = "lib",
+    cut: Cut = CUT,
+    closed: bool = True,
+    isolate: bool = False,
 ) -> dict[str, Basis]:
     """Of all layers; `closed`: by closed forms where there are some."""
     names = list(chain.widths)
     found = {names[-1]: identity(chain.widths[names[-1]])}
     for name, following in reversed(list(pairwise(names))):
         moments = moments_at(chain, name, inputs)
+        apart = 0 if isolate and name in chain.variances else None
         if kind == "pca":
-            found[name] = pca(moments, cut)
+            found[name] = pca(moments, cut, apart)
             continue
         end = names[-1] if kind == "gib" else following
         section = chain.section(name, end)
         sums = second_moments(section, inputs, found[end], moments, closed)
         constant = float(sums.mean("constant")) + float(found[end].constant)
-        found[name] = interaction_basis(moments, sums.mean("jacobian"), constant, cut)
+        found[name] = interaction_basis(moments, sums.mean("jacobian"), constant, cut, apart)
     return found
 
 

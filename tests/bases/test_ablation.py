@@ -3,6 +3,7 @@ the searches."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,8 +14,11 @@ from edgesweep.engine.bases.ablation import (
     AblatedSection,
     ablated_chain,
     ablated_nodes,
+    cross_entropy,
+    mean_positions,
     spliced,
     strongest,
+    top1,
 )
 from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.dictionaries.base import Linear
@@ -28,6 +32,7 @@ from edgesweep.engine.network.feedforward import FeedForward
 from edgesweep.engine.network.feedforward_net import FeedForwardConfig, FeedForwardNet
 from edgesweep.tasks import ArrayExample
 from tests.bases import made
+from tests.tiny import model_and_batch
 
 NETWORKS = {
     "relu": (made.mlp, made.arrays),
@@ -152,6 +157,26 @@ def test_no_direction_leaves_the_mean_and_all_leave_the_layer(name):
         torch.testing.assert_close(none, mean, rtol=1e-12, atol=1e-12)
         whole = ablated_nodes(chain, layer, basis, f, basis.k, inputs)
         assert torch.equal(whole, spliced(chain, layer, f, inputs))
+
+
+def test_cross_entropy_is_of_every_token_that_follows_another():
+    model, batch = model_and_batch("gpt2", n=3)
+    chain = chain_of(model, positions="all")
+    inputs = chain.prepare(batch.clean, batch.real)
+    logits = spliced(chain, "embed", chain.start(inputs), inputs)
+    told, n = [], 0
+    for row, prompt in enumerate(batch.prompts):
+        shares = logits[row].double().log_softmax(-1)
+        told.append(-sum(shares[t, token] for t, token in enumerate(prompt.clean[1:])))
+        n += len(prompt) - 1
+    assert mean_positions([batch]) == n / 3
+    torch.testing.assert_close(
+        cross_entropy(logits, batch), torch.stack(told), rtol=1e-5, atol=1e-5
+    )
+    right = torch.tensor(
+        [[int(logits[i, len(p) - 1].argmax())] for i, p in enumerate(batch.prompts)]
+    )
+    assert top1(logits, replace(batch, good=right)).tolist() == [1, 1, 1]
 
 
 def test_ties_are_kept():
