@@ -14,9 +14,9 @@ from edgesweep.sweeps.command.addresses import finished
 from edgesweep.sweeps.ending import end_run
 from edgesweep.sweeps.plan import cells
 from edgesweep.sweeps.view import View
+from tests.memory import peak_bytes
 from tests.storage.conftest import CONFIG, PLAN
 from tests.storage.test_commits import RECEIPT
-from tests.memory import peak_bytes
 from tests.sweeps.stub import Timed, many_cells, many_rows
 
 #: of four times as much; of squares it would be sixteen times
