@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgesweep.tasks.example import ArrayExample, Example, image_of
@@ -105,11 +106,11 @@ class TokenTask:
 
     Attributes:
         draw: n prompts of a split ("build", "evaluation") with a seed, for a network of so many
-            tokens; None: all of it.
+            tokens in that folder, which may say what it was trained on; None: all of it.
     """
 
     info: TaskInfo
-    draw: Callable[[str, int | None, int, int], Sequence[Prompt]]
+    draw: Callable[[str, int | None, int, int, Path | None], Sequence[Prompt]]
 
 
 def _tokens_fault(prompt: Prompt) -> str:

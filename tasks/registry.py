@@ -113,7 +113,8 @@ def build_task(
         seed: the same seed gives the same prompts, on every machine.
         n_vocab: the model's number of token ids, or of its outputs; what a JSONL file names is
             checked against it.
-        own: the model's folder, whose prompts the task ``own`` is.
+        own: the model's folder, whose prompts the task ``own`` is, and whose config may say what
+            the model was trained on.
         shape: of the arrays that the model reads; None: it reads tokens.
         hold: what keeps the prompts of a split, which it is given one after another.
 
@@ -125,14 +126,19 @@ def build_task(
     members = _members(name, base, own)
     encoder = None if tokenizer is None else Encoder(tokenizer)
     reader = userfile.Reader(encoder, n_vocab, shape)
-    splits = [_member_splits(member, reader, n_build, n_eval, seed) for member in members]
+    splits = [_member_splits(member, reader, n_build, n_eval, seed, own) for member in members]
     build, evaluation = (hold(chain.from_iterable(of)) for of in zip(*splits, strict=True))
     names = tuple(_name(member) for member in members)
     return TaskData("+".join(names), names, build, evaluation)
 
 
 def _member_splits(
-    member: _Member, reader: userfile.Reader, n_build: int, n_eval: int, seed: int
+    member: _Member,
+    reader: userfile.Reader,
+    n_build: int,
+    n_eval: int,
+    seed: int,
+    own: Path | None,
 ) -> tuple[Iterable[Example], Iterable[Example]]:
     if isinstance(member, _File):
         path = _own_prompts(member.path)
@@ -142,8 +148,8 @@ def _member_splits(
     if isinstance(member, TokenTask):
         tokens = reader.n_vocab or 0
         return (
-            member.draw(BUILD, n_build, seed, tokens),
-            member.draw(EVALUATION, n_eval, seed, tokens),
+            member.draw(BUILD, n_build, seed, tokens, own),
+            member.draw(EVALUATION, n_eval, seed, tokens, own),
         )
     if isinstance(member, ArrayTask):
         return list(member.draw(BUILD, n_build, seed)), list(member.draw(EVALUATION, n_eval, seed))

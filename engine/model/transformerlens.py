@@ -8,16 +8,20 @@ such as the modular-addition networks that the local interaction basis was publi
     blocks.i.mlp.W_in, W_out           [d_model, d_mlp], [d_mlp, d_model]
     unembed.W_U, b_U                   [d_model, outputs], [outputs]
 
-`mask` and `IGNORE` are buffers and are left out. Attention is causal, activations are ReLU and
-scores scaled by 1/√d_head; a network with norms (`ln1.w`, `ln_final.w`) is refused. Pinned by
-tests/bases/test_golden.py to the published accuracies.
+The file's header may say, as JSON under `trained_on`, which inputs the network was trained on; the
+config then says so too, for a task to read. `mask` and `IGNORE` are buffers and are left out.
+Attention is causal, activations are ReLU and scores scaled by 1/√d_head; a network with norms
+(`ln1.w`, `ln_final.w`) is refused. Pinned by tests/bases/test_golden.py to the published
+accuracies.
 """
 
 import hashlib
+import json
 import re
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,7 +30,7 @@ from edgesweep.engine.network.plain import PlainConfig, PlainForCausalLM
 
 #: changes when the converted folder would
 _FORMAT = 1
-WEIGHTS = "model.safetensors"
+WEIGHTS, TRAINED_ON = "model.safetensors", "trained_on"
 _BUFFERS = re.compile(r"\.(mask|IGNORE|causal_mask)$")
 
 
@@ -57,6 +61,7 @@ def convert(folder: Path, into: Path) -> None:
     given = {name: w.float() for name, w in weights.items() if not _BUFFERS.search(name)}
     try:
         config = _config(given)
+        config.trained_on = _trained_on(folder / WEIGHTS)
         state = _state(given, config.num_hidden_layers)
     except KeyError as error:
         raise ModelError(f"{folder / WEIGHTS} lacks {error.args[0]}") from None
@@ -72,6 +77,16 @@ def convert(folder: Path, into: Path) -> None:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder / WEIGHTS}: shapes do not fit each other: {reason}") from None
     hf.save_pretrained(into)
+
+
+def _trained_on(file: Path) -> dict[str, Any] | None:
+    with safe_open(file, "pt") as weights:
+        told = (weights.metadata() or {}).get(TRAINED_ON)
+    try:
+        found: dict[str, Any] | None = None if told is None else json.loads(told)
+    except ValueError:
+        raise ModelError(f"{file} says {TRAINED_ON} {told!r}, which is no JSON") from None
+    return found
 
 
 def _config(weights: dict[str, Tensor]) -> PlainConfig:

@@ -38,6 +38,7 @@ class PlainConfig(PreTrainedConfig):
         attention_bias, mlp_bias: whether the maps have biases.
         use_mlp: False for attention only; the MLPs are then nodes that write zero.
         output_bias: whether the unembedding has a bias.
+        trained_on: which inputs of its task it was trained on, in the task's own words.
     """
 
     model_type = "plain"
@@ -57,6 +58,7 @@ class PlainConfig(PreTrainedConfig):
     use_mlp: bool = True
     output_bias: bool = False
     tie_word_embeddings: bool = False
+    trained_on: dict[str, Any] | None = None
 
 
 class PlainAttention(nn.Module):

@@ -9,9 +9,10 @@ rounding does not end the training of pairs that are known by heart. One thread,
 gives the same bytes.
 """
 
+import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,12 +21,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from edgesweep.engine.model.transformerlens import TRAINED_ON, WEIGHTS
 from edgesweep.engine.training.networks import accuracy, one_thread
 from edgesweep.engine.training.unfinished import Unfinished
+from edgesweep.tasks.modadd import TrainedOn
+from edgesweep.tasks.sampling import BUILD, EVALUATION
 
 #: tokens of a sequence
 LENGTH = 3
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,14 @@ class Sums:
 
 
 def splits(p: int, share: float) -> tuple[Sums, Sums]:
-    """All pairs in row-major order, the first `share` of a permutation with seed 0 to train on (as
-    the published networks were), and the others."""
-    x, y = torch.arange(p).repeat_interleave(p), torch.arange(p).repeat(p)
-    tokens = torch.stack([x, y, torch.full_like(x, p)], dim=1)
-    order = torch.randperm(p * p, generator=torch.Generator().manual_seed(0))
-    cut = int(share * p * p)
-    train, test = (Sums(tokens[rows], (x + y)[rows] % p) for rows in (order[:cut], order[cut:]))
+    """The pairs to train on, and the others, as the task `modadd` has them."""
+    train, test = (_sums(TrainedOn(share).pairs(split, p), p) for split in (BUILD, EVALUATION))
     return train, test
+
+
+def _sums(pairs: list[tuple[int, int]], p: int) -> Sums:
+    xy = torch.tensor(pairs)
+    return Sums(torch.cat([xy, torch.full((len(xy), 1), p)], 1), xy.sum(1) % p)
 
 
 class _Embed(nn.Module):
@@ -174,7 +177,7 @@ def _normal(how: Modadd, *shape: int) -> Tensor:
     return torch.randn(shape) * 0.8 / math.sqrt(how.d_model)
 
 
-#: told the network after so many steps, and the losses until then
+#: told the network after so many steps, none at first, and the losses until then
 SayStep = Callable[[ModaddNet, list[float]], None]
 
 
@@ -190,6 +193,8 @@ def train_modadd(
             net.parameters(), how.lr, betas=(0.9, 0.98), weight_decay=how.weight_decay
         )
         losses = unfinished.restore(net, adam)
+        if not losses:
+            say(net, losses)
         while len(losses) < how.steps:
             loss = cross_entropy(net(train.tokens).double(), train.sums)
             adam.zero_grad()
@@ -206,7 +211,9 @@ def right(net: ModaddNet, of: Sums) -> float:
     return accuracy(net, of.tokens, of.sums)
 
 
-def save_modadd(net: ModaddNet, folder: Path) -> None:
-    """Its weights in TransformerLens's names."""
+def save_modadd(net: ModaddNet, how: Modadd, folder: Path) -> None:
+    """Its weights in TransformerLens's names; the file's header says what it was trained on."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: w.contiguous() for name, w in net.state_dict().items()}, folder / WEIGHTS)
+    weights = {name: w.contiguous() for name, w in net.state_dict().items()}
+    told = json.dumps(asdict(TrainedOn(how.share)))
+    save_file(weights, folder / WEIGHTS, metadata={TRAINED_ON: told})

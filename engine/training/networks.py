@@ -21,7 +21,7 @@ from edgesweep.engine.training.unfinished import Unfinished
 
 Arrays = Float[Tensor, "inputs ..."]
 Labels = Int[Tensor, " inputs"]
-#: told the net and the mean loss of each epoch so far, in nats
+#: told the net and the mean loss of each epoch so far, in nats; first before any
 Say = Callable[[FeedForwardNet, list[float]], None]
 
 
@@ -64,6 +64,8 @@ def train_network(
         adam = torch.optim.Adam(net.parameters(), lr=how.lr)
         rate = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, how.epochs)
         losses = unfinished.restore(net, adam, rate)
+        if not losses:
+            say(net, losses)
         while len(losses) < how.epochs:
             losses.append(_epoch(net, adam, x, labels, how.batch))
             rate.step()

@@ -8,10 +8,9 @@ stopped lies beside the folder, `.NAME.unfinished`, and the same command goes on
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,11 @@ from edgesweep.engine.training import (
     save_network,
     train_network,
 )
-from edgesweep.storage.atomic import to_json
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.progress import Progress
+from edgesweep.sweeps.training.folders import SAID, Way, check_out
 from edgesweep.tasks import ArrayExample, Example, TaskError, labelled
-
-#: in the folder: what the network was trained on, and how well it does
-REPORT = "training.json"
-#: lines of the loss curve that are said
-SAID = 10
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,7 @@ class ModelRequest:
         out: the folder.
         kernel: side of each convolution's kernels; one for all.
         padding, pool: of all convolutions.
+        checkpoints: epochs after which the network is kept.
     """
 
     task: str
@@ -61,6 +56,7 @@ class ModelRequest:
     kernel: tuple[int, ...] = (3,)
     padding: int = 1
     pool: int = 2
+    checkpoints: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,8 @@ def train_model(request: ModelRequest, progress: Progress) -> dict[str, Any]:
         config = _config(request, [*given[0], *given[1]])
         train, test = map(Examples.of, given)
         unfinished = Unfinished(*_kept(request, given))
-        say = _told(test, request.how.epochs, progress)
+        way = Way(request.out.absolute(), request.checkpoints)
+        say = _told(test, request.how.epochs, way, progress)
         progress.say(f"{len(train.x)} examples to train on, {len(test.x)} held out")
         net, losses = train_network(config, train.x, train.labels, request.how, say, unfinished)
     except (TaskError, ValueError) as error:
@@ -109,18 +106,9 @@ def train_model(request: ModelRequest, progress: Progress) -> dict[str, Any]:
         "train_accuracy": accuracy(net, train.x, train.labels),
         "test_accuracy": accuracy(net, test.x, test.labels),
     }
-    _write(net, {**report, "loss_curve": losses}, request.out)
+    way.write(partial(save_network, net), {**report, "loss_curve": losses})
     unfinished.clear()
     return report
-
-
-def check_out(out: Path) -> None:
-    """Refuse what cannot be written, before the work and not after."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out: {out} is there already; name a new folder")
-    above = next(p for p in out.absolute().parents if p.exists())
-    if not above.is_dir():
-        raise ConfigError(f"--out: {above} is a file; choose another folder")
 
 
 def _config(request: ModelRequest, examples: Sequence[Example]) -> FeedForwardConfig:
@@ -148,28 +136,18 @@ def _kept(request: ModelRequest, given: tuple[list[Example], list[Example]]) -> 
     return out.parent / f".{out.name}.unfinished", digest(told)
 
 
-def _told(test: Examples, epochs: int, progress: Progress) -> Say:
-    """Says the loss, and how many of the held out are right, a few times in all."""
+def _told(test: Examples, epochs: int, way: Way, progress: Progress) -> Say:
+    """Says the loss, and how many of the held out are right, a few times in all, and keeps the
+    networks on the way."""
 
     def say(net: FeedForwardNet, losses: list[float]) -> None:
-        if len(losses) % max(1, epochs // SAID) == 0:
+        epoch = len(losses)
+        if epoch and epoch % max(1, epochs // SAID) == 0:
             right = accuracy(net, test.x, test.labels)
             progress.say(
-                f"epoch {len(losses)} of {epochs}: loss {losses[-1]:.4g}, "
+                f"epoch {epoch} of {epochs}: loss {losses[-1]:.4g}, "
                 f"{right:.2%} right of those held out"
             )
+        way.keep(epoch, partial(save_network, net))
 
     return say
-
-
-def _write(net: FeedForwardNet, report: dict[str, Any], out: Path) -> None:
-    """Beside, then moved in whole."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        save_network(net, scratch / "made")
-        (scratch / "made" / REPORT).write_bytes(to_json(report))
-        (scratch / "made").replace(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

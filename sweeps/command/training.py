@@ -92,7 +92,13 @@ def model(
     share: Annotated[float, typer.Option(help="modadd: of all pairs, to train on.")] = 0.5,
     steps: Annotated[int, typer.Option(min=1, help="modadd.")] = 12_000,
     decay: Annotated[float, typer.Option(min=0, help="modadd: of the weights.")] = 1.0,
-    every: Annotated[int, typer.Option(min=0, help="modadd: steps between checkpoints.")] = 0,
+    checkpoints: Annotated[
+        str,
+        typer.Option(
+            help="Networks on the way that are kept: 'every 500' steps (epochs of mlp and cnn), or "
+            "0,100,1000."
+        ),
+    ] = "",
 ) -> None:
     """Train an MLP or a small CNN on a task of arrays, or a one-layer transformer on modular
     addition, and say how well it does. What was stopped goes on where it was."""
@@ -101,6 +107,7 @@ def model(
     from edgesweep.sweeps.command.train import told
     from edgesweep.sweeps.command.train_model import ModelRequest, train_model
     from edgesweep.sweeps.progress import make_progress
+    from edgesweep.sweeps.training.folders import steps_of
     from edgesweep.sweeps.training.modadd import TASK, ModaddRequest, train_sums
 
     if kind is not None and (task == TASK) != (kind is NetworkKind.transformer):
@@ -110,12 +117,14 @@ def model(
             sums = Modadd(p, d_model, heads, d_mlp, share, steps, lr or 1e-3, decay, seed)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        print(told(train_sums(ModaddRequest(sums, every, out), make_progress())))
+        way = steps_of(checkpoints, steps)
+        print(told(train_sums(ModaddRequest(sums, out, way), make_progress())))
     else:
         convolutions = sizes("--channels", channels) if kind is NetworkKind.cnn else ()
         how = NetworkTraining(epochs, batch, lr or 3e-3, seed)
         layers = convolutions, sizes("--hidden", hidden)
         kernels = sizes("--kernel", kernel)
-        request = ModelRequest(task, *layers, activation, how, out, kernels, padding, pool)
+        way = steps_of(checkpoints, epochs)
+        request = ModelRequest(task, *layers, activation, how, out, kernels, padding, pool, way)
         print(told(train_model(request, make_progress())))
     print(out)

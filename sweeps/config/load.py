@@ -8,7 +8,6 @@ Which values change numbers (identity) and which do not (execution) is said in `
 from __future__ import annotations
 
 import copy
-import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -19,10 +18,10 @@ from edgesweep.sweeps.config.blocks import Blocks
 from edgesweep.sweeps.config.features import Features, Trained, sets_of_features
 from edgesweep.sweeps.config.fields import INTERACTIONS, ConfigError, Name, Section, did_you_mean
 from edgesweep.sweeps.config.interactions import BASES, Bases, EdgesNeeded
+from edgesweep.sweeps.config.paths import with_absolute_paths
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.report import Report
 from edgesweep.sweeps.config.schema import (
-    KNOWN,
     NODES,
     Data,
     Evaluate,
@@ -32,7 +31,6 @@ from edgesweep.sweeps.config.schema import (
     Seed,
     Sweep,
 )
-from edgesweep.tasks import absolute_task
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -111,7 +109,7 @@ def load_config(given: str | Mapping[str, Any], overrides: Sequence[str] = ()) -
 
     Returns:
         The config; paths in it, relative to the file (to the working folder for a preset or plain
-        values), are made absolute.
+        values), are made absolute, and patterns of models the folders that match them.
 
     Raises:
         ConfigError: one line on the first thing that is wrong.
@@ -121,7 +119,9 @@ def load_config(given: str | Mapping[str, Any], overrides: Sequence[str] = ()) -
         apply_override(raw, override)
     config = parse_config(raw)
     try:
-        return _with_absolute_paths(config, base)
+        return with_absolute_paths(config, base)
+    except ConfigError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:  # too long; ~nobody; a NUL
         raise ConfigError(
             f"a path in the config cannot be used: {_one_line(error)[:300]}"
@@ -178,46 +178,6 @@ def _with_known_nodes(config: Config) -> Config:
             f"alone; sweep.nodes is {', '.join(nodes)}"
         )
     return found
-
-
-def _with_absolute_paths(config: Config, base: Path) -> Config:
-    models = tuple(_absolute_model(name, base) for name in config.sweep.model)
-    tasks = tuple(absolute_task(name, base) for name in config.sweep.task)
-    sweep = config.sweep.model_copy(update={"model": models, "task": tasks})
-    features = {name: _absolute_set(given, base) for name, given in config.features.items()}
-    circuits = tuple(
-        name if name == KNOWN else str((base / Path(name).expanduser()).resolve())
-        for name in config.evaluate.circuits or ()
-    )
-    evaluate = config.evaluate.model_copy(update={"circuits": circuits or None})
-    told = {"sweep": sweep, "features": features, "evaluate": evaluate}
-    return config.model_copy(update=told)
-
-
-def _absolute_set(given: Features, base: Path) -> Features:
-    found = {
-        site: _absolute_file(what, base) if isinstance(what, str) else what
-        for site, what in given.dictionaries.items()
-    }
-    return given.model_copy(update={"dictionaries": found})
-
-
-def _absolute_file(name: str, base: Path) -> str:
-    """What is there, or can only be a path; words and hub names stay. `{layer}` is any layer, and
-    what is in an archive is there if the archive is."""
-    archive, in_archive, _ = name.partition(".zip/")
-    found = f"{archive}.zip" if in_archive else name
-    pattern = glob.escape(found).replace("{layer}", "*")
-    is_path = name.startswith((".", "/", "~")) or any(glob.iglob(pattern, root_dir=base))
-    return str((base / Path(name).expanduser()).resolve()) if is_path else name
-
-
-def _absolute_model(name: str, base: Path) -> str:
-    """A folder that is there, or what can only be a path; aliases and hub names stay."""
-    is_path = name.startswith((".", "/", "~")) or name.endswith(".gguf")
-    path = base / Path(name).expanduser()
-    is_folder = path.is_dir()
-    return str(path.resolve()) if is_path or (is_folder and "/" in name) else name
 
 
 def find_config(name: str) -> tuple[Path, Path]:

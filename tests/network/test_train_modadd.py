@@ -16,11 +16,15 @@ from edgesweep.engine.training.modadd import Modadd, ModaddNet, right, splits
 from edgesweep.engine.training.unfinished import Unfinished
 from edgesweep.sweeps.command.cli import main
 from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import load_config
 from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.training.folders import steps_of
 from edgesweep.sweeps.training.modadd import ModaddRequest, train_sums
-from edgesweep.tasks import build_task
+from edgesweep.tasks import TaskError, build_task
+from edgesweep.tasks.modadd import TrainedOn
 
 SMALL = Modadd(p=7, d_model=16, n_heads=4, d_mlp=32, share=0.6, steps=60)
+WAY = steps_of("every 20", 60)
 PUBLISHED = Path(__file__).parents[3] / "shared/data/modadd/seed0/model.safetensors"
 #: of the published networks, with p = 113, d_model 128, heads of 32, d_mlp 512
 SHAPES = {
@@ -59,13 +63,13 @@ class StopsAt:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / "sums"
-    return out, train_sums(ModaddRequest(SMALL, 20, out), Silence())
+    return out, train_sums(ModaddRequest(SMALL, out, WAY), Silence())
 
 
 def test_names_and_shapes_are_the_published(tmp_path):
     out = tmp_path / "m"
     how = Modadd(p=113, d_model=128, d_mlp=512, share=0.001, steps=1)
-    train_sums(ModaddRequest(how, 0, out), Silence())
+    train_sums(ModaddRequest(how, out), Silence())
     found = load_file(out / "model.safetensors")
     assert {name: tuple(w.shape) for name, w in found.items()} == SHAPES
     assert found["blocks.0.attn.mask"].tolist() == np.tri(3, dtype=bool).tolist()
@@ -106,21 +110,29 @@ def test_it_is_a_model_of_a_sweep(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGESWEEP_CACHE", str(tmp_path))
     weights = load_file(trained[0] / "model.safetensors")
     model = load_model(resolve_model(str(trained[0])))
-    data = build_task("modadd", None, 10, 10, 0, n_vocab=8)
+    own = resolve_model(str(trained[0])).path
+    data = build_task("modadd", None, 29, 20, 0, n_vocab=8, own=own)
+    for split, asked in zip(splits(7, 0.6), (data.build, data.evaluation), strict=True):
+        assert split.tokens.tolist() == [list(e.clean) for e in asked]
     batch = PromptBatch.make(data.evaluation)
     inputs = model.prepare(batch.clean, batch.real)
     logits = model.run(inputs).logits
     for row, example in zip(logits, data.evaluation, strict=True):
         expected = slow_logits(weights, list(example.clean))
         assert row.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
-    for step in trained[0].glob("step-*"):
-        assert resolve_model(str(step)).sizes.n_vocab == 8
+    raw = {"name": "x", "sweep": {"model": "./sums/step-*", "task": "modadd"}}
+    (tmp_path / "sums").symlink_to(trained[0])
+    monkeypatch.chdir(tmp_path)
+    steps = load_config(raw).sweep.model
+    assert [Path(step).name for step in steps] == [f"step-{n:06d}" for n in WAY]
+    for step in steps:
+        assert TrainedOn.of(resolve_model(step).path) == TrainedOn(0.6, 0)
 
 
 def test_networks_on_the_way_are_folders(trained):
     out, _ = trained
     names = sorted(p.name for p in out.iterdir() if p.is_dir())
-    assert names == ["step-000020", "step-000040", "step-000060"]
+    assert names == ["step-000000", "step-000020", "step-000040", "step-000060"]
     last = (out / "step-000060" / "model.safetensors").read_bytes()
     assert last == (out / "model.safetensors").read_bytes()
     assert last != (out / "step-000040" / "model.safetensors").read_bytes()
@@ -128,7 +140,7 @@ def test_networks_on_the_way_are_folders(trained):
 
 def test_what_was_stopped_goes_on_and_gives_the_same_bytes(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("edgesweep.engine.training.unfinished.EVERY_S", 0.0)
-    request = ModaddRequest(SMALL, 20, tmp_path / "sums")
+    request = ModaddRequest(SMALL, tmp_path / "sums", WAY)
     with pytest.raises(Stopped):
         train_sums(request, StopsAt(30))
     assert train_sums(request, Silence()) == trained[1]
@@ -150,6 +162,39 @@ def test_a_published_network_makes_its_published_errors():
     net.load_state_dict(load_file(PUBLISHED))
     _, test = splits(113, 0.3)
     assert round((1 - right(net, test)) * len(test.sums)) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("", ()),
+        ("every 25", (0, 25, 50, 60)),
+        ("60, 0,5", (0, 5, 60)),
+        ("at 5", (5,)),
+    ],
+)
+def test_checkpoints_are_named(text, steps):
+    assert steps_of(text, 60) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("every", "--checkpoints: 'every' names no steps; allowed: 'every 500', or '0,100,1000'"),
+        ("1,x", "--checkpoints: '1,x' names no steps"),
+        ("every 0", "of a training of 60 steps; allowed: every 1 or more"),
+        ("0,61", "--checkpoints: '0,61' of a training of 60 steps; allowed: 0 to 60"),
+    ],
+)
+def test_checkpoints_that_cannot_be_are_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        steps_of(text, 60)
+
+
+def test_what_a_network_was_trained_on_must_be_a_share(tmp_path):
+    (tmp_path / "config.json").write_text('{"trained_on": {"share": 1.5, "seed": 0}}')
+    with pytest.raises(TaskError, match=r"has trained_on \{'share': 1.5, 'seed': 0\}; allowed:"):
+        build_task("modadd", None, 1, 1, 0, n_vocab=8, own=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -196,13 +241,13 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 def test_a_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file; choose another folder"):
-        train_sums(ModaddRequest(SMALL, 0, tmp_path / "file" / "m"), Silence())
+        train_sums(ModaddRequest(SMALL, tmp_path / "file" / "m"), Silence())
 
 
 @pytest.mark.proof
 def test_it_groks(tmp_path):
     """The default: all that it was trained on is known by heart long before the others are told."""
-    report = train_sums(ModaddRequest(Modadd(), 2000, tmp_path / "m"), Silence())
+    report = train_sums(ModaddRequest(Modadd(), tmp_path / "m", (2000,)), Silence())
     assert report["train_accuracy"] == 1.0
     assert report["test_accuracy"] > 0.98
     early = load_file(tmp_path / "m" / "step-002000" / "model.safetensors")

@@ -74,21 +74,24 @@ class StopsAt:
 
 def test_what_was_stopped_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr("edgesweep.engine.training.unfinished.EVERY_S", 0.0)
+    given = {"how": NetworkTraining(epochs=6), "checkpoints": (0, 4)}
     whole, out = (
-        asked(tmp_path / name / "m", how=NetworkTraining(epochs=6), channels=(3,), kernel=(5,))
-        for name in "ab"
+        asked(tmp_path / name / "m", **given, channels=(3,), kernel=(5,)) for name in "ab"
     )
     report = train_model(whole, make_progress())
     for epoch in (3, 5):
         with pytest.raises(Stopped):
             train_model(out, StopsAt(epoch))
-        assert [p.name for p in out.out.parent.iterdir()] == [".m.unfinished"]
+        beside = sorted(p.name for p in out.out.parent.iterdir())
+        assert beside == [".m.steps", ".m.unfinished"]
     with pytest.raises(ConfigError, match=r"\.m\.unfinished is an unfinished training with other"):
         train_model(asked(out.out, how=NetworkTraining(epochs=6)), make_progress())
     assert train_model(out, StopsAt(4)) == report  # which is behind it
     assert [p.name for p in out.out.parent.iterdir()] == ["m"]
-    for file in whole.out.iterdir():
-        assert (out.out / file.name).read_bytes() == file.read_bytes(), file.name
+    files = [p.relative_to(whole.out) for p in whole.out.rglob("*") if p.is_file()]
+    assert {str(f.parent) for f in files} == {".", "step-000000", "step-000004"}
+    for file in files:
+        assert (out.out / file).read_bytes() == (whole.out / file).read_bytes(), file
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / ".m.unfinished").write_bytes(b"half")
     with pytest.raises(ConfigError, match=r"\.m\.unfinished cannot be read .*delete it"):
