@@ -29,6 +29,7 @@ from edgesweep.storage.tables import (
     MEASURES,
     MINIMALITY,
     NEEDED_PAIRS,
+    NETWORK_SCORES,
     NULLS,
     OVERLAP,
     PAIRS,
@@ -78,6 +79,7 @@ class Run:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
             edges_needed, needed_pairs, section_curves, directions, spectra, interactions, labels,
+            network_scores,
             nulls, structure, reach, drawn, headlines, equal_phi, rebuilt, pairs: its tables,
             without rows before they are written (`edgesweep.storage.tables.registry`).
     """
@@ -96,6 +98,7 @@ class Run:
     section_curves = _Read(SECTION_CURVES)
     directions = _Read(DIRECTIONS)
     spectra = _Read(SPECTRA)
+    network_scores = _Read(NETWORK_SCORES)
     interactions = _Read(INTERACTIONS)
     labels = _Read(LABELS)
     nulls = _Read(NULLS)

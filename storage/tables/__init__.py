@@ -8,6 +8,7 @@ from edgesweep.storage.tables.layered import (
     LABELS,
     LAYERED,
     NEEDED_PAIRS,
+    NETWORK_SCORES,
     SECTION_CURVES,
     SPECTRA,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "MEASURES",
     "MINIMALITY",
     "NEEDED_PAIRS",
+    "NETWORK_SCORES",
     "NULLS",
     "OVERLAP",
     "PAIRS",

@@ -70,4 +70,15 @@ LABELS = Table(
     key=("model", "task", "basis", "layer", "direction", "rank"),
 )
 
-LAYERED = (EDGES_NEEDED, NEEDED_PAIRS, SECTION_CURVES, DIRECTIONS, SPECTRA, INTERACTIONS, LABELS)
+NETWORK_SCORES = Table(
+    "network_scores",
+    "how well a network does as it is on the prompts of a split: the mean score over inputs, with "
+    "its standard error",
+    columns_of("model task split metric score:float standard_error:float n_inputs:int"),
+    key=("model", "task", "split", "metric"),
+)
+
+LAYERED = (
+    *(EDGES_NEEDED, NEEDED_PAIRS, SECTION_CURVES, DIRECTIONS),
+    *(SPECTRA, INTERACTIONS, LABELS, NETWORK_SCORES),
+)

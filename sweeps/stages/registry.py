@@ -20,6 +20,7 @@ from edgesweep.sweeps.stages.dictionaries import Dictionaries
 from edgesweep.sweeps.stages.drawn import RandomBlocks, Rewired
 from edgesweep.sweeps.stages.evaluate import Evaluate
 from edgesweep.sweeps.stages.means import Means
+from edgesweep.sweeps.stages.networks import NetworkScores
 from edgesweep.sweeps.stages.probes import Probes
 from edgesweep.sweeps.stages.reach import Reach
 from edgesweep.sweeps.stages.rebuild import EvaluateRebuilt, Rebuild
@@ -47,6 +48,7 @@ STAGES: dict[str, Stage[Any]] = {
         Blocks(),
         EvaluateBlocks(),
         Nulls(),
+        NetworkScores(),
         LayerMoments(),
         Jacobians(),
         Rotations(),

@@ -26,6 +26,7 @@ from edgesweep.storage.tables import (
 )
 from edgesweep.sweeps.interactions.needed_rows import needed_tables
 from edgesweep.sweeps.interactions.rows import interaction_tables
+from edgesweep.sweeps.stages.networks import network_tables
 from edgesweep.sweeps.tables.analysis import Analysis
 from edgesweep.sweeps.tables.overlap import Overlap
 from edgesweep.sweeps.tables.rankings import families
@@ -50,7 +51,7 @@ def build_tables(view: View) -> dict[str, bytes]:
     found = {table.file: writer.finish() for table, writer in writers.items()}
     pairs = _joined(paired(view, cells))
     overlap = _joined(Overlap(view, cells).frames())
-    layered = {**interaction_tables(view), **needed_tables(view)}
+    layered = {**interaction_tables(view), **needed_tables(view), **network_tables(view)}
     for table, rows in layered.items():
         found[table.file] = to_parquet(table, rows)
     return found | {

@@ -1,13 +1,15 @@
-"""The sections of interaction graphs: how much is needed, the graphs, the spectra of layers."""
+"""The sections of interaction graphs: their course in training, how much is needed, the graphs, the
+spectra of layers."""
 
 from collections.abc import Callable, Iterator
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.pages import Section
-from edgesweep.dashboards.sections.layered import graphs, labels, needed, spectra
+from edgesweep.dashboards.sections.layered import graphs, growth, labels, needed, spectra
 
 #: in the page's order
 LAYERED: tuple[Callable[[RunData], Iterator[Section]], ...] = (
+    growth.section,
     needed.section,
     graphs.section,
     labels.section,
