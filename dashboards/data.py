@@ -37,6 +37,7 @@ from edgesweep.storage.tables import (
     REBUILT,
     RESULTS,
     ROC,
+    ROIS,
     STRUCTURE,
     read_table,
 )
@@ -69,7 +70,8 @@ class RunData:
         graphs: cell -> names.
         log: events of the log.
         quarantined: stage/shard -> the error for which it was given up.
-        layered: tables of interaction graphs by name; none in a run without them.
+        layered, rois: tables of interaction graphs, and of regions of interest, by name; none in a
+            run without them.
         facts: what a run with dictionaries noted beside its scores.
     """
 
@@ -101,6 +103,7 @@ class RunData:
     log: tuple[Mapping[str, Any], ...] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict)
     layered: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    rois: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
 
     @cached_property
@@ -227,6 +230,7 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
         log=tuple(run.read_log()),
         quarantined=_quarantined(CommitLog(run)),
         layered={table.name: read_table(run, table) for table in LAYERED if run.plan.get("graphs")},
+        rois={table.name: read_table(run, table) for table in ROIS if run.plan.get("rois")},
         facts=facts_of(committed, commits, run.plan["cells"]),
     )
 

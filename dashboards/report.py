@@ -13,6 +13,7 @@ from edgesweep.dashboards.index import MOST_CELLS, Part, note, parts_of, table
 from edgesweep.dashboards.pages import Section, figures_json
 from edgesweep.dashboards.sections import SECTIONS, run, skill
 from edgesweep.dashboards.sections.layered import LAYERED
+from edgesweep.dashboards.sections.regions import ROIS
 from edgesweep.dashboards.style import IN_THE_DARK
 from edgesweep.dashboards.summary import summary, warnings
 from edgesweep.storage import RunDirectory
@@ -73,7 +74,7 @@ def render(data: RunData, what: str = "", above: str = "") -> str:
     """A page as text: `what` it is of, if not of all of the run, with HTML before that."""
     of_cells = SECTIONS if data.cells else (run.section,)
     return _filled(
-        data, [section for of in (*LAYERED, *of_cells) for section in of(data)], what, above
+        data, [section for of in (*LAYERED, *ROIS, *of_cells) for section in of(data)], what, above
     )
 
 

@@ -37,6 +37,9 @@ def _nothing_measured(data: RunData) -> str:
     needed = data.layered.get("edges_needed")
     if not data.cells and needed is not None:
         return _interactions(needed)
+    areas = data.rois.get("region_areas")
+    if not data.cells and areas is not None and len(areas):
+        return _regions(data.rois["region_fits"], areas, data.config["evaluate"]["eval_patch"][0])
     shards = data.status["shards"]
     if data.results.empty or shards["committed"] < shards["total"]:
         done = f"{shards['committed']:,} of {shards['total']:,} shards are done"
@@ -67,6 +70,30 @@ def _interactions(needed: pd.DataFrame) -> str:
         f"To stay within {first['within']:g} of its {escape(first['metric'])} of "
         f"{first['base']:.4g}, {escape(first['model'])} needs so many interactions of a section, "
         f"by the published search: <b>{told}</b>."
+    )
+
+
+def _regions(fits: pd.DataFrame, areas: pd.DataFrame, patch: str) -> str:
+    """What the block model found of the first site, and whether that is more than random blocks
+    are."""
+    chains = fits[(fits["units"] == fits["units"].iloc[0]) & (fits["chain"] >= 0)]
+    fit = chains.loc[chains["length"].idxmin()]
+    what = f"{escape(fit['site'])} of {escape(fit['model'])} on {escape(fit['task'])}"
+    found = (
+        f"The block model parts the {fit['n_live']:,} live of {fit['n_units']:,} units of {what} "
+        f"into <b>{fit['n_blocks']:,} regions</b>."
+    )
+    mine = (areas["units"] == fit["units"]) & (areas["partition"] == "sbm")
+    rows = areas[mine & (areas["side"] == "ablate") & (areas["eval_patch"] == patch)]
+    if rows.empty or pd.isna(rows["beside_random"].iloc[0]):
+        return found
+    row = rows.iloc[0]
+    return (
+        f"{found} With each input's strongest regions gone first ({escape(patch)} patch), the area "
+        f"under accuracy against the share of units is <b>{row['area']:.3f}</b>; that of random "
+        f"blocks of the same sizes is {row['area'] - row['beside_random']:.3f} (difference "
+        f"{row['beside_random']:+.3f} [{row['beside_low']:+.3f}, {row['beside_high']:+.3f}]; less "
+        "is better)."
     )
 
 

@@ -6,7 +6,6 @@
     circuit = run.circuit("ig_inputs", phi=0.8)   # the smallest that is so faithful
     es.evaluate("smollm2-135m", "ioi", circuit)   # run a circuit, found or given
     es.sweep("demo", data={"n_build": 64})        # a whole sweep
-    es.regions("./mnist-cnn", "./mnist/", "conv1")  # regions of interest of a site
 
 The folders `engine`, `tasks`, `storage`, `sweeps` and `dashboards` of the repository are this
 package's parts, by links, so that nothing but `edgesweep` lands in a user's Python. What is heavy
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from edgesweep.runs import Run
     from edgesweep.runs import open_run as open
     from edgesweep.sweeping import sweep
-    from edgesweep.sweeps.regions.study import regions
 
-__all__ = ["Circuit", "Run", "evaluate", "load_circuit", "open", "regions", "sweep"]
+__all__ = ["Circuit", "Run", "evaluate", "load_circuit", "open", "sweep"]
 
 #: name -> where it is, and what it is called there
 _HOMES = {
@@ -34,7 +32,6 @@ _HOMES = {
     "evaluate": ("evaluating", "evaluate"),
     "load_circuit": ("engine.graph.circuit_files", "load_circuit"),
     "open": ("runs", "open_run"),
-    "regions": ("sweeps.regions.study", "regions"),
     "sweep": ("sweeping", "sweep"),
 }
 

@@ -34,6 +34,7 @@ log/<nanoseconds since 1970>-<nonce of the process>.jsonl: a sealed event a line
 models/<digest>/: if models were staged with the run, see `engine.model.nodecache`
 blocks/<shard>.json, nulls/<shard>.json, dictionaries/<shard>.safetensors
 layered/<stage>/<shard>.safetensors: of interaction graphs, moments, bases and all that is found
+regions/<stage>/<shard>.safetensors: of regions of interest, likewise
 prompts/<dataset>/{index, <split>-<block>}.json: see `packing.prompts`
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
 unsound.json: what a verification has found, until a driver has looked at it
@@ -226,6 +227,10 @@ def dictionary(shard: str) -> str:
 
 def layered(stage: str, shard: str) -> str:
     return f"layered/{stage}/{shard}.safetensors"
+
+
+def regions(stage: str, shard: str) -> str:
+    return f"regions/{stage}/{shard}.safetensors"
 
 
 def labels(shard: str) -> str:

@@ -1,100 +1,155 @@
-"""Regions of interest: accuracy without the strongest of them, what each class loses, and what they
-say of each class (*Emerging Structures in Computational Graphs*, figures 6 to 8)."""
+"""Regions of interest: accuracy without the strongest of them, what each class loses, what they say
+of each class and what they see (*Emerging Structures in Computational Graphs*, figures 6 to 8, 13,
+14)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from edgesweep.dashboards.style import styled
+from edgesweep.dashboards.style import AXIS, HEAT, KNOWN, Mark, styled
 
-COLOURS = {
-    "sbm": "#D55E00",
-    "singletons": "#56606e",
-    "ward": "#0072B2",
-    "kmeans": "#2FA4DC",
-    "spectral": "#7B4FA3",
-    "spectral_svd": "#B07CC6",
-    "cocluster": "#0B8A62",
-    "random": "#9AA3AE",
+#: by partition
+MARKS = {
+    "sbm": Mark("#D55E00", "circle"),
+    "singletons": Mark("#2A2F36", "star"),
+    "ward": Mark("#0072B2", "square"),
+    "kmeans": Mark("#2FA4DC", "diamond"),
+    "spectral": Mark("#8A5CC2", "triangle-up"),
+    "spectral_svd": Mark("#C9599C", "triangle-down"),
+    "cocluster": Mark("#009E73", "cross"),
+    "random": Mark("#8A8F96", "x"),
 }
-SIDES = {"ablate": "gone", "keep": "kept"}
+NAMES = {
+    "sbm": "block model",
+    "singletons": "single units",
+    "ward": "Ward",
+    "kmeans": "k-means",
+    "spectral": "spectral",
+    "spectral_svd": "spectral, as published",
+    "cocluster": "co-clusters",
+    "random": "random",
+}
+GONE = {"ablate": "gone", "keep": "kept"}
+DIVERGING = [[0, "#B9702A"], [0.5, "#f7f7f7"], [1, "#1B958A"]]
+BAND = "rgba(138,143,150,0.28)"
 
 
-def equal(table: pd.DataFrame) -> pd.DataFrame:
-    """Partitions with as many blocks as the block model, and single units."""
-    of = table[table["partition"].isin(["sbm", "random"])]["n_blocks"]
-    if of.empty:
-        return table
-    return table[table["n_blocks"].eq(of.max()) | table["partition"].eq("singletons")]
+def name_of(partition: str, n_blocks: int) -> str:
+    """A partition as people read it."""
+    return f"{NAMES.get(partition, partition)} ({n_blocks})"
 
 
-def curve_figure(curves: pd.DataFrame, side: str) -> go.Figure:
-    """Accuracy against the share of units in the regions that are gone, or kept; random blocks of
-    the block model's sizes as a band from the least to the largest of their draws."""
-    rows = equal(curves[curves["side"] == side])
-    rows = rows.assign(share=rows["units"] if side == "ablate" else 1 - rows["units"])
-    figure = go.Figure()
-    for name, of in rows.groupby("partition", sort=False):
-        share = of.groupby("tau")["share"].mean().to_numpy()
-        accuracy = of.groupby("tau")["accuracy"]
-        if of["draw"].nunique() > 1:
-            low, high = accuracy.min().to_numpy(), accuracy.max().to_numpy()
-            figure.add_scatter(
-                x=np.concatenate([share, share[::-1]]),
-                y=np.concatenate([high, low[::-1]]),
-                fill="toself",
-                mode="lines",
-                line={"width": 0},
-                fillcolor="rgba(154,163,174,0.3)",
-                hoverinfo="skip",
-                showlegend=False,
-            )
-        figure.add_scatter(
-            x=share,
-            y=accuracy.mean().to_numpy(),
-            name=f"{name} ({of['n_blocks'].iloc[0]})",
-            mode="lines+markers",
-            line={"color": COLOURS.get(str(name), "#000"), "width": 2},
-            marker={"size": 5},
-            hovertemplate="%{x:.1%} of units: %{y:.3f}<extra>%{fullData.name}</extra>",
-        )
+def curve_figure(rows: pd.DataFrame, published: Sequence[Sequence[float]] = ()) -> go.Figure:
+    """Accuracy against the share of regions, and of units, that are gone or kept; random blocks as
+    a band from the least to the largest of their draws.
+
+    Args:
+        rows: of `region_ablation`, of one side and patch.
+        published: points (share of regions, accuracy) that are marked.
+    """
+    figure, side = make_subplots(1, 2, shared_yaxes=True), str(rows["side"].iloc[0])
+    units = rows["share_of_units"] if side == "ablate" else 1 - rows["share_of_units"]
+    rows = rows.assign(units=units, regions=rows["n_regions"] / rows["n_blocks"])
+    for partition, mine in rows.groupby("partition", sort=False):
+        told = name_of(str(partition), mine["n_blocks"].iloc[0])
+        for column, axis in enumerate(("regions", "units"), 1):
+            for trace in _curve(mine, axis, str(partition), told, column == 1):
+                figure.add_trace(trace, 1, column)
+    if published:
+        x, y = zip(*published, strict=True)
+        look = {"color": KNOWN, "symbol": "circle-open", "size": 9, "line": {"width": 2}}
+        marked = go.Scatter(x=x, y=y, mode="markers", marker=look, name="published")
+        figure.add_trace(marked, 1, 1)
+    ends = {"range": [-0.02, 1.02]}
     return styled(
         figure,
-        xaxis={"title": {"text": f"share of units {SIDES[side]}"}, "range": [-0.01, 1.01]},
-        yaxis={"title": {"text": "accuracy"}, "range": [-0.02, 1.02]},
+        460,
+        xaxis={**ends, "title": {"text": f"share of regions {GONE[side]}"}, "domain": [0, 0.48]},
+        yaxis={**ends, "title": {"text": "accuracy"}},
+        xaxis2={
+            **AXIS,
+            **ends,
+            "title": {"text": f"share of units {GONE[side]}"},
+            "domain": [0.52, 1],
+        },
         showlegend=True,
+        legend={"orientation": "h", "y": -0.2},
     )
 
 
-def class_figure(classes: pd.DataFrame, mode: str) -> go.Figure:
-    """Accuracy on each class (columns) without a class's regions (rows), or with only these."""
-    rows = classes[classes["mode"] == mode]
-    table = rows.pivot_table(index="of", columns="on", values="accuracy")
-    figure = go.Figure(
-        go.Heatmap(
+def _curve(
+    rows: pd.DataFrame, axis: str, partition: str, told: str, legend: bool
+) -> list[go.Scatter]:
+    by_tau = rows.groupby("tau")
+    x, value = by_tau[axis].mean().to_numpy(), by_tau["value"]
+    mark, traces = MARKS.get(partition, Mark("#888888", "circle")), []
+    if rows["draw"].nunique() > 1:
+        low, high = value.min().to_numpy(), value.max().to_numpy()
+        band = {"fill": "toself", "mode": "lines", "line": {"width": 0}, "fillcolor": BAND}
+        around = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]])}
+        hidden: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False}
+        traces.append(go.Scatter(**around, **band, **hidden, legendgroup=told))
+    traces.append(
+        go.Scatter(
+            x=x,
+            y=value.mean().to_numpy(),
+            name=told,
+            legendgroup=told,
+            showlegend=legend,
+            mode="lines+markers",
+            line={"color": mark.colour, "width": 2},
+            marker={"size": 6, "symbol": mark.symbol},
+            hovertemplate="%{x:.1%}: %{y:.3f}<extra>%{fullData.name}</extra>",
+        )
+    )
+    return traces
+
+
+def class_figure(rows: pd.DataFrame) -> go.Figure:
+    """Accuracy on each class (columns) without the regions of a class (rows), and with only
+    these."""
+    figure = make_subplots(1, 2, shared_yaxes=True)
+    for column, side in enumerate(("without", "only"), 1):
+        mine = rows[rows["side"] == side]
+        table = mine.pivot_table(index="of", columns="on", values="value", dropna=False)
+        heat = go.Heatmap(
             z=table.to_numpy(),
             x=[str(c) for c in table.columns],
             y=[str(c) for c in table.index],
             zmin=0,
             zmax=1,
-            colorscale="Blues",
-            hovertemplate=f"{mode} class %{{y}}, on %{{x}}: %{{z:.3f}}<extra></extra>",
+            colorscale=HEAT,
+            showscale=column == 2,
+            hovertemplate=f"{side} class %{{y}}, on %{{x}}: %{{z:.3f}}<extra></extra>",
         )
-    )
-    axis = {"type": "category", "dtick": 1}
+        figure.add_trace(heat, 1, column)
+    axis = {"type": "category", "dtick": 1, "showgrid": False}
     return styled(
         figure,
-        xaxis={**axis, "title": {"text": "accuracy on class"}},
-        yaxis={**axis, "title": {"text": f"{mode} the regions of class"}, "autorange": "reversed"},
+        440,
+        xaxis={**axis, "title": {"text": "without · accuracy on class"}, "domain": [0, 0.48]},
+        yaxis={**axis, "title": {"text": "regions of class"}, "autorange": "reversed"},
+        xaxis2={
+            **AXIS,
+            **axis,
+            "title": {"text": "with only · accuracy on class"},
+            "domain": [0.52, 1],
+        },
+        yaxis2={**AXIS, **axis, "autorange": "reversed", "matches": "y", "showticklabels": False},
     )
 
 
-def attribution_figure(means: pd.DataFrame) -> go.Figure:
-    """Mean attribution of each region (rows, by the class that has most of it) on each class."""
-    table = means.pivot_table(index="region", columns="class", values="attribution")
+def attribution_figure(rows: pd.DataFrame) -> go.Figure:
+    """Mean attribution of each region (rows, by its class) on each class."""
+    table = rows.pivot_table(index="roi", columns="class", values="attribution", dropna=False)
+    label = rows.groupby("roi")["label"].first().reindex(table.index).to_numpy()
     values = table.to_numpy(dtype=float)
-    order = np.lexsort((-values.max(1), values.argmax(1)))
-    values, limit = values[order], float(np.abs(values).max()) or 1.0
+    order = np.lexsort((-np.nanmax(values, 1), label))
+    values, limit = values[order], float(np.nanmax(np.abs(values))) or 1.0
     figure = go.Figure(
         go.Heatmap(
             z=values,
@@ -102,13 +157,62 @@ def attribution_figure(means: pd.DataFrame) -> go.Figure:
             y=[f"roi{r}" for r in table.index[order]],
             zmin=-limit,
             zmax=limit,
-            colorscale="RdBu_r",
+            colorscale=DIVERGING,
             hovertemplate="%{y} on class %{x}: %{z:.3g}<extra></extra>",
         )
     )
     return styled(
         figure,
-        height=560,
-        xaxis={"type": "category", "dtick": 1, "title": {"text": "class"}},
-        yaxis={"title": {"text": "region"}, "showticklabels": len(table) <= 40},
+        height=int(np.clip(160 + 12 * len(table), 300, 760)),
+        xaxis={"type": "category", "dtick": 1, "title": {"text": "class"}, "showgrid": False},
+        yaxis={
+            "title": {"text": "region"},
+            "showticklabels": len(table) <= 50,
+            "autorange": "reversed",
+            "showgrid": False,
+        },
     )
+
+
+def view_figure(
+    pictures: Mapping[str, np.ndarray], inputs: Mapping[str, Sequence[np.ndarray]]
+) -> go.Figure:
+    """A row a region: what it sees, in the mean over inputs of its class, and the inputs of which
+    it says most.
+
+    Args:
+        pictures: by the region's name, `[row, column]`.
+        inputs: `[row, column]` of grey ones in 0 to 1, or `[3, row, column]`.
+    """
+    n = 1 + max(map(len, inputs.values()), default=0)
+    figure = make_subplots(
+        len(pictures), n, row_titles=list(pictures), horizontal_spacing=0.01, vertical_spacing=0.004
+    )
+    for row, (name, picture) in enumerate(pictures.items(), 1):
+        limit = float(np.abs(picture).max()) or 1.0
+        look = {"zmin": -limit, "zmax": limit, "colorscale": DIVERGING, "showscale": False}
+        seen = go.Heatmap(z=picture, **look, hovertemplate="%{z:.2g}<extra></extra>")
+        figure.add_trace(seen, row, 1)
+        for column, image in enumerate(inputs[name], 2):
+            figure.add_trace(_image(image), row, column)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False, autorange="reversed")
+    for row in range(len(pictures)):
+        for column in range(n):
+            place = row * n + column + 1
+            figure.update_yaxes({"scaleanchor": f"x{place}"}, row=row + 1, col=column + 1)
+    return styled(
+        figure,
+        40 + 92 * len(pictures),
+        xaxis={"visible": False},
+        yaxis={"visible": False},
+        margin={"l": 8, "r": 84, "t": 8, "b": 8},
+    )
+
+
+def _image(image: np.ndarray) -> go.Heatmap | go.Image:
+    if image.ndim == 3:
+        colours = np.moveaxis(np.round(image * 255).astype(int), 0, -1)
+        return go.Image(z=colours, hoverinfo="skip")
+    grey = {"colorscale": [[0, "#000000"], [1, "#ffffff"]], "zmin": 0, "zmax": 1}
+    return go.Heatmap(z=image, showscale=False, hoverinfo="skip", **grey)

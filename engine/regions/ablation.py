@@ -7,23 +7,33 @@
    that are not those it is tested on. Without a class: its regions take their patch value; only a
    class: those of all others do. Accuracy on each class (figure 8).
 
-A region's attribution is the mean over its units, as published. Dead units are no region's: they
-have the value that they always have.
+A region's attribution is the mean over its units, as published, or their sum. Dead units are no
+region's: they have the value that they always have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from edgesweep.engine.regions.correlation import RegionError
-from edgesweep.engine.regions.site import UnitSite
+from edgesweep.engine.bases.ablation import top1
+from edgesweep.engine.metrics import logit_diff, nll
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.regions.site import MICRO_BATCH, UnitSite
+from edgesweep.tasks import Example
 
 SIDES = ("ablate", "keep")
 MODES = ("without", "only")
+#: what can be measured: name -> of outputs and answers, `[inputs]`
+METRICS: Mapping[str, Callable[[Tensor, PromptBatch], Tensor]] = {
+    "accuracy": top1,
+    "nll": nll,
+    "logit_diff": logit_diff,
+}
 #: in `Regions.of`, the region of a dead unit
 DEAD = -1
 
@@ -53,16 +63,31 @@ class Regions:
     def sizes(self) -> np.ndarray:
         return np.bincount(self.of[self.of >= 0], minlength=self.n)
 
-    def mean(self, attributions: np.ndarray) -> np.ndarray:
-        """Of each region the mean attribution of its units, `[inputs, regions]`."""
+    @property
+    def n_live(self) -> int:
+        return int((self.of >= 0).sum())
+
+    def scores(self, attributions: np.ndarray, how: str = "mean") -> np.ndarray:
+        """Of each region the mean attribution of its units, or the sum, `[inputs, regions]`."""
         total = np.zeros((self.n + 1, len(attributions)))
         np.add.at(total, self.of, attributions.T)
-        return (total[: self.n] / self.sizes[:, None]).T
+        scale = self.sizes[:, None] if how == "mean" else 1
+        return (total[: self.n] / scale).T
 
     def units(self, regions: np.ndarray) -> np.ndarray:
         """Which units are of some regions: from `[…, regions]` to `[…, units]`."""
         padded = np.concatenate([regions, np.zeros_like(regions[..., :1])], axis=-1)
         return padded[..., self.of]
+
+
+def answers_of(examples: Sequence[Example]) -> tuple[PromptBatch, ...]:
+    """Their answers alone, by so many examples as are run at once."""
+    found = []
+    for start in range(0, len(examples), MICRO_BATCH):
+        batch = PromptBatch.make(examples[start : start + MICRO_BATCH])
+        nothing = batch.clean.flatten(1)[:, :0]
+        found.append(replace(batch, prompts=(), clean=nothing, patch=nothing))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -72,89 +97,124 @@ class HeldOut:
     Attributes:
         values, patch: the site's numbers, `[inputs, width]`.
         attributions: `[inputs, units]`.
-        labels: `[inputs]`.
+        answers: see `answers_of`.
     """
 
     site: UnitSite
     values: Tensor
     patch: Tensor
     attributions: np.ndarray
-    labels: np.ndarray
+    answers: tuple[PromptBatch, ...]
 
-    def right(self, out: np.ndarray) -> np.ndarray:
-        """Which inputs are told right without some units, `[inputs]`."""
-        left = self.site.without(self.values, self.patch, out)
-        found: np.ndarray = self.site.predicted(left) == self.labels
-        return found
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of each input: the first of its right answers."""
+        return torch.cat([batch.good[:, 0] for batch in self.answers]).numpy()
+
+    @torch.no_grad()
+    def measured(self, out: np.ndarray, metrics: Sequence[str]) -> np.ndarray:
+        """Metrics of each input without some units, `[inputs, metrics]`.
+
+        Args:
+            out: which are gone, `[inputs or 1, units]`.
+        """
+        parts, start = [], 0
+        for batch in self.answers:
+            rows = slice(start, start := start + len(batch.good))
+            gone = out if len(out) == 1 else out[rows]
+            outputs = self.site.outputs(
+                self.site.without(self.values[rows], self.patch[rows], gone)
+            )
+            found = [METRICS[name](outputs.double(), batch) for name in metrics]
+            parts.append(torch.stack(found, -1).cpu().numpy())
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
-class Point:
-    """Accuracy without ⌊τB⌋ regions of each input, or with only these.
+class Ablation:
+    """What is left out.
 
     Attributes:
-        n_regions: ⌊τB⌋.
-        units: the mean share of units that took their patch value.
+        side: `ablate` the first regions of each input, `keep` only these; `without` the regions of
+            a class, with `only` these.
+        tau: the share of regions; NaN where it is by class.
+        of: the class; −1 where it is by input.
     """
 
     side: str
-    tau: float
-    n_regions: int
-    units: float
-    accuracy: float
+    tau: float = float("nan")
+    of: int = -1
+
+    def n_regions(self, n: int) -> int:
+        """⌊τB⌋."""
+        return int(self.tau * n + 1e-9)
 
 
-def curve(regions: Regions, tested: HeldOut, taus: Sequence[float]) -> Iterator[Point]:
-    """Accuracy per τ, of both sides."""
-    scores = regions.mean(tested.attributions)
-    rank = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable")
-    n_live = int((regions.of >= 0).sum())
-    for side in SIDES:
-        for tau in taus:
-            n = int(tau * regions.n + 1e-9)
-            out = regions.units(rank < n if side == "ablate" else rank >= n)
-            share = float(out.sum(1).mean()) / n_live
-            yield Point(side, float(tau), n, share, float(tested.right(out).mean()))
+def ablations(taus: Sequence[float], n_classes: int) -> list[Ablation]:
+    """All that is run of a partition, in order."""
+    by_input = [Ablation(side, tau=float(tau)) for side in SIDES for tau in taus]
+    return by_input + [Ablation(mode, of=number) for mode in MODES for number in range(n_classes)]
 
 
-def class_labels(regions: Regions, attributions: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The class with the largest mean attribution of each region, `[regions]`.
+def gone(ablation: Ablation, regions: Regions, rank: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The units that take their patch value, `[inputs or 1, units]`.
 
     Args:
-        attributions: of the build split, `[inputs, units]`.
-        classes: of the same inputs, each class at least once.
-
-    Raises:
-        RegionError: a class without inputs.
+        rank: of each region among an input's, 0 the strongest, `[inputs, regions]`.
+        labels: the class of each region, `[regions]`.
     """
-    scores, n = regions.mean(attributions), int(classes.max()) + 1
-    for number in range(n):
-        if not (classes == number).any():
-            raise RegionError(f"class {number} has no input; give more examples")
-    means = np.stack([scores[classes == number].mean(0) for number in range(n)])
-    found: np.ndarray = means.argmax(0)
+    n = ablation.n_regions(regions.n) if ablation.side in SIDES else 0
+    out = {
+        "ablate": lambda: rank < n,
+        "keep": lambda: rank >= n,
+        "without": lambda: (labels == ablation.of)[None],
+        "only": lambda: (labels != ablation.of)[None],
+    }[ablation.side]()
+    return regions.units(out)
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Of each region among an input's, 0 the largest score; ties by number."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    found: np.ndarray = np.argsort(order, axis=1, kind="stable")
     return found
 
 
-def by_class(regions: Regions, labels: np.ndarray, tested: HeldOut, mode: str) -> np.ndarray:
-    """Accuracy on each class (columns) without each class's regions, or with only these (rows),
-    `[classes, classes]`; NaN on a class without inputs."""
-    n = 1 + int(max(tested.labels.max(), labels.max()))
-    rows = []
-    for number in range(n):
-        out = labels == number if mode == "without" else labels != number
-        right = tested.right(regions.units(out)[None])
-        rows.append([_mean(right[tested.labels == column]) for column in range(n)])
-    return np.array(rows)
+def run_without(
+    regions: Regions,
+    labels: np.ndarray,
+    tested: HeldOut,
+    plan: Sequence[Ablation],
+    metrics: Sequence[str],
+    how: str = "mean",
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each ablation its metrics `[inputs, metrics]`, and the share of each input's live units
+    that took their patch value `[inputs]`."""
+    rank = ranks(regions.scores(tested.attributions, how))
+    for ablation in plan:
+        out = gone(ablation, regions, rank, labels)
+        share = np.broadcast_to(out.sum(1) / regions.n_live, len(tested.values))
+        yield tested.measured(out, metrics), share
 
 
-def _mean(right: np.ndarray) -> float:
-    return float(right.mean()) if len(right) else float("nan")
+def class_labels(means: np.ndarray) -> np.ndarray:
+    """The class with the largest mean attribution of each region, `[regions]`.
+
+    Args:
+        means: of each class, `[classes, regions]`; NaN of a class that has no inputs.
+    """
+    found: np.ndarray = np.nanargmax(means, axis=0)
+    return found
 
 
-def area(points: Sequence[Point]) -> float:
-    """The area under accuracy against the share of units that are gone, by trapezoids; less is
-    better where the strongest regions go first."""
-    ordered = sorted((point.units, point.accuracy) for point in points)
-    x, y = np.array(ordered).T
-    return float(np.trapezoid(y, x))
+def area(units: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The area under a metric against the share of units that are gone, by trapezoids; of accuracy
+    less is better where the strongest regions go first.
+
+    Args:
+        units, values: `[…, points]`.
+    """
+    order = np.argsort(units, axis=-1, kind="stable")
+    x, y = (np.take_along_axis(part, order, -1) for part in (units, values))
+    found: np.ndarray = np.trapezoid(y, x, axis=-1)
+    return found

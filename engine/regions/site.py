@@ -89,7 +89,7 @@ class UnitSite:
     def predicted(self, values: Tensor) -> np.ndarray:
         """The largest output of each input, `[inputs]`."""
         parts = (self.outputs(some).argmax(-1) for some in values.split(MICRO_BATCH))
-        return torch.cat(list(parts)).numpy()
+        return torch.cat(list(parts)).cpu().numpy()
 
     def attributions(
         self, values: Tensor, patch: Tensor, of: np.ndarray, points: Sequence[tuple[float, float]]
@@ -104,22 +104,24 @@ class UnitSite:
         parts = zip(
             values.split(MICRO_BATCH),
             patch.split(MICRO_BATCH),
-            torch.as_tensor(of).split(MICRO_BATCH),
+            torch.as_tensor(of, device=values.device).split(MICRO_BATCH),
             strict=True,
         )
-        found = [self._attributed(*part, points).double().numpy() for part in parts]
-        return self.by_unit(np.concatenate(found))
+        found = [(v - p) * self.slopes(v, p, y, points) for v, p, y in parts]
+        return self.by_unit(np.concatenate([part.double().cpu().numpy() for part in found]))
 
-    def _attributed(
+    def slopes(
         self, values: Tensor, patch: Tensor, of: Tensor, points: Sequence[tuple[float, float]]
     ) -> Tensor:
+        """Of an output of each input to the site's numbers, their mean along the path from the
+        patch value, `[inputs, width]`."""
         total = torch.zeros_like(values)
         for t, weight in points:
             x = (patch + t * (values - patch)).detach().requires_grad_()
             with torch.enable_grad():
                 chosen = self.outputs(x).gather(1, of[:, None]).sum()
             total += weight * torch.autograd.grad(chosen, x)[0]
-        return (values - patch) * total
+        return total
 
     def by_unit(self, numbers: np.ndarray) -> np.ndarray:
         """Sums over the numbers of a unit, `[inputs, units]`."""
@@ -131,7 +133,8 @@ class UnitSite:
 
     def without(self, values: Tensor, patch: Tensor, out: np.ndarray) -> Tensor:
         """The site's numbers with some units at their patch value; out `[inputs or 1, units]`."""
-        return torch.where(torch.as_tensor(out)[:, self.unit_of], patch, values)
+        chosen = torch.as_tensor(out[:, self.unit_of], device=values.device)
+        return torch.where(chosen, patch, values)
 
 
 def _chunks(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:

@@ -35,6 +35,16 @@ from edgesweep.storage.tables.registry import (
     TABLES,
     Table,
 )
+from edgesweep.storage.tables.rois import (
+    REGION_ABLATION,
+    REGION_AREAS,
+    REGION_CLASSES,
+    REGION_FITS,
+    REGION_PICTURES,
+    REGION_VIEWS,
+    REGIONS,
+    ROIS,
+)
 
 __all__ = [
     "BLOCKS",
@@ -58,8 +68,16 @@ __all__ = [
     "PAIRS",
     "REACH",
     "REBUILT",
+    "REGIONS",
+    "REGION_ABLATION",
+    "REGION_AREAS",
+    "REGION_CLASSES",
+    "REGION_FITS",
+    "REGION_PICTURES",
+    "REGION_VIEWS",
     "RESULTS",
     "ROC",
+    "ROIS",
     "SECTION_CURVES",
     "SPECTRA",
     "STRUCTURE",

@@ -6,12 +6,12 @@ directory, which every worker must be able to reach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.granularity.featuresets import FeatureSet, SiteDictionary
     from edgesweep.sweeps.plan.cells import Cell
     from edgesweep.sweeps.stages.base import Stage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Context:
     _model_label: str = field(default="")
     _features: dict[str, FeatureModel] = field(default_factory=dict)
     _tables: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    _held: tuple[str, Any] = ("", None)
 
     @property
     def config(self) -> Config:
@@ -118,6 +121,14 @@ class Context:
     @cached_property
     def log(self) -> CommitLog:
         return CommitLog(self.run)
+
+    def held(self, key: str, make: Callable[[], T]) -> T:
+        """What shards that follow each other have in common; one such thing is held at a time."""
+        if self._held[0] != key:
+            self._held = "", None
+            self._held = key, make()
+        found: T = self._held[1]
+        return found
 
     def model(self, label: str, dtype: str | None = None) -> Any:
         """The model, in the run's precision or another; one is held at a time."""

@@ -29,7 +29,6 @@ from edgesweep.sweeps.command.clusters import cluster_app
 from edgesweep.sweeps.command.training import train_app
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config
-from edgesweep.sweeps.regions.command import regions_app
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
@@ -46,7 +45,6 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.add_typer(cluster_app)
-app.add_typer(regions_app)
 
 
 class Kind(StrEnum):

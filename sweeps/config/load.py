@@ -10,17 +10,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError, field_validator
 
 from edgesweep.sweeps.config.blocks import Blocks
-from edgesweep.sweeps.config.features import Features, Trained, sets_of_features
+from edgesweep.sweeps.config.faults import describe, one_line, short
+from edgesweep.sweeps.config.features import Features, sets_of_features
 from edgesweep.sweeps.config.fields import INTERACTIONS, ConfigError, Name, Section, did_you_mean
 from edgesweep.sweeps.config.interactions import BASES, Bases, EdgesNeeded
 from edgesweep.sweeps.config.paths import with_absolute_paths
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.report import Report
+from edgesweep.sweeps.config.rois import METHOD as ROI_METHOD
+from edgesweep.sweeps.config.rois import ROIS, Rois
 from edgesweep.sweeps.config.schema import (
     NODES,
     Data,
@@ -47,6 +50,7 @@ class Config(Section):
     data: Data = Data()
     bases: Bases = Bases()
     edges_needed: EdgesNeeded = EdgesNeeded()
+    rois: Rois = Rois()
     blocks: Blocks = Blocks()
     measures: Measures = Measures()
     report: Report = Report()
@@ -66,10 +70,18 @@ class Config(Section):
         return tuple(n for n in self.sweep.nodes if n in BASES and n not in self.features)
 
     @property
+    def has_rois(self) -> bool:
+        """Whether regions of interest are among `sweep.nodes`; a set of dictionaries may have their
+        name."""
+        return ROIS in self.sweep.nodes and ROIS not in self.features
+
+    @property
     def attributed(self) -> Config:
-        """The same without bases and their interactions, which are no attribution."""
-        nodes = tuple(n for n in self.sweep.nodes if n not in self.bases_of)
-        methods = tuple(m for m in self.sweep.method if m != INTERACTIONS)
+        """The same without what is no graph with edges that are attributed: bases with their
+        interactions, and regions of interest."""
+        beside = (*self.bases_of, *([ROIS] if self.has_rois else []))
+        nodes = tuple(n for n in self.sweep.nodes if n not in beside)
+        methods = tuple(m for m in self.sweep.method if nodes and m != INTERACTIONS)
         sweep = self.sweep.model_copy(update={"nodes": nodes, "method": methods})
         return self.model_copy(update={"sweep": sweep})
 
@@ -84,6 +96,7 @@ class Config(Section):
         "data",
         "bases",
         "edges_needed",
+        "rois",
         "blocks",
         "measures",
         "scores",
@@ -123,9 +136,7 @@ def load_config(given: str | Mapping[str, Any], overrides: Sequence[str] = ()) -
     except ConfigError:
         raise
     except (OSError, RuntimeError, ValueError) as error:  # too long; ~nobody; a NUL
-        raise ConfigError(
-            f"a path in the config cannot be used: {_one_line(error)[:300]}"
-        ) from None
+        raise ConfigError(f"a path in the config cannot be used: {one_line(error)[:300]}") from None
 
 
 def _raw(given: str | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
@@ -141,7 +152,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(dict(raw))
     except ValidationError as error:
-        raise ConfigError(describe(error)) from None
+        raise ConfigError(describe(error, Config)) from None
     config = _with_known_nodes(config)
     if fault := config.report.fault(config.sweep, config.evaluate):
         raise ConfigError(fault)
@@ -165,8 +176,8 @@ def _with_known_nodes(config: Config) -> Config:
                 f"{told} given and sweep.nodes has no {name!r}; add it, or leave {them} out"
             )
     for name in nodes:
-        if name not in sets and name not in (*NODES, *BASES):
-            allowed = dict.fromkeys([*NODES, *(sets or ["features"]), *BASES])
+        if name not in sets and name not in (*NODES, *BASES, ROIS):
+            allowed = dict.fromkeys([*NODES, *(sets or ["features"]), *BASES, ROIS])
             raise ConfigError(
                 f"sweep.nodes: {name!r} is not known; allowed: {', '.join(allowed)}"
                 + did_you_mean(name, allowed)
@@ -177,7 +188,21 @@ def _with_known_nodes(config: Config) -> Config:
             f"sweep.method: {INTERACTIONS!r} is for nodes {', '.join(BASES)}, and they take it "
             f"alone; sweep.nodes is {', '.join(nodes)}"
         )
+    if fault := _roi_fault(found):
+        raise ConfigError(fault)
     return found
+
+
+def _roi_fault(config: Config) -> str:
+    """What is wrong with regions of interest beside the other nodes and methods."""
+    if not config.has_rois:
+        return ""
+    methods = config.sweep.method
+    others = [m for m in methods if m not in (ROI_METHOD, INTERACTIONS)]
+    if ROI_METHOD in methods and (config.attributed.sweep.nodes or not others):
+        return ""
+    wrong = (others or methods)[0]
+    return f"sweep.method: {wrong!r} attributes no {ROIS!r}; allowed for them: {ROI_METHOD}"
 
 
 def find_config(name: str) -> tuple[Path, Path]:
@@ -188,7 +213,7 @@ def find_config(name: str) -> tuple[Path, Path]:
         if path.is_file():
             return path, path.resolve().parent
     except (OSError, ValueError) as error:  # too long; a NUL; a folder that is closed to us
-        raise ConfigError(f"config {_short(name)} cannot be read: {error}"[:400]) from None
+        raise ConfigError(f"config {short(name)} cannot be read: {error}"[:400]) from None
     known = preset_names()
     if name in known:
         return PRESETS / f"{name}.yaml", Path.cwd()
@@ -217,12 +242,12 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     parts = key.strip().split(".")
     if not found or not all(parts) or len(parts) > MAX_DEPTH:
         raise ConfigError(
-            f"--set {_short(override)} is not of the form key=value, as in sweep.steps=10"
+            f"--set {short(override)} is not of the form key=value, as in sweep.steps=10"
         )
     try:
         value = read_plain(text)
     except PlainYamlError as error:
-        raise ConfigError(f"--set {key}: {_short(text)} {error}") from None
+        raise ConfigError(f"--set {key}: {short(text)} {error}") from None
     section: Any = raw
     for part in parts[:-1]:
         if not isinstance(section.get(part), dict):
@@ -231,80 +256,5 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     section[parts[-1]] = value
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def _kind(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
-
-
-# --- describing what is wrong -----------------------------------------------------------------
-
-WANTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "string_type": "a text",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "dict_type": "a mapping of keys",
-    "model_type": "a mapping of keys",
-    "model_attributes_type": "a mapping of keys",
-}
-#: parts of a location that pydantic puts in and no config has
-NO_KEYS = ("[key]", "text", "trained")
-
-
-def describe(error: ValidationError) -> str:
-    """The first fault of a validation as one line: key, value, what is allowed."""
-    fault = error.errors()[0]
-    location = [part for part in fault["loc"] if isinstance(part, str) and part not in NO_KEYS]
-    if location[:2] == ["features", "features"]:  # one set without a name
-        del location[0]
-    key = ".".join(location) or "config"
-    kind, value = fault["type"], _short(fault.get("input"))
-    if kind == "extra_forbidden":
-        known = _keys_beside(location)
-        hint = did_you_mean(location[-1], known) or f"; allowed: {', '.join(known)}"
-        return f"unknown key {key!r}{hint}"
-    if kind == "missing":
-        return f"{key} is missing; give it a value"
-    if kind in WANTED:
-        return f"{key}: {value} is not {WANTED[kind]}"
-    reason = _one_line(fault.get("ctx", {}).get("error", fault["msg"]))
-    if key == "evaluate":
-        key, value = "evaluate.threshold", _short(_threshold(fault.get("input")))
-    elif key == "execution":
-        return f"execution.{reason}"
-    return f"{key}: {value} {reason}"
-
-
-def _threshold(section: Any) -> Any:
-    return section.get("threshold") if isinstance(section, dict) else section
-
-
-def _keys_beside(location: Sequence[str]) -> list[str]:
-    """Known keys of the section that a location lies in."""
-    section: Any = Config
-    for part in location[:-1]:
-        if part == "dictionaries":
-            section = Trained
-            break
-        if section is not Features:  # whose parts are names of sets
-            section = Features if part == "features" else _section(section, part)
-    return list(section.model_fields)
-
-
-def _section(within: Any, key: str) -> Any:
-    """A section of another; of one that may be left out, what it is if it is not."""
-    told = within.model_fields[key].annotation
-    return next((kind for kind in get_args(told) if kind is not type(None)), told)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

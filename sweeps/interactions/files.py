@@ -1,4 +1,4 @@
-"""What shards of interaction graphs write and read: one safetensors file each."""
+"""What shards of interaction graphs and of regions write and read: one safetensors file each."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.stages.base import Done
 
 Tensors = dict[str, Tensor]
+Write = dict[str, Any]
 
 
 def write_tensors(context: Context, stage: str, key: str, tensors: Tensors, **told: Any) -> Done:
     """A shard's file, and what else its record says."""
+    return [write_at(context, layout.layered(stage, key), tensors)], told
+
+
+def write_at(context: Context, name: str, tensors: Tensors) -> Write:
+    """A file of tensors; what the record says of it."""
     context.check_alive()
     data = safetensors.torch.save({k: v.clone().contiguous() for k, v in tensors.items()})
-    return [write_file(context.run, layout.layered(stage, key), data)], told
+    return write_file(context.run, name, data)
 
 
 def read_tensors(run: RunDirectory, log: CommitLog, stage: str, key: str) -> Tensors:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edgesweep.sweeps.interactions.graphs import BasisOf, Graph, Layered
 from edgesweep.sweeps.plan.cells import Rows
-from edgesweep.sweeps.plan.rows import blocks_of, rows_a_shard
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.plan.plan import Plan
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 MOMENTS, JACOBIANS, ROTATIONS = "moments", "jacobians", "rotations"
 SUMS, FOLD, NEEDED, DIRECTIONS = "interaction_sums", "interactions", "edges_needed", "directions"
 LABELS = "labels"
-#: inputs of a shard, if nothing else is asked for
-BLOCK_INPUTS = 1024
 
 Of = TypeVar("Of", Layered, BasisOf, Graph)
 
@@ -77,9 +74,7 @@ def owner(shard: Shard[BasisOf] | Shard[Graph]) -> str:
 
 def blocks(plan: Plan, of: Layered) -> list[Rows]:
     """Blocks of a graph's build inputs."""
-    n = plan.n_inputs("build")
-    step = rows_a_shard(n, plan.config.execution.shard_inputs or BLOCK_INPUTS)
-    return blocks_of(plan.dataset_of(of.dataset), n, step)
+    return plan.blocks(of.dataset)
 
 
 def moment_shards(plan: Plan, of: Layered) -> Iterator[Shard[Layered]]:

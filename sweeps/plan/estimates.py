@@ -22,6 +22,9 @@ from edgesweep.sweeps.interactions.cost import memory_bytes as interaction_bytes
 from edgesweep.sweeps.interactions.cost import told as interactions_told
 from edgesweep.sweeps.plan.cells import GivenCell
 from edgesweep.sweeps.plan.rebuilding import rebuilt_specs
+from edgesweep.sweeps.regions.cost import disk_bytes as rois_on_disk
+from edgesweep.sweeps.regions.cost import memory_bytes as roi_bytes
+from edgesweep.sweeps.regions.cost import told as rois_told
 from edgesweep.sweeps.searches import rounds_of, searches_of
 from edgesweep.sweeps.soundness.finished import SMALL_SHARDS
 from edgesweep.sweeps.stages.bootstrap import resampled_bytes
@@ -132,6 +135,7 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
         for _, nodes in plan.ways(dataset.model) if plan.mean_is_used else ():
             yield _mean_bytes(plan, dataset, nodes)
     yield interactions_on_disk(plan)
+    yield rois_on_disk(plan)
     n_metrics = len(plan.config.evaluate.metric)
     for cell in plan.cells:
         n_edges, dataset = plan.nodes(cell).max_edges, plan.dataset(cell)
@@ -175,6 +179,7 @@ def actor_bytes(plan: Plan) -> int:
             *(_cell_bytes(plan, cell) for cell in plan.cells),
             *resampled,
             *interaction_bytes(plan),
+            *roi_bytes(plan),
             0,
         ]
     )
@@ -299,7 +304,7 @@ def describe(plan: Plan) -> str:
             f"{cell.nodes}, {cell.method}{steps}, {cell.build_patch}, {cell.build_metric}; "
             f"{len(plan.circuits(cell))} circuits x {len(plan.conditions())} conditions"
         )
-    lines += interactions_told(plan)
+    lines += [*interactions_told(plan), *rois_told(plan)]
     shards = {stage: len(items) for stage, items in plan.stages.items() if items}
     lines.append(
         f"shards: {sum(shards.values())} ({', '.join(f'{k} {v}' for k, v in shards.items())})"

@@ -36,6 +36,7 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
         "scores": config.scores.model_dump(mode="json"),
         "headlines": config.report.headline.model_dump(mode="json", include={"level", "choose"}),
         **_graph_identity(resolved),
+        **_roi_identity(resolved),
         "numerics": {
             "dtype": execution.dtype,
             "threads": execution.threads,
@@ -56,6 +57,14 @@ def _graph_identity(resolved: Resolved) -> dict[str, Any]:
         "bases": config.bases.model_dump(mode="json"),
         "edges_needed": config.edges_needed.model_dump(mode="json"),
     }
+
+
+def _roi_identity(resolved: Resolved) -> dict[str, Any]:
+    """The same of regions of interest."""
+    if not resolved.rois:
+        return {}
+    told = resolved.config.rois.model_dump(mode="json", exclude={"max_units"})
+    return {"rois": {**told, "units": sorted(of.key for of in resolved.rois)}}
 
 
 def _named(dataset: Dataset, seed: int) -> str:

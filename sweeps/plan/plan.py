@@ -21,13 +21,21 @@ from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.plan.cells import Cell, CircuitSpec, Condition, Part, Rows
 from edgesweep.sweeps.plan.identity import identity_of
-from edgesweep.sweeps.plan.rows import EVAL_INPUTS, NAMED, blocks_of, leaves_a_shard, rows_a_shard
+from edgesweep.sweeps.plan.rows import (
+    EVAL_INPUTS,
+    FOLDED_INPUTS,
+    NAMED,
+    blocks_of,
+    leaves_a_shard,
+    rows_a_shard,
+)
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.granularity.base import Nodes
     from edgesweep.sweeps.interactions.graphs import Graph
     from edgesweep.sweeps.plan.resolve import Dataset, Resolved, ResolvedModel
+    from edgesweep.sweeps.regions.sites import UnitsOf
     from edgesweep.sweeps.stages.base import Stage
 
 
@@ -53,6 +61,11 @@ class Plan:
     def graphs(self) -> tuple[Graph, ...]:
         """Interaction graphs."""
         return self.resolved.graphs
+
+    @property
+    def rois(self) -> tuple[UnitsOf, ...]:
+        """Units of sites that have regions of interest."""
+        return self.resolved.rois
 
     def model(self, cell: Cell) -> ResolvedModel:
         return self.resolved.models[cell.model]
@@ -224,6 +237,12 @@ class Plan:
     def _build_shard_rows(self, cell: Cell) -> int:
         return self.leaf_rows(cell) * self.leaves_a_shard(cell)
 
+    def blocks(self, dataset: str) -> list[Rows]:
+        """The blocks of build inputs of shards whose sums fold and that are no cell's."""
+        n = self.n_inputs("build")
+        step = rows_a_shard(n, self.config.execution.shard_inputs or FOLDED_INPUTS)
+        return blocks_of(self.dataset_of(dataset), n, step)
+
     def eval_rows(self, dataset: Dataset) -> list[Rows]:
         """The blocks of evaluation inputs of shards that run circuits or references."""
         return blocks_of(dataset, self.n_inputs("eval"), self.eval_shard_rows)
@@ -279,6 +298,7 @@ class Plan:
             "cells": [self._told(cell) for cell in self.cells],
             "kinds": {name: told(self.resolved.ways(name)) for name in self.config.sweep.nodes},
             "graphs": [graph.as_dict() for graph in self.graphs],
+            "rois": [of.as_dict() for of in self.rois],
             "datasets": [
                 {"members": list(d.members)} | {k: getattr(d, k) for k in _OF_DATASET}
                 for d in self.resolved.datasets.values()

@@ -28,6 +28,7 @@ from edgesweep.sweeps.interactions.graphs import Graph, graphs_of
 from edgesweep.sweeps.plan.canonical import digest, digest_of_lists, slug
 from edgesweep.sweeps.plan.given import Given, given_circuits
 from edgesweep.sweeps.plan.subsets import OVER_TASKS
+from edgesweep.sweeps.regions.sites import UnitsOf, rois_of
 from edgesweep.tasks import (
     TaskData,
     TaskError,
@@ -120,6 +121,7 @@ class Resolved:
         nodes: by (model label, name in `sweep.nodes`): how each model is taken apart.
         given: by (model label, task label): the circuits that are given.
         graphs: interaction graphs.
+        rois: units of sites that have regions of interest.
     """
 
     config: Config
@@ -128,6 +130,7 @@ class Resolved:
     nodes: dict[tuple[str, str], Nodes]
     given: Given
     graphs: tuple[Graph, ...] = ()
+    rois: tuple[UnitsOf, ...] = ()
 
     def ways(self, name: str) -> list[Nodes]:
         """How a name in `sweep.nodes` takes each model apart."""
@@ -160,8 +163,9 @@ def resolve(config: Config) -> Resolved:
         for name in config.sweep.nodes
     }
     graphs = graphs_of(whole, models, made)
+    rois = rois_of(whole, models, made)
     given = given_circuits(config, models, made)
-    return Resolved(config, models, datasets, nodes, given, graphs)
+    return Resolved(config, models, datasets, nodes, given, graphs, rois)
 
 
 def _check_methods(config: Config) -> None:

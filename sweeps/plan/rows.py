@@ -17,6 +17,8 @@ MIN_SHARDS = 16
 NAMED = 10_000
 #: inputs of a shard that runs circuits, if nothing else is asked for
 EVAL_INPUTS = 256
+#: the same of a shard whose sums fold, whatever its inputs are
+FOLDED_INPUTS = 1024
 
 
 def blocks_of(dataset: Dataset, n: int, step: int) -> list[Rows]:

@@ -10,6 +10,10 @@ from edgesweep.sweeps.interactions.labels import Labels
 from edgesweep.sweeps.interactions.moments import LayerMoments
 from edgesweep.sweeps.interactions.needed import EdgesNeeded
 from edgesweep.sweeps.interactions.rotations import Jacobians, Rotations
+from edgesweep.sweeps.regions.ablated import RegionAblation
+from edgesweep.sweeps.regions.moments import UnitMeans, UnitMoments, UnitTies
+from edgesweep.sweeps.regions.partitions import Partitions, RegionChains, RegionJudge
+from edgesweep.sweeps.regions.views import RegionViews
 from edgesweep.sweeps.stages.attribute import Attribute, Refine
 from edgesweep.sweeps.stages.base import Stage
 from edgesweep.sweeps.stages.blockmodels.ablation import EvaluateBlocks
@@ -57,6 +61,14 @@ STAGES: dict[str, Stage[Any]] = {
         EdgesNeeded(),
         Directions(),
         Labels(),
+        UnitMeans(),
+        UnitMoments(),
+        UnitTies(),
+        RegionChains(),
+        Partitions(),
+        RegionAblation(),
+        RegionViews(),
+        RegionJudge(),
         RandomBlocks(),
         Rewired(),
     )

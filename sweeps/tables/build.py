@@ -7,6 +7,7 @@ its rows are written, and what is derived of it alone. What compares cells comes
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -26,6 +27,7 @@ from edgesweep.storage.tables import (
 )
 from edgesweep.sweeps.interactions.needed_rows import needed_tables
 from edgesweep.sweeps.interactions.rows import interaction_tables
+from edgesweep.sweeps.regions.rows import roi_tables
 from edgesweep.sweeps.stages.networks import network_tables
 from edgesweep.sweeps.tables.analysis import Analysis
 from edgesweep.sweeps.tables.overlap import Overlap
@@ -51,8 +53,8 @@ def build_tables(view: View) -> dict[str, bytes]:
     found = {table.file: writer.finish() for table, writer in writers.items()}
     pairs = _joined(paired(view, cells))
     overlap = _joined(Overlap(view, cells).frames())
-    layered = {**interaction_tables(view), **needed_tables(view), **network_tables(view)}
-    for table, rows in layered.items():
+    beside = (interaction_tables, needed_tables, network_tables, roi_tables)
+    for table, rows in chain.from_iterable(tables_of(view).items() for tables_of in beside):
         found[table.file] = to_parquet(table, rows)
     return found | {
         OVERLAP.file: to_parquet(OVERLAP, overlap),

@@ -1,23 +1,27 @@
-"""Regions of a small network: attributions, ablations by hand, the whole study, the command."""
-
-import sys
+"""Regions of a small network: attributions, and ablations by hand."""
 
 import numpy as np
 import pytest
 import torch
 
 from edgesweep.engine.model import load_model, resolve_model
-from edgesweep.engine.regions.ablation import HeldOut, Regions, area, by_class, class_labels, curve
+from edgesweep.engine.regions.ablation import (
+    HeldOut,
+    Regions,
+    ablations,
+    answers_of,
+    area,
+    class_labels,
+    run_without,
+)
 from edgesweep.engine.regions.baselines import CLUSTERINGS, clustered, shuffled
 from edgesweep.engine.regions.correlation import RegionError
+from edgesweep.engine.regions.seen import seen
 from edgesweep.engine.regions.site import UnitSite, patch_values
 from edgesweep.engine.training import NetworkTraining
-from edgesweep.sweeps.command.cli import main
 from edgesweep.sweeps.command.train_model import ModelRequest, train_model
-from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.progress import Silence
-from edgesweep.sweeps.regions.study import regions
-from edgesweep.tasks import build_task
+from edgesweep.tasks import ArrayExample, build_task
 from tests.regions.made import planted
 
 
@@ -78,6 +82,29 @@ def test_channels_are_sums_over_places(network, examples):
     assert torch.equal(table[:, 1], values.reshape(len(examples), 6, -1)[:, 1])
 
 
+def test_what_a_region_sees_makes_its_attribution(network, examples):
+    """Against finite differences of the weighted sum; between kinks a ReLU network is linear."""
+    site = UnitSite.of(network, "conv0")
+    values, patch, of, _ = attributed(site, examples)
+    weights = site.slopes(values, patch, torch.as_tensor(of), [(0.5, 1.0)])
+    weights[:, ::2] = 0
+    found = seen(site, examples, weights)
+    assert found.shape == (40, 8, 8)
+    for place in (11, 27, 36):
+        moved = [_with(example, place, 1e-3) for example in examples]
+        change = ((site.values(moved) - values) * weights).sum(1) / 1e-3
+        pixels = torch.tensor([example.clean[place] for example in examples])
+        expected = (change * pixels).numpy()
+        assert found[:, place // 8, place % 8].numpy() == pytest.approx(expected, abs=5e-3)
+
+
+def _with(example, place, more):
+    numbers = list(example.clean)
+    numbers[place] += more
+    sides = tuple(numbers), example.patch
+    return ArrayExample(*sides, example.good, example.bad, "digits", "image", (8, 8))
+
+
 @pytest.fixture
 def by_hand():
     """Three regions of seven units, the fifth of them dead, and a stand-in for the network: an
@@ -87,39 +114,49 @@ def by_hand():
         def without(self, values, patch, out):
             return torch.where(torch.as_tensor(out), patch, values)
 
-        def predicted(self, values):
-            return ((values[:, 0] > 0) & (values[:, 3] > 0)).numpy().astype(int)
+        def outputs(self, values):
+            right = ((values[:, 0] > 0) & (values[:, 3] > 0)).double()
+            return torch.stack([1 - right, right], 1)
 
     regions = Regions.among(7, np.array([0, 1, 2, 3, 5, 6]), np.array([0, 0, 1, 1, 2, 2]))
     values = torch.ones(2, 7)
     scores = np.array([[3.0, 1, 0, 0, 9, 1, 1], [0, 0, 0, 0, 9, 4, 2]])
-    tested = HeldOut(Site(), values, 0 * values, scores, np.array([1, 1]))
+    example = ArrayExample((0.0,), (1.0,), (1,), (0,), "t", "image", (1,))
+    tested = HeldOut(Site(), values, 0 * values, scores, answers_of([example] * 2))
     return regions, tested, scores
 
 
 def test_curves_by_hand(by_hand):
     regions, tested, scores = by_hand
-    assert regions.mean(scores).tolist() == [[2, 0, 1], [0, 0, 3]]
-    points = list(curve(regions, tested, [0, 0.34, 0.5, 0.7, 1]))
-    ablate = [(p.n_regions, p.units, p.accuracy) for p in points if p.side == "ablate"]
+    assert regions.scores(scores).tolist() == [[2, 0, 1], [0, 0, 3]]
+    assert regions.scores(scores, "sum").tolist() == [[4, 0, 2], [0, 0, 6]]
+    plan = ablations([0, 0.34, 0.5, 0.7, 1], 2)
+    labels = np.array([0, 0, 1])
+    ran = list(run_without(regions, labels, tested, plan, ["accuracy", "logit_diff"]))
+    found = {side: [] for side in ("ablate", "keep", "without", "only")}
+    for ablation, (values, units) in zip(plan, ran, strict=True):
+        assert (values[:, 1] == 2 * values[:, 0] - 1).all()
+        found[ablation.side].append((ablation.n_regions(3) if ablation.of < 0 else -1,
+                                     units.mean(), values[:, 0].mean()))  # fmt: skip
     # the strongest regions: 0 then 2 of the first input, 2 then 0 of the second
     expected = [(0, 0, 1.0), (1, 1 / 3, 0.5), (1, 1 / 3, 0.5), (2, 2 / 3, 0.0), (3, 1, 0.0)]
-    assert np.array(ablate) == pytest.approx(np.array(expected))
-    keep = [(p.n_regions, p.units, p.accuracy) for p in points if p.side == "keep"]
-    assert keep[0] == (0, 1, 0.0)
-    assert keep[-1] == (3, 0, 1.0)
-    assert area([p for p in points if p.side == "ablate"]) == pytest.approx(0.25 + 1 / 12)
+    assert np.array(found["ablate"]) == pytest.approx(np.array(expected))
+    assert found["keep"][0] == (0, 1, 0.0)
+    assert found["keep"][-1] == (3, 0, 1.0)
+    assert [value for *_, value in found["without"]] == [0.0, 1.0]
+    assert [value for *_, value in found["only"]] == [1.0, 0.0]
+    _, units, accuracy = np.array(found["ablate"]).T
+    assert area(units, accuracy) == pytest.approx(0.25 + 1 / 12)
+    assert area(units[::-1], accuracy[::-1]) == pytest.approx(0.25 + 1 / 12)
 
 
-def test_labels_and_classes_by_hand(by_hand):
-    regions, tested, scores = by_hand
-    labels = class_labels(regions, scores, np.array([0, 1]))
-    assert labels.tolist() == [0, 0, 1]
-    without = by_class(regions, labels, tested, "without")
-    assert without[:, 1].tolist() == [0.0, 1.0]  # no class 0 is in it: NaN there
-    assert by_class(regions, labels, tested, "only")[:, 1].tolist() == [1.0, 0.0]
-    with pytest.raises(RegionError, match="class 0 has no input"):
-        class_labels(regions, scores, np.array([1, 1]))
+def test_labels_by_hand(by_hand):
+    """A class without inputs has no region."""
+    regions, _, scores = by_hand
+    means = regions.scores(scores)
+    assert class_labels(means).tolist() == [0, 0, 1]
+    lacking = np.vstack([means, np.full(3, np.nan)])
+    assert class_labels(lacking).tolist() == [0, 0, 1]
 
 
 def test_clusterings_have_as_many_blocks_as_are_asked_for():
@@ -131,67 +168,3 @@ def test_clusterings_have_as_many_blocks_as_are_asked_for():
     assert sorted(shuffled(blocks, 3).tolist()) == sorted(blocks.tolist())
     with pytest.raises(RegionError, match="41 blocks of 40 live units"):
         clustered("ward", z, scores, 41, 0)
-
-
-def test_a_study_of_digits(model):
-    """Regions beat random blocks of the same sizes; whoever asks twice gets the same tables."""
-    how = {"n_build": 300, "n_eval": 200, "draws": 4, "chains": 1, "blocks": [5], "judged": False}
-    found = regions(model, "digits", "conv0", **how)
-    facts = found.facts
-    assert facts["accuracy"] > 0.9
-    assert facts["n_units"] == 96
-    areas = found.areas[found.areas.side == "ablate"].groupby("partition")
-    assert areas.over_random.mean()["sbm"] > 0.02
-    assert areas.over_random.mean()["random"] == pytest.approx(0, abs=1e-12)
-    assert set(found.units.partition) == {"sbm", "random", "singletons", *CLUSTERINGS}
-    assert set(found.units[found.units.partition == "ward"].n_blocks) >= {5}
-    start = found.curves[(found.curves.side == "ablate") & (found.curves.tau == 0)]
-    assert set(start.accuracy) == {facts["accuracy"]}
-    again = regions(model, "digits", "conv0", **how)
-    for name in ("units", "curves", "classes", "areas", "attributions"):
-        assert getattr(found, name).equals(getattr(again, name)), name
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"site": "conv7"}, "'conv7' is no site; sites are input, conv0, hidden0"),
-        ({"unit": "channel", "site": "hidden0"}, "site 'hidden0' has no channels; use neurons"),
-        ({"max_units": 50}, r"96 units are more than 50: their covariance and its fold take 0\.0"),
-        ({"partition": ["sbm", "x"]}, "partition: 'x'; allowed: sbm, random, singletons"),
-        ({"target": "true"}, "target: 'true'; allowed: predicted, label"),
-        ({"blocks": [500]}, r"500 blocks of \d+ live units; allowed: 1 to"),
-        ({"n_eval": 5000}, "task digits has 359 images for n_eval = 5000; lower it"),
-        ({"task": "ioi"}, "task ioi is text and this model reads arrays of 8×8"),
-        ({"model": "tiny-random", "task": "ioi"}, "model 'tiny-random' is no MLP or CNN"),
-        ({"colour": 1}, "colour: no such key; allowed: blocks, chains"),
-    ],
-)
-def test_what_cannot_be_studied_is_one_line(change, message, model):
-    given = {"model": model, "task": "digits", "site": "conv0", "n_build": 60, "n_eval": 20}
-    with pytest.raises(ConfigError, match=message):
-        regions(**{**given, "judged": False, "chains": 1, "draws": 1, **change})
-
-
-def test_the_command(model, tmp_path, monkeypatch, capsys):
-    options = ["--n-build", "80", "--n-eval", "40", "--partition", "sbm,random", "--draws", "2"]
-    given = ["--model", model, "--task", "digits", "--site", "hidden0", "--no-judge"]
-    out = ["--out", str(tmp_path / "found")]
-    monkeypatch.setattr(sys, "argv", ["edgesweep", "regions", *given, *options, *out])
-    main()
-    said = capsys.readouterr().out
-    assert "24 units of hidden0, over 80 inputs" in said
-    assert " without the strongest 11%" in said
-    names = {"units", "curves", "classes", "areas", "attributions"}
-    assert {p.name for p in (tmp_path / "found").iterdir()} == {
-        *(f"{name}.parquet" for name in names),
-        "facts.json",
-        "report.html",
-    }
-    page = (tmp_path / "found" / "report.html").read_text()
-    assert page.count("Plotly.newPlot(") == 5
-    assert "random (" in page
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    assert "found is there already; name a new folder" in capsys.readouterr().err

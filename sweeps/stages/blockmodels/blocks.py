@@ -143,8 +143,11 @@ def options_of(config: Config) -> BlockOptions:
 def lacks_graph_tool(plan: Plan) -> str:
     """How to have it, where block models are asked for and no interpreter has it. Raises
     ConfigError if the interpreter that the config names has not."""
-    if not any(plan.has_blocks(cell) for cell in plan.cells):
-        return ""
+    return why_no_graph_tool(plan) if any(plan.has_blocks(cell) for cell in plan.cells) else ""
+
+
+def why_no_graph_tool(plan: Plan) -> str:
+    """The same, whatever asks for it."""
     try:
         found = find_interpreter(plan.config.execution.graph_tool)
     except BlockModelError as error:
