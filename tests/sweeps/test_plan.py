@@ -126,12 +126,14 @@ def test_keys_are_unique_and_can_be_file_names():
         sweep={"task": "ioi+agreement", "nodes": "features", "method": "ig_activations"},
         features={"dictionaries": {"resid1": {"kind": "topk"}}, "position_shards": 2},
     )
-    of_layers = made.stages.keys() & {
+    beside = made.stages.keys() & {
         *("moments", "jacobians", "rotations", "interaction_sums", "interactions"),
         *("edges_needed", "directions", "labels"),
+        *("unit_means", "unit_moments", "unit_ties", "region_chains", "partitions"),
+        *("region_ablation", "region_views", "region_judge"),
     }
     empty = [{stage for stage, shards in p.stages.items() if not shards} for p in (made, mixed)]
-    lacks = [found - of_layers for found in empty]
+    lacks = [found - beside for found in empty]
     assert lacks[0] == {"dictionaries", "block_evaluate", "nulls", "random_blocks"}
     assert not lacks[0] & lacks[1]
     for shards in (*made.stages.values(), *mixed.stages.values()):
