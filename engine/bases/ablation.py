@@ -36,7 +36,7 @@ from edgesweep.engine.network.base import LOGITS, Inputs, Value
 #: at the position of each answer; where all positions are read, at each of them
 Logits = Float[Tensor, "inputs *positions outputs"]
 #: numbers of a run of several rows at once, and of what is kept of such runs
-RUN_NUMBERS, KEPT_NUMBERS = 2**20, 2**24
+RUN_NUMBERS, KEPT_NUMBERS = 2**20, 2**22
 
 
 def top1(logits: Logits, batch: PromptBatch) -> Float[Tensor, " inputs"]:
@@ -117,7 +117,8 @@ class AblatedSection:
             return self._of_a_map(self.section.pieces[0].form, mask)
         told = [(i, row.tobytes()) for i, row in enumerate(mask)]
         if sum(x.numel() for x in self._kept.values()) > KEPT_NUMBERS:
-            self._kept = {key: self._kept[key] for key in told if key in self._kept}
+            still = [key for key in dict.fromkeys(told) if key in self._kept]
+            self._kept = dict(zip(still, self._block(still), strict=True))
         missing: dict[bytes, list[int]] = {}
         for i, row in told:
             if (i, row) not in self._kept:
@@ -125,12 +126,19 @@ class AblatedSection:
         self._run(missing)
         return torch.stack([self._kept[key] for key in told], -1)
 
+    def _block(self, keys: list[tuple[int, bytes]]) -> tuple[Tensor, ...]:
+        """What is kept of some, in a block of their own: the others' memory is free then."""
+        return torch.stack([self._kept[key] for key in keys]).unbind() if keys else ()
+
     def _run(self, rows: dict[bytes, list[int]]) -> None:
         """F̂_i of some directions under the rows that they have."""
         start, end = self.bases
         f_hat, n = start.encoded(self.f), len(self.f)
         size = max(1, RUN_NUMBERS // self.f.numel())
         names = list(rows)
+        # one block, had before the runs: what stays among what they free would break up the heap
+        positions = 1 if self.section.chain.is_read(self.section.end) else self.f.shape[1]
+        block = iter(self.f.new_empty(sum(map(len, rows.values())), n, positions))
         for first in range(0, len(names), size):
             some = names[first : first + size]
             masks = torch.from_numpy(np.stack([np.frombuffer(row, bool) for row in some]))
@@ -138,9 +146,9 @@ class AblatedSection:
             row = torch.arange(n, device=self.f.device).repeat(len(some))
             found = self.section(start.decoded(kept.flatten(0, 1)), self.inputs, row) - end.mean
             for name, of in zip(some, found.unflatten(0, (len(some), n)), strict=True):
-                columns = of @ end.encode[:, rows[name]]
-                for place, i in enumerate(rows[name]):
-                    self._kept[i, name] = columns[..., place]
+                columns = (of @ end.encode[:, rows[name]]).unbind(-1)
+                for i, column in zip(rows[name], columns, strict=True):
+                    self._kept[i, name] = next(block).copy_(column)
 
     def _of_a_map(self, form: Affine, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
         start, end = self.bases

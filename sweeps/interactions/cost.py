@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgesweep.engine.bases.ablation import KEPT_NUMBERS
+from edgesweep.sweeps.interactions.loading import EVAL_BATCH
 from edgesweep.sweeps.interactions.shards import blocks
 
 if TYPE_CHECKING:
@@ -45,11 +47,14 @@ def disk_bytes(plan: Plan) -> int:
 
 def memory_bytes(plan: Plan) -> Iterator[int]:
     """An actor's at the peak of any shard, beside its process: weights in float64, moments folded
-    and being read, a batch of cotangents, and evaluation prompts at one layer."""
+    and being read, a batch of cotangents, and evaluation prompts at one layer with what is kept of
+    their runs."""
     for of in dict.fromkeys(graph.of for graph in plan.graphs):
         weights = 8 * plan.resolved.models[of.model].sizes.n_params
         data = plan.dataset_of(of.dataset)
-        held = 4 * len(data.data.evaluation) * data.length * max(of.widths) * 4
+        n_eval = len(data.data.evaluation)
+        held = 4 * n_eval * data.length * max(of.widths) * 4
+        held += 4 * KEPT_NUMBERS * -(-n_eval // EVAL_BATCH)
         yield weights + 3 * _moment_bytes(plan, of) + WORKING_BYTES + held
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgesweep.engine.bases import ablation
 from edgesweep.engine.bases.ablation import (
     AblatedSection,
     ablated_chain,
@@ -74,6 +75,23 @@ def test_each_direction_is_computed_from_what_its_row_keeps(name):
         again = [mine.logits(mask) for _ in range(2)]  # the second from what was kept
         torch.testing.assert_close(again[0], wanted, rtol=1e-9, atol=1e-9)
         assert torch.equal(again[0], again[1])
+
+
+def test_what_is_kept_of_runs_is_whole_blocks_and_forgotten_in_time(monkeypatch):
+    """A number a direction that stays between what runs free would break up the heap."""
+    chain, inputs, bases = network("plain")
+    start, end = sections(chain)[0]
+    draw = np.random.default_rng(2)
+    masks = [draw.random((bases[end].k, bases[start].k)) < share for share in (0.2, 0.5, 0.9)]
+    mine = ablated(chain, inputs, bases, start, end)
+    wanted = [mine.logits(mask) for mask in masks]
+    monkeypatch.setattr(ablation, "KEPT_NUMBERS", 1)
+    monkeypatch.setattr(ablation, "RUN_NUMBERS", 1)
+    short = ablated(chain, inputs, bases, start, end)
+    for mask, logits in zip((*masks, masks[-1]), (*wanted, wanted[-1]), strict=True):
+        assert torch.allclose(short.logits(mask), logits, rtol=1e-12, atol=1e-12)
+        assert len({x.untyped_storage().data_ptr() for x in short._kept.values()}) <= 2
+    assert len(short._kept) == bases[end].k < len(mine._kept)
 
 
 @pytest.mark.parametrize(
