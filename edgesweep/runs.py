@@ -28,6 +28,8 @@ from edgesweep.storage.tables import (
     LABELS,
     MEASURES,
     MINIMALITY,
+    MODULARITY,
+    MODULES,
     NEEDED_PAIRS,
     NETWORK_SCORES,
     NULLS,
@@ -79,9 +81,9 @@ class Run:
         directory: where it lies, as `edgesweep.storage` reads it.
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
             edges_needed, needed_pairs, section_curves, directions, spectra, interactions, labels,
-            network_scores,
-            nulls, structure, reach, drawn, headlines, equal_phi, rebuilt, pairs: its tables,
-            without rows before they are written (`edgesweep.storage.tables.registry`).
+            network_scores, modules, modularity, nulls, structure, reach, drawn, headlines,
+            equal_phi, rebuilt, pairs: its tables, without rows before they are written
+            (`edgesweep.storage.tables.registry`).
     """
 
     results = _Read(RESULTS)
@@ -101,6 +103,8 @@ class Run:
     network_scores = _Read(NETWORK_SCORES)
     interactions = _Read(INTERACTIONS)
     labels = _Read(LABELS)
+    modules = _Read(MODULES)
+    modularity = _Read(MODULARITY)
     nulls = _Read(NULLS)
     structure = _Read(STRUCTURE)
     reach = _Read(REACH)

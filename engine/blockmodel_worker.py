@@ -17,6 +17,9 @@ A request with ``z``, the weights of all pairs of a complete undirected graph, f
 order of ``numpy.triu_indices(n, 1)``, and ``blocks``, a partition (empty: none), is of the flat
 weighted block model that is not degree-corrected, with normal weights: see ``weighted``.
 
+A request with ``layers``, of each node, ``pairs``, edges between layers, and their ``weights`` is
+of the degree-corrected weighted block model whose blocks are of one layer: see ``layered``.
+
 The fit, for one chain:
 1. the agglomerative multilevel minimisation of Peixoto 2014 (graph-tool's ``minimize_*``);
 2. rounds of ``n_iter`` merge-split sweeps at zero temperature (Peixoto 2020), until ``patience``
@@ -231,6 +234,31 @@ def weighted(
     }
 
 
+def layered(
+    layers: np.ndarray, pairs: np.ndarray, weights: np.ndarray, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """A chain for each of ``seeds``: blocks [n_nodes], their length, that of a block a layer."""
+    graph = make_graph(len(layers), pairs)
+    how = {
+        "recs": [graph.new_edge_property("double", vals=weights)],
+        "rec_types": ["real-normal"],
+        "clabel": graph.new_vertex_property("int", vals=layers),
+    }
+    one_a_layer = float(BlockState(graph, b=layers, **how).entropy())
+    found = []
+    for seed in options["seeds"]:
+        graph_tool.seed_rng(seed or 2**32 - 1)
+        np.random.seed(seed)  # noqa: NPY002 - as in ``result``
+        state = minimize_blockmodel_dl(graph, state_args=how)
+        blocks = refined(state, {**options, "fit": "flat", "max_rounds": 1000})[0]
+        length = float(BlockState(graph, b=blocks, **how).entropy())
+        if length > one_a_layer:
+            blocks, length = layers, one_a_layer
+        told = {"blocks": by_first_appearance(blocks).tolist(), "description_length": length}
+        found.append({**told, "one_a_layer": one_a_layer, "versions": versions()})
+    return found
+
+
 def write_atomic(path: str, text: str) -> None:
     """A reader finds the whole result or none."""
     partial = path + ".partial"
@@ -252,7 +280,9 @@ def main(arguments: list[str]) -> int:
         told = json.loads(str(request["options"]))
         arrays = dict(request)
     found: Any
-    if "z" in arrays:
+    if "layers" in arrays:
+        found = layered(arrays["layers"], arrays["pairs"], arrays["weights"], told)
+    elif "z" in arrays:
         found = weighted(int(arrays["n_nodes"]), arrays["z"], arrays["blocks"], told)
     else:
         found = [

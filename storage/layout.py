@@ -33,7 +33,8 @@ commits/<stage>/<epoch>-<number>.jsonl: see `storage.commits.segments`
 log/<nanoseconds since 1970>-<nonce of the process>.jsonl: a sealed event a line
 models/<digest>/: if models were staged with the run, see `engine.model.nodecache`
 blocks/<shard>.json, nulls/<shard>.json, dictionaries/<shard>.safetensors
-layered/<stage>/<shard>.safetensors: of interaction graphs, moments, bases and all that is found
+layered/<stage>/<shard>.safetensors: of interaction graphs, moments, bases and all that is found;
+    layered/{labels, modules, layer_blocks}/<shard>.json
 regions/<stage>/<shard>.safetensors: of regions of interest, likewise
 prompts/<dataset>/{index, <split>-<block>}.json: see `packing.prompts`
 tables/parts/<cell>.<table>.parquet, tables/parts/<cell>.json: see `storage.tables.parts`
@@ -233,8 +234,8 @@ def regions(stage: str, shard: str) -> str:
     return f"regions/{stage}/{shard}.safetensors"
 
 
-def labels(shard: str) -> str:
-    return f"layered/labels/{shard}.json"
+def layered_told(stage: str, shard: str) -> str:
+    return f"layered/{stage}/{shard}.json"
 
 
 def prompt_index(dataset: str) -> str:

@@ -10,6 +10,7 @@ the directions of one layer interact with those of the next.
     interactions  E², the mean square of integrated-gradient attributions between directions
     ablation      networks with edges or directions left out
     needed        how many edges are needed
+    structure     modules of them, and blocks of layers
     fourier       what directions of a modular-addition network are of
 
 Rows are vectors, as in torch: f̂ = (f − μ) C, f ≈ μ + f̂ C⁺. All is float64 but ablation. The folded

@@ -78,7 +78,30 @@ NETWORK_SCORES = Table(
     key=("model", "task", "split", "metric"),
 )
 
+_PARTITION = f"{_GRAPH} method resolution:float"
+
+MODULES = Table(
+    "modules",
+    "a direction, and its module or block in an interaction graph: by `leiden` at a resolution, or "
+    "by a block model (`sbm`)",
+    columns_of(f"{_PARTITION} layer node module:int"),
+    key=("graph", "method", "resolution", "node"),
+)
+
+MODULARITY = Table(
+    "modularity",
+    "a partition of an interaction graph: modularity `q` and the `agreement` of seeds (adjusted "
+    "mutual information), beside `rewired` graphs of the same degrees on average and at the most, "
+    "with p; of a block model its description length, and that of a block a layer, in nats. Nodes "
+    "are those with an edge, modules those of several",
+    columns_of(
+        f"{_PARTITION} n_nodes:int n_edges:int n_modules:int q:float agreement:float rewired:float "
+        "rewired_largest:float p:float n_rewired:int length:float one_a_layer:float"
+    ),
+    key=("graph", "method", "resolution"),
+)
+
 LAYERED = (
     *(EDGES_NEEDED, NEEDED_PAIRS, SECTION_CURVES, DIRECTIONS),
-    *(SPECTRA, INTERACTIONS, LABELS, NETWORK_SCORES),
+    *(SPECTRA, INTERACTIONS, LABELS, NETWORK_SCORES, MODULES, MODULARITY),
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import field_validator, model_validator
 
-from edgesweep.sweeps.config.fields import NotNegative, Positive, Section, one_of
+from edgesweep.sweeps.config.fields import AXIS, NotNegative, Positive, Section, one_of
 from edgesweep.sweeps.config.fields import within as whole_within
 
 #: bases of node layers, as `sweep.nodes` names them
@@ -74,3 +74,16 @@ class EdgesNeeded(Section):
         if self.metric == "accuracy" and self.within > 1:
             raise ValueError(f"within is {self.within:g}; of accuracy allowed: at most 1")
         return self
+
+
+class Modules(Section):
+    """Modules of each interaction graph, of the interactions that the published search needs:
+    Leiden's at each `resolution`, the best of `seeds`, beside those of `rewired` graphs with the
+    same degrees; with `sbm` also a weighted block model, the shortest of `chains`."""
+
+    leiden: bool = True
+    resolution: Annotated[tuple[Positive, ...], AXIS] = (1.0, 0.5)
+    seeds: Annotated[int, whole_within(1, 1000)] = 10
+    rewired: Annotated[int, whole_within(0, 10**4)] = 20
+    sbm: bool = False
+    chains: Annotated[int, whole_within(1, 1000)] = 4

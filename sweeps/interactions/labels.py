@@ -58,7 +58,7 @@ class Labels(Stage[Shard[BasisOf]]):
     def run(self, context: Context, shard: Shard[BasisOf]) -> Done:
         found = [[(t.name, t.share) for t in terms] for terms in _labels(context, shard)]
         context.check_alive()
-        name = layout.labels(shard.key)
+        name = layout.layered_told(self.name, shard.key)
         return [write_file(context.run, name, json.dumps(found).encode())], {}
 
     def passes(self, plan: Plan, shard: Shard[BasisOf]) -> Passes:

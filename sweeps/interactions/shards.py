@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: names of stages
 MOMENTS, JACOBIANS, ROTATIONS = "moments", "jacobians", "rotations"
 SUMS, FOLD, NEEDED, DIRECTIONS = "interaction_sums", "interactions", "edges_needed", "directions"
-LABELS = "labels"
+LABELS, MODULES, LAYER_BLOCKS = "labels", "modules", "layer_blocks"
 
 Of = TypeVar("Of", Layered, BasisOf, Graph)
 

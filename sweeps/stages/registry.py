@@ -10,6 +10,7 @@ from edgesweep.sweeps.interactions.labels import Labels
 from edgesweep.sweeps.interactions.moments import LayerMoments
 from edgesweep.sweeps.interactions.needed import EdgesNeeded
 from edgesweep.sweeps.interactions.rotations import Jacobians, Rotations
+from edgesweep.sweeps.interactions.structure import FindModules, FitLayerBlocks
 from edgesweep.sweeps.regions.ablated import RegionAblation
 from edgesweep.sweeps.regions.moments import UnitMeans, UnitMoments, UnitTies
 from edgesweep.sweeps.regions.partitions import Partitions, RegionChains, RegionJudge
@@ -61,6 +62,8 @@ STAGES: dict[str, Stage[Any]] = {
         EdgesNeeded(),
         Directions(),
         Labels(),
+        FindModules(),
+        FitLayerBlocks(),
         UnitMeans(),
         UnitMoments(),
         UnitTies(),

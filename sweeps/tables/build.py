@@ -25,8 +25,9 @@ from edgesweep.storage.tables import (
     TableWriter,
     to_parquet,
 )
-from edgesweep.sweeps.interactions.needed_rows import needed_tables
-from edgesweep.sweeps.interactions.rows import interaction_tables
+from edgesweep.sweeps.interactions.tables.bases import interaction_tables
+from edgesweep.sweeps.interactions.tables.needed import needed_tables
+from edgesweep.sweeps.interactions.tables.structure import structure_tables
 from edgesweep.sweeps.regions.rows import roi_tables
 from edgesweep.sweeps.stages.networks import network_tables
 from edgesweep.sweeps.tables.analysis import Analysis
@@ -53,7 +54,10 @@ def build_tables(view: View) -> dict[str, bytes]:
     found = {table.file: writer.finish() for table, writer in writers.items()}
     pairs = _joined(paired(view, cells))
     overlap = _joined(Overlap(view, cells).frames())
-    beside = (interaction_tables, needed_tables, network_tables, roi_tables)
+    beside = (
+        *(interaction_tables, needed_tables, structure_tables),
+        *(network_tables, roi_tables),
+    )
     for table, rows in chain.from_iterable(tables_of(view).items() for tables_of in beside):
         found[table.file] = to_parquet(table, rows)
     return found | {

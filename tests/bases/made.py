@@ -39,6 +39,20 @@ def feedforward(
     return FeedForward(FeedForwardNet(config).double(), "mlp")
 
 
+def halves() -> tuple[Chain, Inputs]:
+    """An MLP of two networks that have nothing to do with each other, inputs 3 and 2, hidden 3 and
+    3, then 2 and 2, and outputs 2 and 2, on all pairs of some of their inputs."""
+    chain = mlp((6, 4))
+    first, second, last = chain.hf.hidden[0].map, chain.hf.hidden[1].map, chain.hf.output
+    with torch.no_grad():
+        first.weight[:3, 3:], first.weight[3:, :3] = 0.0, 0.0
+        second.weight[:2, 3:], second.weight[2:, :3] = 0.0, 0.0
+        last.weight[:2, 2:], last.weight[2:, :2] = 0.0, 0.0
+    one, other = arrays(12, 3), arrays(12, 2)
+    grid = torch.cat([one.repeat_interleave(12, 0), other.repeat(12, 1)], 1)
+    return chain, prepared(chain, grid)
+
+
 def transformer(seed: int = 0, **changes) -> Chain:
     """A plain transformer of one layer whose biases are not zero."""
     return chain_of(plain(seed, **changes))

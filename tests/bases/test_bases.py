@@ -162,15 +162,7 @@ def test_a_hidden_layer_in_other_coordinates_has_the_same_directions():
 
 
 def test_independent_halves_do_not_interact():
-    chain = made.mlp((6, 4))
-    first, second, last = chain.hf.hidden[0].map, chain.hf.hidden[1].map, chain.hf.output
-    with torch.no_grad():
-        first.weight[:3, 3:], first.weight[3:, :3] = 0.0, 0.0
-        second.weight[:2, 3:], second.weight[2:, :3] = 0.0, 0.0
-        last.weight[:2, 2:], last.weight[2:, :2] = 0.0, 0.0
-    one, other = made.arrays(12, 3), made.arrays(12, 2)
-    grid = torch.cat([one.repeat_interleave(12, 0), other.repeat(12, 1)], 1)
-    inputs = made.prepared(chain, grid)
+    chain, inputs = made.halves()
     found = made.bases(chain, inputs)
     told = made.interactions(chain, inputs, found, "hidden0").mean_square[:, 1:]
     # every direction is of one half, and the halves' directions do not interact

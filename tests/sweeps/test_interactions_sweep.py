@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,6 +15,7 @@ from edgesweep.dashboards.data import load_run
 from edgesweep.dashboards.report import render
 from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.fourier import label
+from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.training import NetworkTraining
@@ -24,6 +26,8 @@ from edgesweep.storage.tables import (
     EDGES_NEEDED,
     INTERACTIONS,
     LABELS,
+    MODULARITY,
+    MODULES,
     SPECTRA,
     read_table,
 )
@@ -42,7 +46,10 @@ from tests.bases import made
 from tests.sweeps.helpers import contents, run_tiny
 
 N = 96
-FILES = ("layered", "edges_needed.parquet", "interactions.parquet", "spectra.parquet")
+FILES = (
+    *("layered", "edges_needed.parquet", "interactions.parquet", "spectra.parquet"),
+    "modularity.parquet",
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,7 @@ def config(model: str, **changes) -> dict:
         },
         "bases": {"cut": {"variance": 1e-6}},
         "edges_needed": {"within": 0.05, "points": 4, "sections": "all"},
+        "modules": {"seeds": 2, "rewired": 2},
         "measures": {"bootstrap": 20},
         "data": {"n_build": N, "n_eval": 40},
         "execution": {"executor": "serial", "micro_batch": 16, "shard_inputs": 48},
@@ -118,6 +126,34 @@ def test_tables_say_what_is_needed(run):
         assert f"<h2>{title}</h2>" in page
 
 
+def test_modules_are_those_of_the_interactions_that_are_needed(run):
+    pytest.importorskip("leidenalg")
+    modules, worth = read_table(run, MODULES), read_table(run, MODULARITY)
+    needed, edges = read_table(run, EDGES_NEEDED), read_table(run, INTERACTIONS)
+    assert set(modules.layer) == {"input", "hidden0", "hidden1"}
+    for about in worth[worth.resolution == 1].to_dict("records"):
+        mine = modules[(modules.graph == about["graph"]) & (modules.resolution == 1)]
+        block = mine.set_index("node").module
+        parts = []
+        for start in ("input", "hidden0"):
+            kept = needed[(needed.graph == about["graph"]) & (needed.source == start)]
+            kept = int(kept[kept.search == "bisect"].kept.iloc[0])
+            rows = edges[(edges.graph == about["graph"]) & edges.source.str.startswith(f"{start}/")]
+            rows = rows.sort_values("mean_square", ascending=False).head(kept)
+            parts.append(rows.assign(w=np.log(rows.mean_square / rows.mean_square.min())))
+        weights = pd.concat(parts)
+        weights = weights[weights.w > 0]
+        assert (about["n_edges"], about["n_rewired"]) == (len(weights), 2)
+        ends = [weights[c].map(block) for c in ("source", "target")]
+        strength = np.zeros(block.max() + 1)
+        for end in ends:
+            np.add.at(strength, end, weights.w)
+        twice = 2 * weights.w.sum()
+        q = 2 * weights.w[ends[0] == ends[1]].sum() / twice - ((strength / twice) ** 2).sum()
+        assert about["q"] == pytest.approx(q)
+    assert "<h2>Modules</h2>" in render(load_run(run.path))
+
+
 def test_what_is_redone_has_the_same_bytes(run, model, tmp_path):
     """A shard of every stage is lost; the run ends as it was."""
     again = tmp_path / "run"
@@ -151,6 +187,8 @@ def test_a_dry_run_says_what_it_takes(model):
         ("bases", {"norms": "folded"}, "bases.norms: 'folded' .*allowed: whole, split"),
         ("edges_needed", {"within": 0}, "edges_needed.within: 0 is out of range"),
         ("edges_needed", {"within": 2}, "within is 2; of accuracy allowed: at most 1"),
+        ("modules", {"resolution": [1.0, 1.0]}, "modules.resolution: .* has 1.0 twice"),
+        ("modules", {"seeds": 0}, "modules.seeds: 0 is out of range"),
         ("edges_needed", {"metric": "logit_diff"}, "edges_needed.metric: 'logit_diff' is not k"),
         ("data", {"n_build": 40}, "data.n_build: 40 prompts give 40 vectors at 'input'.*rank 40"),
     ],
@@ -181,7 +219,8 @@ def sums_config(model: str, n_eval: int) -> dict:
     """Modular addition; with 5 evaluation prompts the whole grid of 7 by 7."""
     sweep = {"model": model, "task": "modadd", "nodes": ["lib"], "method": "interactions"}
     changed = {"sweep": sweep, "data": {"n_build": 44, "n_eval": n_eval}}
-    return config(model, **changed, edges_needed={"points": 2})
+    more = {"edges_needed": {"points": 2}, "modules": {"sbm": True}}
+    return config(model, **changed, **more)
 
 
 def test_directions_on_a_whole_grid_have_labels(sums, tmp_path):
@@ -206,7 +245,12 @@ def test_directions_on_a_whole_grid_have_labels(sums, tmp_path):
             assert rows.share.tolist() == pytest.approx([term.share for term in wanted], abs=1e-6)
             if len(wanted) == 1 or wanted[0].share > wanted[1].share + 1e-6:
                 assert rows.term.iloc[0] == wanted[0].name
-    assert "<h2>What directions are of</h2>" in render(load_run(run.path))
+    page = render(load_run(run.path))
+    assert "<h2>What directions are of</h2>" in page
+    if find_interpreter():
+        (fitted,) = read_table(run, MODULARITY).query("method == 'sbm'").to_dict("records")
+        assert fitted["length"] <= fitted["one_a_layer"]
+        assert "agreement of chains" in page
 
 
 def test_prompts_that_are_no_whole_grid_have_none(sums):

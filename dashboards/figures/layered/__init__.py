@@ -1,24 +1,29 @@
 """Figures of interaction graphs: the graph, layer by layer; spectra; scores against what is
 kept."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgesweep.dashboards.style import KNOWN, OTHER, log_ticks, styled
+from edgesweep.dashboards.style import KNOWN, OTHER, SPARE_COLOURS, TASK_COLOURS, log_ticks, styled
 
 #: by basis
 COLOURS = {"lib": "#0072B2", "gib": "#DE9400", "pca": "#7A8594"}
 SYMBOLS = {"lib": "circle", "gib": "square", "pca": "diamond"}
+#: of the largest modules
+COLOURS_OF_MODULES = tuple(dict.fromkeys((*SPARE_COLOURS, *TASK_COLOURS)))
 #: edges that are drawn, and widths of their lines, in pixels
 MOST_EDGES, THINNEST, WIDEST, WIDTHS = 400, 0.4, 5.0, 6
 
 
-def interaction_graph(edges: pd.DataFrame, layers: Sequence[str]) -> go.Figure:
-    """Directions as points, a column a layer and the most important at the top; a line's width is
-    √E², relative to the strongest of its section."""
+def interaction_graph(
+    edges: pd.DataFrame, layers: Sequence[str], modules: Mapping[str, int]
+) -> go.Figure:
+    """Directions as points, a column a layer and the most important at the top, those of a module
+    in one colour; a line's width is √E², relative to the strongest of its section."""
     edges = edges.assign(
         layer=edges["source"].str.rpartition("/")[0],
         strength=np.sqrt(edges["mean_square"]),
@@ -27,7 +32,7 @@ def interaction_graph(edges: pd.DataFrame, layers: Sequence[str]) -> go.Figure:
     edges = edges.assign(share=(edges["strength"] / strongest).fillna(0.0))
     edges = edges.sort_values("share", ascending=False, kind="stable").head(MOST_EDGES)
     figure = go.Figure(_lines(edges, layers))
-    figure.add_trace(_points(edges, layers))
+    figure.add_trace(_points(edges, layers, modules))
     deepest = max((_place(n, layers)[1] for n in {*edges["source"], *edges["target"]}), default=0)
     ticks = {"tickvals": list(range(len(layers))), "ticktext": list(layers), "showgrid": False}
     return styled(
@@ -64,19 +69,30 @@ def _lines(edges: pd.DataFrame, layers: Sequence[str]) -> list[go.Scatter]:
     return traces
 
 
-def _points(edges: pd.DataFrame, layers: Sequence[str]) -> go.Scatter:
+def _points(edges: pd.DataFrame, layers: Sequence[str], modules: Mapping[str, int]) -> go.Scatter:
     names = sorted({*edges["source"], *edges["target"]})
     places = [_place(name, layers) for name in names]
     degree = [int((edges["source"] == n).sum() + (edges["target"] == n).sum()) for n in names]
-    text = [f"<b>{n}</b><br>{d} drawn interactions" for n, d in zip(names, degree, strict=True)]
+    module = [f"<br>module {modules[n]}" if n in modules else "" for n in names]
+    text = [
+        f"<b>{n}</b><br>{d} drawn interactions{m}"
+        for n, d, m in zip(names, degree, module, strict=True)
+    ]
+    colours = _colours(modules)
     return go.Scatter(
         x=[x for x, _ in places],
         y=[y for _, y in places],
         mode="markers",
-        marker={"size": 7, "color": KNOWN},
+        marker={"size": 7, "color": [colours.get(modules.get(name, -1), KNOWN) for name in names]},
         text=text,
         hovertemplate="%{text}<extra></extra>",
     )
+
+
+def _colours(modules: Mapping[str, int]) -> dict[int, str]:
+    """Of the largest modules, of two directions or more; others have none."""
+    largest = [module for module, n in Counter(modules.values()).most_common() if n > 1]
+    return dict(zip(largest, COLOURS_OF_MODULES, strict=False))
 
 
 def spectra(rows: pd.DataFrame) -> go.Figure:

@@ -9,6 +9,7 @@ import pandas as pd
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.figures.layered import MOST_EDGES, interaction_graph
 from edgesweep.dashboards.pages import Choice, Section, Table
+from edgesweep.dashboards.sections.layered.modules import of_directions
 
 #: rows of the table
 STRONGEST = 5
@@ -22,7 +23,9 @@ def section(data: RunData) -> Iterator[Section]:
     kept = _needed(data, edges)
     figures = {
         _name(data, about): interaction_graph(
-            kept[kept["graph"] == about["key"]], list(about["layers"])
+            kept[kept["graph"] == about["key"]],
+            list(about["layers"]),
+            of_directions(data, about["key"]),
         )
         for about in data.plan["graphs"]
         if about["key"] in set(edges["graph"])

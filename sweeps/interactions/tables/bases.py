@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 2000
 
 
-def interaction_tables(view: View) -> Mapping[Table, pd.DataFrame]:
+def interaction_tables(view: View) -> dict[Table, pd.DataFrame]:
     """Tables of bases and interactions, if the run has any."""
     if not view.plan.graphs:
         return {}

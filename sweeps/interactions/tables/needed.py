@@ -3,7 +3,7 @@ another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.view import View
 
 
-def needed_tables(view: View) -> Mapping[Table, pd.DataFrame]:
+def needed_tables(view: View) -> dict[Table, pd.DataFrame]:
     """What is needed, if the run has interaction graphs."""
     if not view.plan.graphs:
         return {}

@@ -1,0 +1,1 @@
+"""What interaction graphs are made of: modules (`modularity`), blocks of layers (`layerblocks`)."""

@@ -1,0 +1,1 @@
+"""Rows of the tables of interaction graphs, from what is committed."""
