@@ -7,6 +7,7 @@ order, so that the bits depend on what the parts are and not on when they came.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -14,6 +15,10 @@ from typing import Protocol, TypeVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+#: columns of a block of the product: of those above the diagonal none is computed twice
+BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,14 @@ class Moments:
     @classmethod
     def of(cls, vectors: Float[Tensor, "n d"]) -> Moments:
         """Of at least one vector."""
-        vectors = vectors.double()
-        mean = vectors.mean(0)
-        centred = vectors - mean
-        return cls(len(vectors), mean, centred.T @ centred)
+        mean = vectors.mean(0, dtype=torch.float64)
+        return cls(len(vectors), mean, _squared(vectors - mean))
 
     def merged(self, other: Moments) -> Moments:
         """Of both parts' vectors."""
         n, step = self.n + other.n, other.mean - self.mean
-        m2 = self.m2 + other.m2 + torch.outer(step, step) * (self.n * other.n / n)
+        between = step * math.sqrt(self.n * other.n / n)
+        m2 = torch.outer(between, between).add_(self.m2).add_(other.m2)
         return Moments(n, self.mean + step * (other.n / n), m2)
 
     def at(self, places: Int[Tensor, " some"]) -> Moments:
@@ -46,6 +50,17 @@ class Moments:
     def gram(self) -> Float[Tensor, "d d"]:
         """G = (1/n) Σ (f − μ)(f − μ)ᵀ."""
         return self.m2 / self.n
+
+
+def _squared(x: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
+    """xᵀx, with half the work: it is symmetric."""
+    out = x.new_empty(x.shape[1], x.shape[1])
+    for start in range(0, x.shape[1], BLOCK):
+        block = slice(start, start + BLOCK)
+        row = x[:, block].T @ x[:, start:]
+        out[block, start:] = row
+        out[start:, block] = row.T
+    return out
 
 
 @dataclass(frozen=True)

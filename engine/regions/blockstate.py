@@ -23,6 +23,7 @@ are empty, so that a unit may found one.
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 from scipy.special import gammaln
@@ -71,7 +72,7 @@ class Weights:
 
 
 def _ln_choose(n: int, k: int) -> float:
-    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def counts(sizes: np.ndarray) -> np.ndarray:
@@ -123,7 +124,7 @@ class BlockState:
         return self.weights.prior(self.sizes) - float(np.triu(self.log_p).sum())
 
     def empty(self) -> int:
-        """The number of a block without units."""
+        """The number of a block without units, made if there is none."""
         if self.sizes.min() > 0:
             for name in ("sizes", "to_sums", "to_squares", "sums", "squares", "log_p"):
                 table: np.ndarray = getattr(self, name)
@@ -133,45 +134,62 @@ class BlockState:
                 setattr(self, name, np.pad(table, grown))
         return int(self.sizes.argmin())
 
-    def near(self, unit: int, n: int) -> np.ndarray:
-        """The blocks whose mean weights are most like a unit's, its own and an empty one."""
-        sizes = np.maximum(self.sizes, 1)
-        table = np.maximum(counts(self.sizes), 1)
-        mean = self.sums / table
-        own = self.to_sums[unit] / sizes
-        apart = (mean * mean) @ self.sizes - 2 * mean @ (self.sizes * own)
-        apart[self.sizes == 0] = np.inf
-        found = np.argpartition(apart, n)[:n] if n < len(apart) else np.arange(len(apart))
-        return np.unique(np.append(found, (self.blocks[unit], self.empty())))
+    def near(self, units: np.ndarray, n: int) -> np.ndarray:
+        """The n blocks whose mean weights are most like each unit's and an empty one, `[units, n +
+        1]`; all blocks where there are no more than n."""
+        self.empty()
+        mean = self.sums / np.maximum(counts(self.sizes), 1)
+        # Σ_t n_t (mean_st − own_t)² but for what is the same for all s; own_t n_t are the sums
+        apart = (mean * mean) @ self.sizes - 2 * self.to_sums[units] @ mean
+        apart[:, self.sizes == 0] = np.inf
+        if n >= apart.shape[1]:
+            return np.tile(np.arange(apart.shape[1]), (len(units), 1))
+        found = np.argpartition(apart, n)[:, :n]
+        return np.column_stack([found, np.full(len(units), self.empty())])
 
-    def changes(self, unit: int, among: np.ndarray) -> np.ndarray:
-        """How Σ would change if a unit moved to each of some blocks, `[among]`; its own is one of
-        them, and 0."""
-        own, w = int(self.blocks[unit]), self.weights
-        to_s, to_q = self.to_sums[unit], self.to_squares[unit]
-        sizes = self.sizes.copy()
-        sizes[own] -= 1
-        mine = sizes * sizes[own]
-        mine[own] = sizes[own] * (sizes[own] - 1) // 2
-        row = w.log_p(mine, self.sums[own] - to_s, self.squares[own] - to_q)
+    def changes(self, units: np.ndarray, among: np.ndarray) -> np.ndarray:
+        """How Σ would change if a unit, alone of all, moved to a block.
+
+        Args:
+            units: `[units]`.
+            among: blocks to go to, `[units, blocks]` or the same for all, `[blocks]`.
+
+        Returns:
+            `[units, blocks]`; 0 for its own block.
+        """
+        w, at = self.weights, np.arange(len(units))
+        among, own = np.broadcast_to(among, (len(units), among.shape[-1])), self.blocks[units]
+        to_s, to_q = self.to_sums[units], self.to_squares[units]
+        sizes = np.tile(self.sizes, (len(units), 1))  # without the unit
+        sizes[at, own] -= 1
+        left = sizes[at, own]
+        n = sizes * left[:, None]
+        n[at, own] = left * (left - 1) // 2
+        row = w.log_p(n, self.sums[own] - to_s, self.squares[own] - to_q)  # of its own block then
+        whole = self.log_p.sum(1)
         # what the pairs of every block are worth without the unit, and with it
-        before = self.log_p[among].sum(1) - self.log_p[among, own] + row[among]
-        n, s, q = np.outer(sizes[among], sizes), self.sums[among], self.squares[among]
-        n[np.arange(len(among)), among] = sizes[among] * (sizes[among] - 1) // 2
-        s[:, own] -= to_s[among]
-        q[:, own] -= to_q[among]
-        at = int(np.flatnonzero(among == own)[0])
-        before[at], s[at], q[at] = row.sum(), self.sums[own] - to_s, self.squares[own] - to_q
-        after = w.log_p(n + sizes, s + to_s, q + to_q).sum(1)  # (n_s + 1) n_t
-        gain = after - before + np.log(sizes[among] + 1) + self._prior_of(sizes, among)
-        change: np.ndarray = gain[at] - gain
+        before = whole[among] - self.log_p[among, own[:, None]] + row[at[:, None], among]
+        new = sizes[at[:, None], among]
+        n = (new + 1)[..., None] * sizes[:, None]
+        within = at[:, None], np.arange(among.shape[1]), among
+        n[within] = new * (new + 1) // 2
+        s, q = self.sums[among] + to_s[:, None], self.squares[among] + to_q[:, None]
+        s[at, :, own] -= to_s[at[:, None], among]
+        q[at, :, own] -= to_q[at[:, None], among]
+        stays = among == own[:, None]
+        s[stays] = q[stays] = 0
+        gain = w.log_p(n, s, q).sum(-1) - before + np.log(new + 1) + self._prior_of(left, new)
+        stay = whole[own] - row.sum(1) + np.log(left + 1) + self._prior_of(left, left)
+        change: np.ndarray = np.where(stays, 0.0, (stay - gain.T).T)
         return change
 
-    def _prior_of(self, sizes: np.ndarray, among: np.ndarray) -> np.ndarray:
-        """−ln C(N−1, B−1) once a unit is in each block, whose sizes are without it."""
-        n, b = self.weights.n, int((sizes > 0).sum())
-        stays, new = (-_ln_choose(n - 1, max(k, 1) - 1) for k in (b, b + 1))
-        return np.where(sizes[among] > 0, stays, new)
+    def _prior_of(self, left: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """−ln C(N−1, B−1) once units are in blocks of so many others, `[units, …]`, where they
+        leave so many behind, `[units]`."""
+        n, b = self.weights.n, self.n_blocks
+        of = np.array([-_ln_choose(n - 1, max(k, 1) - 1) for k in (b - 1, b, b + 1)])
+        found: np.ndarray = of[1 + ((sizes == 0).T * 1 - (left == 0)).T]
+        return found
 
     def move(self, unit: int, block: int) -> None:
         """Put a unit into a block."""

@@ -30,6 +30,8 @@ MIN_GAIN = 1e-7
 N_CUTS, N_STARTS = 24, 2
 #: blocks that a unit may move to, those nearest to it
 N_NEAR = 8
+#: units whose moves are weighed at once
+N_AT_ONCE = 64
 #: rounds of moves, of all steps
 MAX_SWEEPS, MAX_ROUNDS = 50, 20
 
@@ -105,22 +107,26 @@ def _compact(state: BlockState) -> BlockState:
 def _settled(state: BlockState, rng: np.random.Generator) -> BlockState:
     """After rounds of moves of all units, each to the best of the blocks near to it."""
     for _ in range(MAX_SWEEPS):
-        moved = 0
-        for unit in rng.permutation(state.weights.n):
-            moved += _moved(state, int(unit), state.near(int(unit), N_NEAR))
-        if moved == 0:
+        order = rng.permutation(state.weights.n)
+        parts = [order[start : start + N_AT_ONCE] for start in range(0, len(order), N_AT_ONCE)]
+        if not sum(_moved(state, part, state.near(part, N_NEAR)) for part in parts):
             break
     return state
 
 
-def _moved(state: BlockState, unit: int, among: np.ndarray) -> bool:
-    """Whether a unit went to the best of some blocks, and not its own."""
-    change = state.changes(unit, among)
-    best = int(change.argmin())
-    if change[best] > -MIN_GAIN:
-        return False
-    state.move(unit, int(among[best]))
-    return True
+def _moved(state: BlockState, units: np.ndarray, among: np.ndarray) -> int:
+    """How many of some units went to the best of their blocks, those with the most to gain first;
+    what is gained is counted anew where others have moved before."""
+    change = state.changes(units, among)
+    best, gain = change.argmin(1), -change.min(1)
+    blocks = np.broadcast_to(among, change.shape)[np.arange(len(units)), best]
+    moved = 0
+    for number in np.argsort(-gain, kind="stable")[: int((gain > MIN_GAIN).sum())]:
+        one, block = units[number : number + 1], blocks[number : number + 1]
+        if not moved or state.changes(one, block)[0, 0] < -MIN_GAIN:
+            state.move(int(one[0]), int(block[0]))
+            moved += 1
+    return moved
 
 
 def _merged(state: BlockState) -> BlockState:
@@ -162,7 +168,9 @@ def _settle_two(
 ) -> None:
     """Rounds of moves of the members of two blocks between them."""
     for _ in range(MAX_SWEEPS):
-        if not sum(_moved(state, int(unit), among) for unit in rng.permutation(members)):
+        order = rng.permutation(members)
+        parts = [order[start : start + N_AT_ONCE] for start in range(0, len(order), N_AT_ONCE)]
+        if not sum(_moved(state, part, among) for part in parts):
             break
 
 
