@@ -204,7 +204,8 @@ def weighted(
     """The partition of a complete graph by its weights: from the given one, or found from nothing.
 
     ``model`` "nix" has the prior NIX(mean, 1, variance, 3), "microcanonical" none. The given one's
-    own length is ``description_length_given``; rounds of merge-split then look for a shorter one.
+    own length is ``description_length_given``; rounds of merge-split then look for a shorter one,
+    until one is as short as ``until``.
     """
     graph_tool.seed_rng(options["seed"] or 2**32 - 1)
     np.random.seed(options["seed"])  # noqa: NPY002 - as in ``result``
@@ -222,7 +223,9 @@ def weighted(
         state = minimize_blockmodel_dl(graph, state_args=how, multilevel_mcmc_args=arguments)
     first = best = float(state.entropy(**COMPLETE))
     blocks = np.array(state.get_blocks().a)
-    for _ in range(options["max_rounds"]):
+    until, n_rounds = options["until"], 0
+    while n_rounds < options["max_rounds"] and (until is None or best > until):
+        n_rounds += 1
         state.multiflip_mcmc_sweep(niter=options["n_iter"], beta=np.inf, entropy_args=COMPLETE)
         if (length := float(state.entropy(**COMPLETE))) < best - MIN_GAIN_NATS:
             best, blocks = length, np.array(state.get_blocks().a)

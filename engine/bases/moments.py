@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
 #: columns of a block of the product: of those above the diagonal none is computed twice
 BLOCK = 256
 

@@ -24,12 +24,14 @@ class Judging:
     Attributes:
         max_rounds, n_iter: of merge-split, and of sweeps in each.
         model: the prior of weights, "nix" or "microcanonical".
+        until: a length that is short enough to end.
     """
 
     max_rounds: int = 10
     n_iter: int = 10
     seed: int = 0
     model: str = "nix"
+    until: float | None = None
 
 
 @dataclass(frozen=True)
