@@ -37,6 +37,13 @@ from edgesweep.storage.tables import (
     PAIRS,
     REACH,
     REBUILT,
+    REGION_ABLATION,
+    REGION_AREAS,
+    REGION_CLASSES,
+    REGION_FITS,
+    REGION_PICTURES,
+    REGION_VIEWS,
+    REGIONS,
     RESULTS,
     ROC,
     SECTION_CURVES,
@@ -82,8 +89,9 @@ class Run:
         results, circuits, blocks, measures, roc, overlap, minimality, interpolation, known,
             edges_needed, needed_pairs, section_curves, directions, spectra, interactions, labels,
             network_scores, modules, modularity, nulls, structure, reach, drawn, headlines,
-            equal_phi, rebuilt, pairs: its tables, without rows before they are written
-            (`edgesweep.storage.tables.registry`).
+            equal_phi, rebuilt, pairs, regions, region_ablation, region_areas, region_classes,
+            region_fits, region_views, region_pictures: its tables, without rows before they are
+            written (`edgesweep.storage.tables.registry`).
     """
 
     results = _Read(RESULTS)
@@ -113,6 +121,13 @@ class Run:
     equal_phi = _Read(EQUAL_PHI)
     rebuilt = _Read(REBUILT)
     pairs = _Read(PAIRS)
+    regions = _Read(REGIONS)
+    region_ablation = _Read(REGION_ABLATION)
+    region_areas = _Read(REGION_AREAS)
+    region_classes = _Read(REGION_CLASSES)
+    region_fits = _Read(REGION_FITS)
+    region_views = _Read(REGION_VIEWS)
+    region_pictures = _Read(REGION_PICTURES)
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory

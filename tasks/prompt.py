@@ -70,6 +70,7 @@ class TaskData:
     members: tuple[str, ...]
     build: Sequence[Example]
     evaluation: Sequence[Example]
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,14 @@ class ArrayTask:
         shape: of an example.
         n_outputs: how many a network needs at least.
         draw: n examples of a split ("build", "evaluation") with a seed; None: all of it.
+        classes: names of outputs, where these are not their numbers.
     """
 
     info: TaskInfo
     shape: tuple[int, ...]
     n_outputs: int
     draw: Callable[[str, int | None, int], Sequence[ArrayExample]]
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def build_task(
     splits = [_member_splits(member, reader, n_build, n_eval, seed, own) for member in members]
     build, evaluation = (hold(chain.from_iterable(of)) for of in zip(*splits, strict=True))
     names = tuple(_name(member) for member in members)
-    return TaskData("+".join(names), names, build, evaluation)
+    classes = getattr(members[0], "classes", ()) if len(members) == 1 else ()
+    return TaskData("+".join(names), names, build, evaluation, classes)
 
 
 def _member_splits(

@@ -2,7 +2,7 @@
 of each class and what they see (*Emerging Structures in Computational Graphs*, figures 6 to 8, 13,
 14)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ def _curve(
     return traces
 
 
-def class_figure(rows: pd.DataFrame) -> go.Figure:
+def class_figure(rows: pd.DataFrame, name: Callable[[int], str] = str) -> go.Figure:
     """Accuracy on each class (columns) without the regions of a class (rows), and with only
     these."""
     figure = make_subplots(1, 2, shared_yaxes=True)
@@ -118,8 +118,8 @@ def class_figure(rows: pd.DataFrame) -> go.Figure:
         table = mine.pivot_table(index="of", columns="on", values="value", dropna=False)
         heat = go.Heatmap(
             z=table.to_numpy(),
-            x=[str(c) for c in table.columns],
-            y=[str(c) for c in table.index],
+            x=[name(int(c)) for c in table.columns],
+            y=[name(int(c)) for c in table.index],
             zmin=0,
             zmax=1,
             colorscale=HEAT,
@@ -143,7 +143,7 @@ def class_figure(rows: pd.DataFrame) -> go.Figure:
     )
 
 
-def attribution_figure(rows: pd.DataFrame) -> go.Figure:
+def attribution_figure(rows: pd.DataFrame, name: Callable[[int], str] = str) -> go.Figure:
     """Mean attribution of each region (rows, by its class) on each class."""
     table = rows.pivot_table(index="roi", columns="class", values="attribution", dropna=False)
     label = rows.groupby("roi")["label"].first().reindex(table.index).to_numpy()
@@ -153,7 +153,7 @@ def attribution_figure(rows: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=values,
-            x=[str(c) for c in table.columns],
+            x=[name(int(c)) for c in table.columns],
             y=[f"roi{r}" for r in table.index[order]],
             zmin=-limit,
             zmax=limit,

@@ -9,6 +9,18 @@ from pydantic import AfterValidator
 
 from edgesweep.sweeps.config.fields import Section, Text, a_share, did_you_mean, one_of
 
+
+def within_one() -> AfterValidator:
+    """A number from 0 to 1."""
+
+    def check(value: float) -> float:
+        if not 0 <= value <= 1:
+            raise ValueError("is out of range; allowed: 0 to 1")
+        return value
+
+    return AfterValidator(check)
+
+
 #: keys of a headline that name a value of an axis, by the section whose axis it is
 AXES = {
     "sweep": ("model", "task", "nodes", "method", "steps", "build_patch", "build_metric"),
@@ -37,10 +49,27 @@ class Headline(Section):
     metric: Text | None = None
 
 
+Shares = tuple[Annotated[float, within_one()], ...]
+#: (share of regions, accuracy)
+Points = tuple[tuple[Annotated[float, within_one()], Annotated[float, within_one()]], ...]
+
+
+class Published(Section):
+    """What a `source` has of regions of interest, for the page to mark beside the run's own: points
+    of curves of the regions that are gone (`ablate`) or kept (`keep`), and accuracy on each class
+    without its own regions (`own_class`)."""
+
+    source: Text
+    ablate: Points = ()
+    keep: Points = ()
+    own_class: Shares = ()
+
+
 class Report(Section):
-    """What the page is to say first."""
+    """What the page is to say first, and what is to stand beside it."""
 
     headline: Headline = Headline()
+    published: Published | None = None
 
     def fault(self, sweep: Any, evaluate: Any) -> str:
         """What the run does not have of what is named; "" where it has all."""

@@ -298,7 +298,10 @@ class Plan:
             "cells": [self._told(cell) for cell in self.cells],
             "kinds": {name: told(self.resolved.ways(name)) for name in self.config.sweep.nodes},
             "graphs": [graph.as_dict() for graph in self.graphs],
-            "rois": [of.as_dict() for of in self.rois],
+            "rois": [
+                of.as_dict() | {"classes": list(self.dataset_of(of.dataset).data.classes)}
+                for of in self.rois
+            ],
             "datasets": [
                 {"members": list(d.members)} | {k: getattr(d, k) for k in _OF_DATASET}
                 for d in self.resolved.datasets.values()

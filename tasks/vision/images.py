@@ -44,7 +44,7 @@ def image_task(path: Path) -> ArrayTask:
         bad="1",
     )
     draw = partial(_draw, name, found, first.shape)
-    return ArrayTask(info, first.shape, len(found.classes), draw)
+    return ArrayTask(info, first.shape, len(found.classes), draw, found.classes)
 
 
 def _draw(

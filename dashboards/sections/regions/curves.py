@@ -1,13 +1,14 @@
 """Accuracy without each input's strongest regions, and with only these."""
 
 from collections.abc import Iterator
+from html import escape
 
 import pandas as pd
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.figures.regions import curve_figure
 from edgesweep.dashboards.pages import Choice, Section
-from edgesweep.dashboards.sections.regions.naming import groups
+from edgesweep.dashboards.sections.regions.naming import groups, published
 
 WORDS = {"ablate": "without the strongest", "keep": "with only the strongest"}
 
@@ -17,12 +18,13 @@ def section(data: RunData) -> Iterator[Section]:
     if table.empty:
         return
     rows = table[table["side"].isin(list(WORDS)) & (table["metric"] == "accuracy")]
-    figures = {}
+    figures, told_elsewhere = {}, published(data)
     for side, words in WORDS.items():
         for name, mine in groups(data, rows[rows["side"] == side], ["eval_patch"]):
             for asked, told in _sizes(mine).items():
                 figures[" · ".join(filter(None, (words, told, _named(name))))] = curve_figure(
-                    mine[mine["asked"].eq(asked) | mine["partition"].eq("singletons")]
+                    mine[mine["asked"].eq(asked) | mine["partition"].eq("singletons")],
+                    told_elsewhere.get(side, ()) if not asked else (),
                 )
     target = data.config["rois"]["target"]
     leaks = (
@@ -38,7 +40,9 @@ def section(data: RunData) -> Iterator[Section]:
         "or all but these do. Left against the share of regions, right of units, for regions "
         "differ in size: the steeper on the right, the better a partition finds what an input "
         "stands on. Random blocks of as many regions (of the block model's sizes, or of even "
-        "ones) are a band, from the least to the largest of their draws. " + leaks,
+        "ones) are a band, from the least to the largest of their draws. "
+        + leaks
+        + (f" Open circles: {escape(told_elsewhere['source'])}." if told_elsewhere else ""),
         (Choice("region-curves", "curves", figures, next(iter(figures))),),
     )
 

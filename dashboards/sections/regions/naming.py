@@ -1,6 +1,7 @@
 """What is told of what a figure is of: only what differs in a run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -54,3 +55,15 @@ def _word(column: str, row: pd.Series) -> str:
     if column == "eval_patch":
         return f"{row[column]} patch"
     return str(row[column])
+
+
+def class_names(data: RunData, units: str) -> Callable[[int], str]:
+    """What a class of a site's task is called."""
+    (about,) = (about for about in data.plan["rois"] if about["key"] == units)
+    names = about["classes"]
+    return lambda number: str(names[number]) if number < len(names) else str(number)
+
+
+def published(data: RunData) -> Mapping[str, Any]:
+    """What the config has of a publication; nothing where it has none."""
+    return data.config["report"].get("published") or {}

@@ -1,6 +1,6 @@
 """What regions see."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ import pandas as pd
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.figures.regions import view_figure
 from edgesweep.dashboards.pages import Choice, Section
-from edgesweep.dashboards.sections.regions.naming import groups
+from edgesweep.dashboards.sections.regions.naming import class_names, groups
 from edgesweep.storage import RunDirectory
 from edgesweep.storage.packing.prompts import PromptRows
 from edgesweep.tasks import ArrayExample, Example, example_of
@@ -28,7 +28,7 @@ def section(data: RunData) -> Iterator[Section]:
         units = rows["units"].iloc[0]
         prompts = PromptRows(run, datasets[units], "build", example_of)
         strongest = views[views["units"] == units]
-        figures[name] = view_figure(*_pictures(rows, strongest, prompts))
+        figures[name] = view_figure(*_pictures(rows, strongest, prompts, class_names(data, units)))
     yield Section(
         "regions-views",
         "What regions see",
@@ -40,13 +40,16 @@ def section(data: RunData) -> Iterator[Section]:
 
 
 def _pictures(
-    rows: pd.DataFrame, strongest: pd.DataFrame, prompts: PromptRows[Example]
+    rows: pd.DataFrame,
+    strongest: pd.DataFrame,
+    prompts: PromptRows[Example],
+    called: Callable[[int], str],
 ) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
     """Pictures and inputs by the region's name, class by class."""
     pictures: dict[str, np.ndarray] = {}
     inputs: dict[str, list[np.ndarray]] = {}
-    for (label, roi), mine in list(rows.groupby(["label", "roi"]))[:MOST_REGIONS]:
-        name = f"{label}: roi{roi}"
+    for (_, roi), mine in list(rows.groupby(["label", "roi"]))[:MOST_REGIONS]:
+        name = f"{called(int(mine['label'].iloc[0]))}: roi{roi}"
         summed = mine.groupby(["row", "column"])["attribution"].sum()
         pictures[name] = summed.unstack().to_numpy()
         first = strongest[strongest["roi"] == roi].sort_values("rank")["input"][:INPUTS]
