@@ -56,6 +56,8 @@ from edgesweep.storage.tables import (
 if TYPE_CHECKING:
     import xarray
 
+    from edgesweep.layered import InteractionGraph
+
 #: of a measured point, what `Run.circuit` may be told; else what the run names first
 _CHOICES = ("aggregation", "selection", "ablation", "eval_patch", "metric")
 #: what a circuit says of how it was found, and what it reached
@@ -181,6 +183,20 @@ class Run:
         from edgesweep.scores import read_scores
 
         return read_scores(self.directory, self._cell(cell), prompt)
+
+    def interaction_graph(self, basis: str, **choices: Any) -> InteractionGraph:
+        """An interaction graph: its bases, interactions, and as a circuit those that are needed.
+
+        Args:
+            basis: lib, gib or pca.
+            choices: `model`, `task`, `steps`, `rule`, where the run has several.
+
+        Raises:
+            ValueError: no graph is so, or several.
+        """
+        from edgesweep.layered import interaction_graph
+
+        return interaction_graph(self.directory, {"basis": basis, **choices})
 
     # --- circuits ------------------------------------------------------------------------------
     def circuit(

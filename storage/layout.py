@@ -7,6 +7,8 @@ attributions.zarr/graphs/<model>/, or of a cell whose scores decide its edges <c
     `storage.graphs`
     of a cell over features instead of scores: listed/{source, target, weight, raw} [block of
     positions x input, place], listed/{count, dropped, dropped_abs, residual} [block x input]
+attributions.zarr/<interaction graph>/<layer>/inputs [input, end's direction, constant or
+    direction]: Σ_s A² of each input in the section from that layer; NaN of what is cut
 aggregates.zarr/<cell>/edges [edge, end]: of such a cell, the edges that its statistics are of
 aggregates.zarr/<cell>/partials [shard, edge, word] (see `fold.pack`), and folded
     <cell>/{mean, max, …} [edge] for all inputs, <cell>/<member>/{mean, …} for a member task;
@@ -236,6 +238,11 @@ def regions(stage: str, shard: str) -> str:
 
 def layered_told(stage: str, shard: str) -> str:
     return f"layered/{stage}/{shard}.json"
+
+
+def interaction_inputs(graph: str, start: str) -> str:
+    """Of the section from a layer."""
+    return f"{graph}/{start}/inputs"
 
 
 def prompt_index(dataset: str) -> str:

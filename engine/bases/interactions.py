@@ -15,7 +15,7 @@ to one autograd call for each (i, s).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -57,13 +57,18 @@ class Interactions:
 
 
 def interaction_sums(
-    section: Section, batch: Batch, bases: tuple[Basis, Basis], nodes: Nodes
+    section: Section,
+    batch: Batch,
+    bases: tuple[Basis, Basis],
+    nodes: Nodes,
+    keep: Callable[[Float[Tensor, "inputs k_out k1"]], None] | None = None,
 ) -> Sums:
     """Sums over a batch's inputs, to be folded with those of others.
 
     Args:
         bases: of the section's start and of its end.
         nodes: points of the path and their weights.
+        keep: is given Σ_s A² of each input, in their order.
     """
     start, end = bases
     f_hat = start.encoded(batch.f)
@@ -72,7 +77,7 @@ def interaction_sums(
     reached = end.encoded(section(kept.f, batch.inputs, batch.row))
     inputs, row = batch.row.unique(return_inverse=True)
     # where an input has one row and one output position, nothing of it has to be held
-    alone = len(inputs) == len(row) and batch.real_out.shape[1] == 1
+    alone = keep is None and len(inputs) == len(row) and batch.real_out.shape[1] == 1
     n_held = 0 if alone else len(inputs)
     per_input = kept.f.new_zeros(n_held, end.k, 1 + start.k)
     total, fourth = per_input.new_zeros(2, end.k, 1 + start.k)
@@ -87,6 +92,8 @@ def interaction_sums(
             fourth += square.square_().sum(0)
         else:
             per_input.index_add_(0, row[rows], square)
+    if keep is not None:
+        keep(per_input.clone())
     if not alone:
         total, fourth = per_input.sum(0), per_input.square_().sum(0)
     real = (reached * batch.real_out[..., None]).square().sum()

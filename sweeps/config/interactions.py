@@ -58,6 +58,13 @@ class Bases(Section):
         return tuple(value)
 
 
+class Interactions(Section):
+    """What is stored of interactions: of all inputs together, and with `keep_inputs` of each build
+    input too, all numbers (`--dry-run` says how much that is)."""
+
+    keep_inputs: bool = False
+
+
 class EdgesNeeded(Section):
     """How many interactions of a section the network needs: to lose at most `within` of `metric`
     (accuracy, or nll in nats) on the evaluation prompts, by the published bisection, and by

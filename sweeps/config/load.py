@@ -18,7 +18,7 @@ from edgesweep.sweeps.config.blocks import Blocks
 from edgesweep.sweeps.config.faults import describe, one_line, short
 from edgesweep.sweeps.config.features import Features, sets_of_features
 from edgesweep.sweeps.config.fields import INTERACTIONS, ConfigError, Name, Section, did_you_mean
-from edgesweep.sweeps.config.interactions import BASES, Bases, EdgesNeeded, Modules
+from edgesweep.sweeps.config.interactions import BASES, Bases, EdgesNeeded, Interactions, Modules
 from edgesweep.sweeps.config.paths import with_absolute_paths
 from edgesweep.sweeps.config.plainyaml import MAX_CHARACTERS, MAX_DEPTH, PlainYamlError, read_plain
 from edgesweep.sweeps.config.report import Report
@@ -49,6 +49,7 @@ class Config(Section):
     evaluate: Evaluate = Evaluate()
     data: Data = Data()
     bases: Bases = Bases()
+    interactions: Interactions = Interactions()
     edges_needed: EdgesNeeded = EdgesNeeded()
     modules: Modules = Modules()
     rois: Rois = Rois()
@@ -92,7 +93,7 @@ class Config(Section):
         return tuple(dict.fromkeys((*self.evaluate.metric, "logit_diff", "accuracy")))
 
     @field_validator(
-        *("sweep", "evaluate", "data", "bases", "edges_needed", "modules", "rois"),
+        *("sweep", "evaluate", "data", "bases", "interactions", "edges_needed", "modules", "rois"),
         *("blocks", "measures", "scores", "report", "execution"),
         mode="before",
     )

@@ -36,6 +36,7 @@ def disk_bytes(plan: Plan) -> int:
     found = 0
     for of in dict.fromkeys(graph.of for graph in plan.graphs):
         found += len(blocks(plan, of)) * _moment_bytes(plan, of)
+    found += _kept_bytes(plan)
     for graph in plan.graphs:
         of, n = graph.of, len(blocks(plan, graph.of))
         pairs = sum(of.width(a) * of.width(b) for a, b in of.sections)
@@ -43,6 +44,21 @@ def disk_bytes(plan: Plan) -> int:
         tried = plan.config.edges_needed.points + TRIED
         found += 8 * tried * len(plan.dataset_of(of.dataset).data.evaluation) * len(of.sections)
     return found
+
+
+def _input_bytes(plan: Plan, of: Layered) -> list[int]:
+    """Of the interactions of one input, by section, if they are kept."""
+    if not plan.config.interactions.keep_inputs:
+        return []
+    return [4 * of.width(b) * (1 + of.width(a)) for a, b in of.sections]
+
+
+def _kept_bytes(plan: Plan) -> int:
+    """Of those of all inputs."""
+    return sum(
+        len(plan.dataset_of(graph.of.dataset).data.build) * sum(_input_bytes(plan, graph.of))
+        for graph in plan.graphs
+    )
 
 
 def memory_bytes(plan: Plan) -> Iterator[int]:
@@ -55,11 +71,13 @@ def memory_bytes(plan: Plan) -> Iterator[int]:
         n_eval = len(data.data.evaluation)
         held = 4 * n_eval * data.length * max(of.widths) * 4
         held += 4 * KEPT_NUMBERS * -(-n_eval // EVAL_BATCH)
+        block = max(rows.stop - rows.start for rows in blocks(plan, of))
+        held += 2 * block * max(_input_bytes(plan, of), default=0)
         yield weights + 3 * _moment_bytes(plan, of) + WORKING_BYTES + held
 
 
 def told(plan: Plan) -> Iterator[str]:
-    """A line a graph."""
+    """A line a graph, and what keeping each input's interactions takes."""
     for graph in plan.graphs:
         of = graph.of
         layers = " -> ".join(f"{n} ({d})" for n, d in zip(of.layers, of.widths, strict=True))
@@ -69,3 +87,5 @@ def told(plan: Plan) -> Iterator[str]:
             f"  {graph.key}: {of.model}, {of.task}, {graph.basis.kind}, interactions, "
             f"{graph.steps} steps ({graph.rule}); {layers}{how}"
         )
+    if kept := _kept_bytes(plan):
+        yield f"  interactions of each input (interactions.keep_inputs): {kept / 1e6:,.1f} MB"

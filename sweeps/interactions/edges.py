@@ -6,12 +6,17 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from edgesweep.engine.bases.interactions import Interactions, interaction_sums
 from edgesweep.engine.bases.jacobians import Batch
 from edgesweep.engine.bases.moments import Sums, fold
 from edgesweep.engine.methods.quadrature import points
+from edgesweep.storage import layout
+from edgesweep.storage.arrays import Planned
+from edgesweep.storage.blocks import write_block
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.graphs import Graph
@@ -20,6 +25,8 @@ from edgesweep.sweeps.interactions.shards import (
     FOLD,
     SUMS,
     Shard,
+    blocks,
+    chunk_rows,
     edge_sums,
     folded,
     of_layer,
@@ -28,6 +35,7 @@ from edgesweep.sweeps.interactions.shards import (
 from edgesweep.sweeps.stages.base import Done, Passes, Stage
 
 if TYPE_CHECKING:
+    from edgesweep.storage import RunDirectory
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
 
@@ -51,11 +59,26 @@ class EdgeSums(Stage[Shard[Graph]]):
         basis = shard.of.basis
         return (*of_layer(basis, shard.at), *of_layer(basis, shard.end))
 
+    def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
+        """What each input's interactions are kept in, as wide as the layers, for what is cut is not
+        known yet."""
+        for graph in plan.graphs if plan.config.interactions.keep_inputs else ():
+            n = len(plan.dataset_of(graph.of.dataset).data.build)
+            for start, end in graph.of.sections:
+                each = graph.of.width(end), 1 + graph.of.width(start)
+                chunks = (chunk_rows(blocks(plan, graph.of), 4 * each[0] * each[1]), *each)
+                name = layout.interaction_inputs(graph.key, start)
+                yield Planned(run.attributions, name, (n, *each), chunks)
+
     @torch.no_grad()
     def run(self, context: Context, shard: Shard[Graph]) -> Done:
-        sums, used = with_halving(context.micro_batch, partial(_sums, context, shard))
-        told = files.of_sums("edges", sums)
-        return files.write_tensors(context, self.name, shard.key, told, micro_batch=used)
+        (sums, kept), used = with_halving(context.micro_batch, partial(_sums, context, shard))
+        tensors = files.of_sums("edges", sums)
+        writes, told = files.write_tensors(context, self.name, shard.key, tensors, micro_batch=used)
+        if kept is not None:
+            name, first = layout.interaction_inputs(shard.of.key, shard.at), shard.block.start
+            writes.append(write_block(context.run, layout.ATTRIBUTIONS, name, first, kept))
+        return writes, told
 
     def passes(self, plan: Plan, shard: Shard[Graph]) -> Passes:
         of = shard.layers
@@ -73,8 +96,20 @@ class EdgeSums(Stage[Shard[Graph]]):
         return owner(shard)
 
 
-def _sums(context: Context, shard: Shard[Graph], micro_batch: int) -> Sums:
+def _sums(
+    context: Context, shard: Shard[Graph], micro_batch: int
+) -> tuple[Sums, np.ndarray | None]:
+    """Sums of a block, and what is kept of each of its inputs, if anything is: NaN where a
+    direction was cut."""
     graph, log = shard.of, context.log
+    keeps, batches_kept = context.config.interactions.keep_inputs, list[np.ndarray]()
+    room = graph.of.width(shard.end), 1 + graph.of.width(shard.at)
+
+    def keep(found: Tensor) -> None:
+        spare = [(0, 0), *((0, all_ - n) for all_, n in zip(room, found.shape[1:], strict=True))]
+        values = found.cpu().numpy().astype(np.float32)
+        batches_kept.append(np.pad(values, spare, constant_values=np.nan))
+
     bases = (
         files.read_basis(context.run, log, graph.basis, shard.at),
         files.read_basis(context.run, log, graph.basis, shard.end),
@@ -85,9 +120,9 @@ def _sums(context: Context, shard: Shard[Graph], micro_batch: int) -> Sums:
         for chain, _, inputs in batches(context, graph.of, shard.block, micro_batch):
             section = chain.section(shard.at, shard.end)
             batch = Batch.of(section, value_at(chain, shard.at, inputs), inputs)
-            yield interaction_sums(section, batch, bases, nodes)
+            yield interaction_sums(section, batch, bases, nodes, keep if keeps else None)
 
-    return fold(sums())
+    return fold(sums()), np.concatenate(batches_kept) if keeps else None
 
 
 class EdgeFold(Stage[Shard[Graph]]):

@@ -161,11 +161,13 @@ class Graph:
         return {
             "key": self.key,
             "basis": self.basis.kind,
+            "bases": self.basis.key,
             "model": of.model,
             "task": of.task,
             "dataset": of.dataset,
             "layers": list(of.layers),
             "widths": list(of.widths),
+            "rotated": list(of.rotated),
             "aliases": list(of.aliases),
             "steps": self.steps,
             "rule": self.rule,

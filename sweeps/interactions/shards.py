@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 MOMENTS, JACOBIANS, ROTATIONS = "moments", "jacobians", "rotations"
 SUMS, FOLD, NEEDED, DIRECTIONS = "interaction_sums", "interactions", "edges_needed", "directions"
 LABELS, MODULES, LAYER_BLOCKS = "labels", "modules", "layer_blocks"
+
+#: of an array with a row an input
+CHUNK_BYTES = 8 * 2**20
 
 Of = TypeVar("Of", Layered, BasisOf, Graph)
 
@@ -75,6 +79,14 @@ def owner(shard: Shard[BasisOf] | Shard[Graph]) -> str:
 def blocks(plan: Plan, of: Layered) -> list[Rows]:
     """Blocks of a graph's build inputs."""
     return plan.blocks(of.dataset)
+
+
+def chunk_rows(blocks: Sequence[Rows], row_bytes: int) -> int:
+    """Inputs of a chunk of an array with a row an input: none is of two blocks, nor of more than
+    `CHUNK_BYTES` if it can be helped."""
+    whole = math.gcd(*(rows.start for rows in blocks)) or blocks[-1].stop
+    divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+    return max([d for d in divisors if d * row_bytes <= CHUNK_BYTES], default=1)
 
 
 def moment_shards(plan: Plan, of: Layered) -> Iterator[Shard[Layered]]:

@@ -55,6 +55,7 @@ def _graph_identity(resolved: Resolved) -> dict[str, Any]:
     return {
         "graphs": sorted(graph.key for graph in resolved.graphs),
         "bases": config.bases.model_dump(mode="json"),
+        "interactions": config.interactions.model_dump(mode="json"),
         "edges_needed": config.edges_needed.model_dump(mode="json"),
         "modules": config.modules.model_dump(mode="json"),
     }

@@ -9,6 +9,7 @@ import torch
 
 from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.forms import Outlet
+from edgesweep.engine.bases.interactions import interaction_sums
 from edgesweep.engine.bases.jacobians import Batch, is_closed, jacobian_sums, one_by_one, signs
 from edgesweep.engine.bases.moments import Moments, fold
 from edgesweep.engine.methods.quadrature import points
@@ -88,6 +89,26 @@ def test_interactions_are_the_oracles(name, nodes):
         error = squares.std(0) / len(squares) ** 0.5
         close(mine.standard_error[:, 1:], error[:, 1:], 1e-6)  # from a fourth moment
         assert (max(missed) < 1e-9) == (float(mine.residual) < 1e-9)
+
+
+@networks
+def test_what_is_kept_of_an_input_is_the_oracles(name):
+    """Its sum over output positions, which E² is the mean of over inputs and positions."""
+    chain, inputs = network(name)
+    found = made.bases(chain, inputs)
+    for start, end in pairwise(list(chain.widths)):
+        a, b, section = found[start], found[end], chain.section(start, end)
+        values, kept = made.value_at(chain, start, inputs), []
+        batch = Batch.of(section, values, inputs)
+        sums = interaction_sums(section, batch, (a, b), made.GRADIENT, kept.append)
+        (rows,) = kept
+        for row, x in enumerate(values):
+            given = (a.mean, a.encode, a.decode), (b.encode, b.mean)
+            alone = one_input(chain, start, end, inputs, row)
+            close(rows[row], len(x) * slow.mean_squares(alone, [x], *given, made.GRADIENT)[0])
+        plain = interaction_sums(section, batch, (a, b), made.GRADIENT)
+        for key, value in plain.sums.items():
+            torch.testing.assert_close(sums.sums[key], value, rtol=1e-12, atol=1e-12)
 
 
 @networks

@@ -1,8 +1,10 @@
 """A driver for the chaos test: the tiny run with workers that take their time, so that there is
-something to kill. Run as a module: the run directory, and the seconds that a shard takes."""
+something to kill. Run as a module: the run directory, the seconds that a shard takes, and the file
+of another config."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from functools import partial
@@ -55,7 +57,8 @@ def slow_worker(settings: WorkerSettings, seconds_a_shard: float = SECONDS_A_SHA
 
 
 if __name__ == "__main__":
-    launch = start(parse_config(chaos_config("ray")), Path(sys.argv[1]))
+    raw = json.loads(Path(sys.argv[3]).read_text()) if len(sys.argv) > 3 else chaos_config("ray")
+    launch = start(parse_config(raw), Path(sys.argv[1]))
     pause = float(sys.argv[2]) if len(sys.argv) > 2 else SECONDS_A_SHARD
     factory = partial(slow_worker, seconds_a_shard=pause)
     sys.exit(cli.drive_and_tell(launch, factory, page=None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import networkx
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import edgesweep as es
 from edgesweep.dashboards.data import load_run
 from edgesweep.dashboards.report import render
 from edgesweep.engine.bases.cuts import chain_of
@@ -21,6 +23,7 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.training import NetworkTraining
 from edgesweep.engine.training.modadd import Modadd
 from edgesweep.storage import CommitLog, RunDirectory
+from edgesweep.storage.arrays import open_array
 from edgesweep.storage.tables import (
     DIRECTIONS,
     EDGES_NEEDED,
@@ -47,7 +50,13 @@ from tests.sweeps.helpers import contents, run_tiny
 
 N = 96
 FILES = (
-    *("layered", "edges_needed.parquet", "interactions.parquet", "spectra.parquet"),
+    *(
+        "attributions.zarr",
+        "layered",
+        "edges_needed.parquet",
+        "interactions.parquet",
+        "spectra.parquet",
+    ),
     "modularity.parquet",
 )
 
@@ -72,6 +81,7 @@ def config(model: str, **changes) -> dict:
             "rule": "right",
         },
         "bases": {"cut": {"variance": 1e-6}},
+        "interactions": {"keep_inputs": True},
         "edges_needed": {"within": 0.05, "points": 4, "sections": "all"},
         "modules": {"seeds": 2, "rewired": 2},
         "measures": {"bootstrap": 20},
@@ -161,15 +171,61 @@ def test_what_is_redone_has_the_same_bytes(run, model, tmp_path):
     log = CommitLog(RunDirectory.open(again))
     for stage in log.stages():
         for write in log.record(stage, log.keys(stage)[0])["writes"]:
-            (again / write["file"]).write_bytes(b"lost")
+            lost = again / (write.get("file") or f"attributions.zarr/{write['array']}/c/0/0/0")
+            lost.write_bytes(b"lost")
     assert run_tiny(again, config(model)).exit_code == 0
     assert contents(again, *FILES) == contents(run.path, *FILES)
+
+
+def test_each_input_s_interactions_are_kept(run):
+    """They sum to what is stored of all; what is cut is NaN."""
+    graph = es.open(run.path).interaction_graph("lib")
+    for start, width in (("input", 64), ("hidden0", 12)):
+        found, stored = graph.inputs(start), graph.interactions(start).mean_square
+        assert found.dims == ("input", "target", "source")
+        assert found.sizes["input"] == N
+        assert found.sizes["source"] == 1 + graph.bases[start].k <= 1 + width
+        np.testing.assert_allclose(found.mean("input"), stored, rtol=1e-5)
+        array = open_array(run.attributions, f"{graph.about['key']}/{start}/inputs")
+        assert array.shape[2] == 1 + width
+        assert 48 % array.chunks[0] == 0
+        assert np.isnan(array[:, :, found.sizes["source"] :]).all()
+
+
+def test_a_graph_leaves_as_graphml_and_its_bases_as_a_file(run, tmp_path):
+    graph = es.open(run.path).interaction_graph("pca")
+    circuit = graph.circuit("bisect")
+    needed = read_table(run, EDGES_NEEDED).query("basis == 'pca' and search == 'bisect'")
+    assert circuit.n_edges == needed.kept.sum()
+    table = read_table(run, INTERACTIONS).query("basis == 'pca'")
+    strongest = table.sort_values("mean_square").iloc[-1]
+    name = f"{strongest.source}->{strongest.target}"
+    assert circuit.edges[name] == pytest.approx(strongest.mean_square**0.5)
+    circuit.to_graphml(tmp_path / "graph.graphml")
+    again = networkx.read_graphml(tmp_path / "graph.graphml")
+    assert set(again.edges) == set(circuit.to_networkx().edges)
+    circuit.to_json(tmp_path / "graph.json")
+    loaded = es.load_circuit(tmp_path / "graph.json")
+    assert (loaded.edges, loaded.selected) == (circuit.edges, circuit.selected)
+    graph.save_bases(tmp_path / "bases.safetensors")
+    with safe_open(tmp_path / "bases.safetensors", "pt") as file:
+        told = file.metadata()
+        assert (told["basis"], told["layers"]) == ("pca", "input,hidden0,hidden1,logits")
+        encode = file.get_tensor("hidden0/encode")
+    assert torch.equal(encode, graph.bases["hidden0"].encode)
+    assert graph.circuit(n_edges=2).n_edges == 6
+    with pytest.raises(ValueError, match=r"no edges needed by search 'x' \(there: bisect, robust"):
+        graph.circuit("x")
+    with pytest.raises(ValueError, match="no interaction graph is so; there is lib of digits-mlp"):
+        es.open(run.path).interaction_graph("gib")
 
 
 def test_a_dry_run_says_what_it_takes(model):
     told = describe(make_plan(resolve(parse_config(config(model)))))
     assert "lib, interactions, 2 steps (right); input (64) -> hidden0 (12)" in told
     assert "memory: 0." in told
+    kept = 2 * 4 * N * (12 * 65 + 8 * 13 + 10 * 9) / 1e6
+    assert f"interactions of each input (interactions.keep_inputs): {kept:.1f} MB" in told
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Through Ray: the same bytes as the serial executor, whatever the number of actors."""
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgesweep.engine.blockmodel import find_interpreter
+from edgesweep.engine.training import NetworkTraining
 from edgesweep.storage import RunDirectory
+from edgesweep.sweeps.command.train_model import ModelRequest, train_model
 from edgesweep.sweeps.command.watching import run_status
+from edgesweep.sweeps.progress import Silence
+from tests.sweeps import test_interactions_sweep as layered
 from tests.sweeps.helpers import (
     BLOCKS,
     DATA,
@@ -67,15 +73,43 @@ def test_ray_gives_the_bytes_of_the_serial_executor(serial, tmp_path, actors):
     assert contents(out, *ALL) == contents(serial, *ALL)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_interaction_graphs_are_the_same_bytes_also_after_a_kill(drivers, tmp_path):
+    """Of a network of images with all bases; its driver on Ray is killed once some are found."""
+    how = NetworkTraining(epochs=5)
+    model = tmp_path / "digits-mlp"
+    train_model(ModelRequest("digits", (), (12, 8), "gelu", how, model), Silence())
+    sweep = {"nodes": ["lib", "gib", "pca"]}
+    raw = layered.config(str(model), sweep=sweep)
+    assert run_tiny(tmp_path / "serial", raw).exit_code == 0
+    on_ray = layered.config(str(model), sweep=sweep, execution={"executor": "ray", "actors": 2})
+    (tmp_path / "ray.json").write_text(json.dumps(on_ray))
+    driver = drivers(0.25, config=str(tmp_path / "ray.json"))
+    driver.wait_for("commits/rotations/*.jsonl")
+    driver.process.kill()
+    driver.process.wait()
+    assert not list(driver.out.glob("commits/directions/*"))
+    assert run_tiny(driver.out, on_ray, take_over=True).exit_code == 0
+    found = contents(driver.out, *layered.FILES)
+    assert found == contents(tmp_path / "serial", *layered.FILES)
+    assert any(name.startswith("attributions.zarr/") for name in found)
+
+
 class Driver:
     """A driver of its own on Ray, with a terminal of its own or none."""
 
-    def __init__(self, out: Path, seconds_a_shard: float, *, terminal: bool = False) -> None:
+    def __init__(
+        self, out: Path, seconds_a_shard: float, *, terminal: bool = False, config: str = ""
+    ) -> None:
         self.out, self.printed = out, out.with_name("printed")
         self.terminal, theirs = os.openpty() if terminal else (None, None)
         with self.printed.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.sweeps.chaos_driver", str(out), str(seconds_a_shard)],
+                [
+                    *(sys.executable, "-m", "tests.sweeps.chaos_driver"),
+                    *(str(out), str(seconds_a_shard), *([config] if config else [])),
+                ],
                 start_new_session=True,
                 stdin=theirs or subprocess.DEVNULL,
                 stdout=theirs or file,
@@ -121,7 +155,7 @@ def drivers(tmp_path) -> Iterator[Callable[..., Driver]]:
     """Makes drivers, and ends those that a test has left."""
     made: list[Driver] = []
 
-    def make(seconds_a_shard: float, **options: bool) -> Driver:
+    def make(seconds_a_shard: float, **options: Any) -> Driver:
         made.append(Driver(tmp_path / "run", seconds_a_shard, **options))
         return made[-1]
 
