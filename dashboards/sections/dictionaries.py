@@ -25,6 +25,11 @@ COUNTS = ("positions", "sinks")
 LEAST_COST = 0.01
 #: a share beyond this, either way, is no share
 MOST_RECOVERED = 2.0
+BASES = {
+    "pca": "principal axes",
+    "lib": "local interaction basis",
+    "gib": "global interaction basis",
+}
 ERRORS = {
     "node": "Errors are nodes of the graph, so that the graph of all nodes is the model.",
     "clean": "Errors keep the value that they have in the model, in every circuit.",
@@ -71,6 +76,7 @@ def _of_one(data: RunData, nodes: str, *, several: bool) -> Iterator[str | Table
         [
             escape(told["site"]),
             *map(escape, words(told["dictionary"])),
+            f"{told['n_features']:,}",
             f"{n_nodes.get(told['site'], 0):,}",
             *(_number(name, fit.get(name)) for name in HEADS),
             _recovered(fit) if fit else "",
@@ -99,18 +105,18 @@ def _fits(data: RunData, kind: Kind) -> Iterator[tuple[Mapping[str, Any], Mappin
         yield told, data.facts.fits.get(told["shard"], {})
 
 
-def words(told: Any) -> tuple[str, str, str]:
-    """A dictionary's kind, where it is from, and its size where the config says it."""
+def words(told: Any) -> tuple[str, str]:
+    """A dictionary's kind, and where it is from."""
     if told == "none":
-        return "none: all is error", "", "0"
+        return "none: all is error", ""
     if told == "identity":
-        return "identity", "", "width"
+        return "identity", ""
     if isinstance(told, str):
-        return "loaded", told, ""
-    if told["kind"] == "pca":
-        return "principal axes", "fitted in this run", "width"
+        return "loaded", told
+    if told["kind"] in BASES:
+        return BASES[told["kind"]], "computed in this run"
     extra = f", {told['k']} at a position" if told["kind"] == "topk" else ""
-    return f"{told['kind']}{extra}", "trained in this run", f"{told['features']:,}"
+    return f"{told['kind']}{extra}", "trained in this run"
 
 
 def _number(name: str, value: float | None) -> str:

@@ -104,7 +104,7 @@ def pulled_back(
                 out, (f, c), cotangent, is_grads_batched=True, retain_graph=True,
                 allow_unused=True, materialize_grads=True,
             )  # fmt: skip
-        by_c = by_c[..., 0].clone()
+        by_c = by_c[..., 0].expand(by_f.shape[:-1]).clone()  # without any bias it is 0, once
         _add_at(by_c, batch, -mine * outlet.shift[some, None, None])
         yield Pulled(some, by_f, by_c)
 

@@ -1,5 +1,6 @@
 """Training: dictionaries on the activations of a site, and feed-forward networks on labels."""
 
+from edgesweep.engine.training.bases import Directions, interaction_directions
 from edgesweep.engine.training.dictionaries import (
     Training,
     activations,
@@ -18,6 +19,7 @@ from edgesweep.engine.training.unfinished import Unfinished
 
 __all__ = [
     "Baseline",
+    "Directions",
     "Fit",
     "NetworkTraining",
     "Say",
@@ -27,6 +29,7 @@ __all__ = [
     "activations",
     "check_training",
     "fit_of",
+    "interaction_directions",
     "save_network",
     "spliced_losses",
     "train",

@@ -15,7 +15,7 @@ With x the activations, n x d:
    unexplained of positions drawn by how badly they are explained.
 4. f is in the units of x again: h is multiplied by s, and nothing else.
 
-`pca` is the mean and the principal axes, an orthogonal basis. The same seed gives the same
+`pca` is the mean and the first principal axes, orthogonal. The same seed gives the same
 dictionary. Pinned by tests/model/test_training.py: planted features are found. How well one does is
 said in `fits`.
 """
@@ -57,7 +57,7 @@ class Training:
 
     Attributes:
         kind: one of `KINDS`.
-        features: how many.
+        features: how many; of pca at most, and at most as many as there are.
         k: features on at a position (topk).
         l1: price of a feature (relu).
         steps, batch, lr: of Adam; the rate falls to 0 over the last fifth.
@@ -89,7 +89,7 @@ def train(
     if len(x) < 2:
         raise DictionaryError(f"{len(x)} positions are too few to train on")
     if how.kind == "pca":
-        return _principal_axes(x)
+        return _principal_axes(x, min(how.features, x.shape[1]))
     bias = x.median(0).values
     scale = (x - bias).norm(dim=1).median() / x.shape[1] ** 0.5
     if not scale > 0:
@@ -115,16 +115,14 @@ def check_training(how: Training) -> None:
         raise DictionaryError(f"k is {how.k} of {how.features} features; allowed: 1 to all")
 
 
-def _principal_axes(x: Activations) -> Linear:
-    if len(x) < x.shape[1]:
-        raise DictionaryError(
-            f"{len(x)} positions have no {x.shape[1]} principal axes; give more prompts"
-        )
+def _principal_axes(x: Activations, n: int) -> Linear:
+    if len(x) < n:
+        raise DictionaryError(f"{len(x)} positions have no {n} principal axes; give more prompts")
     wide = x.double()
     bias = wide.mean(0)
     centred = wide - bias
     _, axes = torch.linalg.eigh(centred.T @ centred)
-    axes = axes.flip(1).T.to(x)
+    axes = axes.flip(1).T[:n].to(x)
     axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
     return Linear(axes, axes.new_zeros(len(axes)), axes.clone(), bias.to(x))
 

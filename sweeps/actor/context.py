@@ -154,15 +154,19 @@ class Context:
     def _dictionary(self, model: Network, wanted: SiteDictionary) -> Dictionary:
         source = wanted.source
         if wanted.trained is not None:
-            write = self.log.record("dictionaries", wanted.key)["writes"][0]
-            source = str(self._file(write))
+            return self.dictionary_of(wanted.key, wanted.width).to(model.device, model.dtype)
         found = load_dictionary(source, d_model=wanted.width)
-        if wanted.trained is None and found.digest != wanted.digest:
+        if found.digest != wanted.digest:
             raise ChangedError(
                 f"dictionary {source!r} of site {wanted.site} is not the one that the run was "
                 "planned with; put that one back, or start another run"
             )
         return found.to(model.device, model.dtype)
+
+    def dictionary_of(self, key: str, width: int) -> Dictionary:
+        """One that the run made."""
+        write = self.log.record("dictionaries", key)["writes"][0]
+        return load_dictionary(str(self._file(write)), d_model=width)
 
     def _file(self, write: Mapping[str, Any]) -> Path:
         """A committed file, as one of this machine."""

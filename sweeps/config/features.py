@@ -12,15 +12,22 @@ from edgesweep.sweeps.config.fields import NotNegative, Positive, Section, Text,
 TARGETS = ("attribution", "value", "metric")
 
 
+#: kinds of dictionaries that are bases; of these, what is told by what acts on what
+BASES, BY_INTERACTION = ("lib", "gib", "pca"), ("lib", "gib")
+
+
 class Trained(Section):
-    """A dictionary that the run trains itself, before all else, on the activations of its site over
+    """A dictionary that the run makes itself, before all else, of the activations of its site over
     prompts of the run's tasks: `prompts` of each task, clean and patch.
 
-    `kind` topk keeps the `k` largest features a position, relu pays `l1` for each; pca takes
-    neither.
+    `kind` topk keeps the `k` largest features a position, relu pays `l1` for each. lib, gib and pca
+    are computed, and keep the first `features` directions at most: of pca those that vary most; of
+    lib those that act most on the next site of the set that has lib, after the last of them on the
+    logits; of gib on the logits. What acts on what is told by the Jacobians at `jacobians` prompts
+    of each task, with so many random signs for the positions as `sources`, 0 for each by itself.
     """
 
-    kind: Annotated[str, one_of("topk", "relu", "pca")]
+    kind: Annotated[str, one_of("topk", "relu", *BASES)]
     features: Annotated[int, within(1, 10**6)] = 1024
     k: Annotated[int, within(1)] = 16
     l1: NotNegative = 0.01
@@ -28,6 +35,8 @@ class Trained(Section):
     batch: Annotated[int, within(1, 10**6)] = 256
     lr: Positive = 1e-3
     prompts: Annotated[int, within(1, 10**6)] = 256
+    jacobians: Annotated[int, within(1, 10**6)] = 16
+    sources: Annotated[int, within(0, 10**4)] = 1
 
 
 def _given_as(value: Any) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgesweep.engine.features.ablation.setting import MICRO_BYTES
 from edgesweep.engine.methods import METHODS
+from edgesweep.engine.network.base import LOGITS
+from edgesweep.sweeps.config.features import BASES
 from edgesweep.sweeps.stages.base import Passes
 
 if TYPE_CHECKING:
@@ -79,10 +81,25 @@ def training_passes(plan: Plan, model: str, dictionary: SiteDictionary) -> Passe
     members = {member for dataset in tasks for member in dataset.members}
     prompts = (trained.prompts + plan.config.data.n_eval) * len(members)
     forwards = 2 * prompts / plan.config.execution.micro_batch
-    if trained.kind == "pca":
-        return Passes(forwards)
+    if trained.kind in BASES:
+        return Passes(forwards, _pulled_passes(plan, model, dictionary, len(members)))
     flop = 12.0 * trained.steps * trained.batch * dictionary.n_features * dictionary.width
     return Passes(forwards, flop=flop)
+
+
+def _pulled_passes(plan: Plan, model: str, dictionary: SiteDictionary, n_tasks: int) -> float:
+    """Backwards of a micro-batch that the Jacobians of a basis take: one for each direction of what
+    it is to act on and each sign, through the layers up to there."""
+    if not dictionary.end or dictionary.trained is None:
+        return 0.0
+    source = plan.resolved.models[model].source
+    n_layers, layer_of = source.sizes.n_layers, source.sites.layer
+    last = n_layers - 1 if dictionary.end == LOGITS else layer_of(dictionary.end)
+    length = max(d.length for d in plan.resolved.datasets.values() if d.model == model)
+    each = (dictionary.trained.sources or length) * dictionary.width
+    inputs = dictionary.trained.jacobians * n_tasks
+    share = (last - layer_of(dictionary.site)) / n_layers
+    return inputs * each * share / plan.config.execution.micro_batch
 
 
 def actor_bytes(plan: Plan, cell: Cell, features: FeatureSet, number_bytes: int) -> int:

@@ -19,8 +19,9 @@ from edgesweep.engine.dictionaries.files import load_dictionary
 from edgesweep.engine.graph import FeatureGraph, NodeNumbers
 from edgesweep.engine.model import ModelSource
 from edgesweep.engine.network.base import LOGITS, SiteError, Sites
-from edgesweep.sweeps.config.features import Features, Trained
+from edgesweep.sweeps.config.features import BASES, BY_INTERACTION, Features, Trained
 from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.interactions.graphs import skeleton
 from edgesweep.sweeps.plan.canonical import digest
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class SiteDictionary:
         n_features: its size.
         digest: of its numbers, or of how they are made.
         width: of the site.
+        end: of a basis by what acts on what, the later site that it is to act on, or `logits`; "".
+        end_key: of that site's dictionary, which is made before; "" where there is none.
     """
 
     site: str
@@ -46,6 +49,8 @@ class SiteDictionary:
     n_features: int
     digest: str
     width: int
+    end: str = ""
+    end_key: str = ""
 
     @property
     def key(self) -> str:
@@ -145,10 +150,39 @@ def feature_set(
     parents: dict[str, tuple[str, ...]] = {names[0]: ()}
     for name in (*names[1:], LOGITS):
         parents[name] = tuple(p.name for p in sites.parents(chosen, name))
-    dictionaries = tuple(
-        _dictionary(name, given.get(name, "none"), config, source, prompts) for name in names
-    )
-    return FeatureSet(label, dictionaries, parents, settings)
+    _check_cuts(given, source)
+    made: dict[str, SiteDictionary] = {}
+    bases = [name for name in names if _is_by_interaction(given.get(name))]
+    for name in (n for n in names if n not in bases):
+        made[name] = _dictionary(name, given.get(name, "none"), config, source, prompts)
+    for name in reversed(bases):  # after those that they are to act on
+        what = given[name]
+        assert isinstance(what, Trained)
+        of_kind = [d for d in made.values() if d.trained and d.trained.kind == what.kind == "lib"]
+        end = (of_kind[-1].site, of_kind[-1].key) if of_kind else (LOGITS, "")
+        made[name] = _dictionary(name, what, config, source, prompts, end)
+    return FeatureSet(label, tuple(made[name] for name in names), parents, settings)
+
+
+def _is_by_interaction(given: str | Trained | None) -> bool:
+    return isinstance(given, Trained) and given.kind in BY_INTERACTION
+
+
+def _check_cuts(given: Mapping[str, str | Trained], source: ModelSource) -> None:
+    """What acts on what is told between cuts, and to logits that are a map of a normed stream."""
+    for name, what in given.items():
+        if not isinstance(what, Trained) or what.kind not in BY_INTERACTION:
+            continue
+        if name not in skeleton(source).widths:
+            raise ConfigError(
+                f"features.dictionaries.{name}: kind {what.kind!r} is of sites through which all "
+                "of the network runs, such as embed and resid0; allowed here: pca, topk, relu"
+            )
+        if getattr(source.config, "final_logit_softcapping", None) is not None:
+            raise ConfigError(
+                f"features.dictionaries.{name}: kind {what.kind!r} takes logits that are linear in "
+                f"the normed stream, and those of {source.name!r} are soft-capped; allowed: pca"
+            )
 
 
 def _check_spelling(given: Mapping[str, str | Trained], chosen: list[str], sites: Sites) -> None:
@@ -173,18 +207,25 @@ def _per_site(given: Mapping[str, str | Trained], sites: Sites) -> dict[str, str
 
 
 def _dictionary(
-    site: str, given: str | Trained, config: Config, source: ModelSource, prompts: Sequence[str]
+    site: str,
+    given: str | Trained,
+    config: Config,
+    source: ModelSource,
+    prompts: Sequence[str],
+    end: tuple[str, str] | None = None,
 ) -> SiteDictionary:
     width = source.sites.width(site)
     if isinstance(given, Trained):
-        size = width if given.kind == "pca" else given.features
+        size = min(width, given.features) if given.kind in BASES else given.features
         if given.kind == "topk" and given.k > size:
             raise ConfigError(
                 f"features.dictionaries.{site}: k is {given.k} of {size} features; allowed: 1 to "
                 f"{size}"
             )
-        made = [source.digest, given.model_dump(mode="json"), list(prompts), config.seed]
-        return SiteDictionary(site, "", given, size, digest(made), width)
+        told = given.model_dump(mode="json", exclude=set() if end else {"jacobians", "sources"})
+        made = [source.digest, told, list(prompts), config.seed]
+        made += [*end, config.bases.cut.model_dump(mode="json")] if end else []
+        return SiteDictionary(site, "", given, size, digest(made), width, *(end or ()))
     try:
         dictionary = load_dictionary(given, d_model=width)
     except DictionaryError as error:

@@ -196,7 +196,7 @@ def graphs_of(config: Config, models: dict[str, Any], datasets: Any) -> tuple[Gr
 
 def _layered(config: Config, source: ModelSource, dataset: Any) -> Layered:
     bases = config.bases
-    chain = _skeleton(source, bases.norms, bases.positions)
+    chain = skeleton(source, bases.norms, bases.positions)
     names = _layers(config, chain, source.name)
     pairs = list(pairwise(names))
     sections = [chain.section(*pair) for pair in pairs]
@@ -269,7 +269,7 @@ def _check_rank(chain: Chain, of: Layered, dataset: Any) -> None:
 
 
 @lru_cache(maxsize=8)
-def _skeleton(source: ModelSource, norms: str, positions: str) -> Chain:
+def skeleton(source: ModelSource, norms: str = "whole", positions: str = "read") -> Chain:
     """The network's pieces, without its numbers."""
     config = source.config
     kind = kind_of(config)

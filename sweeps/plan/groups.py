@@ -8,6 +8,11 @@ def dictionaries(nodes: str) -> str:
     return f"dictionaries {nodes}"
 
 
+def dictionary(model: str, key: str) -> str:
+    """One dictionary of a model."""
+    return f"dictionary {model} {key}"
+
+
 def means(source: str) -> str:
     """Mean values of all groups of prompts (`layout.source`)."""
     return f"means {source}"

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import safetensors.torch
+import torch
 
-from edgesweep.engine.dictionaries.base import Dictionary
+from edgesweep.engine.bases.rotation import Cut
+from edgesweep.engine.dictionaries.base import Dictionary, Linear
 from edgesweep.engine.dictionaries.files import dictionary_bytes
 from edgesweep.engine.training import (
     Baseline,
+    Directions,
     Training,
     activations,
     fit_of,
+    interaction_directions,
     spliced_losses,
     train,
 )
@@ -30,6 +34,8 @@ from edgesweep.tasks import Example, TaskError, build_task
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.plan.plan import Plan
+
+Item = TypeVar("Item")
 
 #: texts, about so many, on which a trained dictionary is spliced into the model
 SPLICED = 128
@@ -66,17 +72,23 @@ class Dictionaries(Stage[DictionaryShard]):
         for (model, _), nodes in plan.resolved.nodes.items():
             if model == shard.model and shard.dictionary in nodes.trained():
                 yield groups.dictionaries(nodes.digest)
+        yield groups.dictionary(shard.model, shard.key)
+
+    def needs(self, plan: Plan, shard: DictionaryShard) -> tuple[str, ...]:
+        end = shard.dictionary.end_key
+        return (groups.dictionary(shard.model, end),) if end else ()
 
     def run(self, context: Context, shard: DictionaryShard) -> Done:
         """The dictionary, as a file of its own, and how well it does on what was held out."""
         trained, config = shard.dictionary.trained, context.config
         assert trained is not None
-        prompts = [p for task in config.sweep.task for p in _prompts(context, shard, task)]
-        texts = list(dict.fromkeys(t for p in prompts for t in (p.clean, p.patch)))
+        prompts = [_prompts(context, shard, task) for task in config.sweep.task]
+        texts = list(dict.fromkeys(t for of in prompts for p in of for t in (p.clean, p.patch)))
+        directions = _directions(context, shard, prompts, texts) if shard.dictionary.end else None
         model, site = context.model(shard.model), shard.dictionary.site
         x = activations(model, site, texts, context.micro_batch)
-        told = trained.model_dump(exclude={"prompts"})
-        dictionary = train(x.float(), Training(**told, seed=config.seed))
+        told = trained.model_dump(exclude={"prompts", "jacobians", "sources"})
+        dictionary = directions or train(x.float(), Training(**told, seed=config.seed))
         fit = _fit(context, shard, dictionary, Baseline.of(x.float()), set(texts))
         context.check_alive()
         tensors, metadata = dictionary_bytes(dictionary)
@@ -92,6 +104,36 @@ class Dictionaries(Stage[DictionaryShard]):
 
     def whose(self, plan: Plan, shard: DictionaryShard) -> str:
         return f"the dictionary of {shard.dictionary.site} of {shard.model}"
+
+
+def _directions(
+    context: Context,
+    shard: DictionaryShard,
+    prompts: Sequence[Sequence[Example]],
+    texts: Sequence[Any],
+) -> Linear:
+    """The basis of a site by what acts on what."""
+    wanted, config = shard.dictionary, context.config
+    assert wanted.trained is not None
+    some = [p.clean for of in prompts for p in spread(of, wanted.trained.jacobians)]
+    how = Directions(
+        site=wanted.site,
+        end=wanted.end,
+        features=wanted.n_features,
+        sources=wanted.trained.sources,
+        cut=Cut(**config.bases.cut.model_dump()),
+        seed=config.seed,
+    )
+    end = context.dictionary_of(wanted.end_key, wanted.width) if wanted.end_key else None
+    assert end is None or isinstance(end, Linear)
+    model = context.model(shard.model, "float64")
+    found = interaction_directions(model, texts, some, how, end, context.micro_batch)
+    return found.to(dtype=torch.float32)
+
+
+def spread(items: Sequence[Item], n: int) -> Sequence[Item]:
+    """So many of them at most, at equal distances."""
+    return [items[i * len(items) // n] for i in range(n)] if n < len(items) else items
 
 
 def _fit(

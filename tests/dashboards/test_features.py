@@ -103,9 +103,10 @@ def test_fixed_errors_tell_how_far_the_graph_is_from_the_model(data):
 
 
 def test_dictionaries_in_words():
-    assert words("hub:layer1/ae.pt") == ("loaded", "hub:layer1/ae.pt", "")
+    assert words("hub:layer1/ae.pt") == ("loaded", "hub:layer1/ae.pt")
     assert words({"kind": "pca"})[0] == "principal axes"
-    assert words("identity") == ("identity", "", "width")
+    assert words({"kind": "lib"}) == ("local interaction basis", "computed in this run")
+    assert words("identity") == ("identity", "")
     assert words("none")[0] == "none: all is error"
 
 

@@ -55,6 +55,11 @@ BAD_SITES = [
         "features.dictionaries.resid1: k is 33 of 32 features; allowed: 1 to 32",
     ),
     (
+        {"attn1": {"kind": "lib"}},
+        "features.dictionaries.attn1: kind 'lib' is of sites through which all of the network "
+        "runs, such as embed and resid0; allowed here: pca, topk, relu",
+    ),
+    (
         {"resid1": "nowhere"},
         "features.dictionaries.resid1: dictionary 'nowhere': is not there; allowed: identity, "
         "none, an ae.pt or .safetensors file, ",

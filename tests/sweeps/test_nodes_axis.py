@@ -14,6 +14,8 @@ from tests.sweeps.helpers import DATA, contents, run_tiny, tiny
 
 WHOLE = {"dictionaries": {"embed": "identity", "resid2": "identity"}, "keep": 300, "edges": 300}
 PART = {"dictionaries": {"resid1": {"kind": "pca", "prompts": 8}}, "keep": 300, "edges": 200}
+BASIS = {"kind": "lib", "features": 8, "prompts": 8, "jacobians": 3}
+LIB = {"dictionaries": {"resid0": BASIS, "resid2": BASIS}, "keep": 300, "edges": 200}
 
 
 def config(nodes, features=None, **changes) -> dict:
@@ -29,7 +31,7 @@ def config(nodes, features=None, **changes) -> dict:
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory) -> RunDirectory:
     out = tmp_path_factory.mktemp("axis") / "run"
-    given = config(["heads", "whole", "part"], {"whole": WHOLE, "part": PART})
+    given = config(["heads", "whole", "part", "lib"], {"whole": WHOLE, "part": PART, "lib": LIB})
     assert run_tiny(out, given).exit_code == 0
     return RunDirectory.open(out)
 
@@ -46,6 +48,7 @@ def bare(table, nodes):
         ("heads", config("heads")),
         ("whole", config("features", WHOLE)),
         ("part", config("features", PART)),
+        ("lib", config("lib", {"lib": LIB})),
     ],
 )
 def test_each_way_gives_what_it_gives_alone(mixed, tmp_path, nodes, alone):
@@ -63,6 +66,7 @@ def test_circuits_are_of_each_way_s_nodes(mixed):
     sites = {cells[key]["nodes"]: found for key, found in targets.items()}
     assert sites["whole"] <= {"resid2", "logits"}
     assert sites["part"] <= {"resid1", "logits"}
+    assert sites["lib"] <= {"resid0", "resid2", "logits"}
     assert all("." in t or t == "logits" or t.startswith("m") for t in sites["heads"])
 
 
