@@ -9,7 +9,15 @@ import plotly.graph_objects as go
 
 from edgesweep.dashboards.kinds import Kind
 from edgesweep.dashboards.series import Menu, menus, meta, with_series
-from edgesweep.dashboards.style import DASHES, SYMBOLS, Mark, log_ticks, marks, styled
+from edgesweep.dashboards.style import (
+    DASHES,
+    SPARE_COLOURS,
+    SYMBOLS,
+    Mark,
+    log_ticks,
+    marks,
+    styled,
+)
 
 Axes = Mapping[str, tuple[str, str]]
 #: x column -> axis title, log or linear
@@ -18,6 +26,8 @@ AXES: Axes = {
     "n_nodes": ("nodes in the circuit", "linear"),
     "average_degree": ("average degree, 2 E / N", "log"),
 }
+#: beside them, where kinds of nodes are compared: numbers of edges of different graphs are not
+SHARE = {"density": ("share of the edges that its nodes could have", "log")}
 #: points in one figure, over all that its menus can choose
 MAX_POINTS = 50_000
 HOVER_COLUMNS = ("n_edges", "n_nodes", "average_degree", "value", "value_full", "value_empty")
@@ -36,8 +46,21 @@ LOOKS = {
 
 def axes_of(kinds: Iterable[Kind]) -> Axes:
     """The axes of results whose nodes are of these kinds."""
+    kinds = list(kinds)
     nodes = {(f"{kind.nodes} in the circuit", "log" if kind.many else "linear") for kind in kinds}
-    return {**AXES, "n_nodes": nodes.pop()} if len(nodes) == 1 else AXES
+    axes = {**AXES, "n_nodes": nodes.pop()} if len(nodes) == 1 else AXES
+    return axes if len(kinds) < 2 else {**axes, **SHARE}
+
+
+def marks_of_variants(table: pd.DataFrame) -> dict[str, Mark]:
+    """Marks of lines that their variants tell apart, by `series`: where each variant is of one
+    method and a method has several, which would all have its colour; else none."""
+    pairs = table[["method_name", "variant", "series"]].drop_duplicates()
+    n_methods, n_variants = pairs["method_name"].nunique(), pairs["variant"].nunique()
+    if not n_methods < len(pairs) == n_variants <= len(SPARE_COLOURS):
+        return {}
+    names = sorted(pairs["series"])
+    return {n: Mark(SPARE_COLOURS[i], SYMBOLS[i]) for i, n in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -51,9 +74,12 @@ class Line:
     rows: pd.DataFrame
 
     @property
+    def series(self) -> str:
+        return " · ".join(filter(None, (self.method, self.variant)))
+
+    @property
     def name(self) -> str:
-        series = " · ".join(filter(None, (self.method, self.variant)))
-        return f"{series}, {self.ablation} ablation"
+        return f"{self.series}, {self.ablation} ablation"
 
 
 def thinned(results: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -90,7 +116,7 @@ def faithfulness_figure(
     table = with_series(results)
     chosen = menus(results, lead) if chosen is None else chosen
     looks = looks or marks(dict(zip(table["method_name"], table["method"], strict=True)))
-    variants = sorted(set(table["variant"]))
+    variants, apart = sorted(set(table["variant"])), marks_of_variants(table)
     traces = []
     title, kind = axes[x]
     log = kind == "log"
@@ -98,6 +124,7 @@ def faithfulness_figure(
         colour, symbol = looks[line.method]
         if len(variants) > 1:
             symbol = SYMBOLS[variants.index(line.variant) % len(SYMBOLS)]
+        colour, symbol = apart.get(line.series, Mark(colour, symbol))
         trace = {
             "type": "scatter",
             "x": line.rows[x].to_numpy(),
@@ -150,7 +177,7 @@ def _lines(table: pd.DataFrame, x: str, menu_names: list[str], kind: str) -> Ite
 def _over_orders(rows: pd.DataFrame) -> pd.DataFrame:
     """Several random orders as one: of each threshold the mean, and φ's `low` and `high`."""
     groups = rows.groupby("threshold", sort=True)
-    numbers = groups[list(dict.fromkeys((*AXES, *HOVER_COLUMNS, "faithfulness")))].mean()
+    numbers = groups[list(dict.fromkeys((*AXES, *SHARE, *HOVER_COLUMNS, "faithfulness")))].mean()
     ends = groups["faithfulness"].agg(low="min", high="max")
     return numbers.join(ends).reset_index().sort_values("n_edges")
 

@@ -7,7 +7,13 @@ from html import escape
 import pandas as pd
 
 from edgesweep.dashboards.data import RunData
-from edgesweep.dashboards.figures.curves import axes_of, faithfulness_figure, n_outside, thinned
+from edgesweep.dashboards.figures.curves import (
+    axes_of,
+    faithfulness_figure,
+    marks_of_variants,
+    n_outside,
+    thinned,
+)
 from edgesweep.dashboards.headline import leading
 from edgesweep.dashboards.kinds import together
 from edgesweep.dashboards.pages import (
@@ -52,7 +58,7 @@ def section(data: RunData) -> Iterator[Section]:
         (
             _controls(data, lead),
             _legend(data),
-            places["n_edges"],
+            *(places[x] for x in ("n_edges", "density") if x in places),
             Side((places["n_nodes"], places["average_degree"])),
             *(f"<p class='note'>{escape(note)}</p>" for note in _notes(table, left_out)),
         ),
@@ -109,12 +115,15 @@ def _controls(data: RunData, lead: pd.Series | None) -> str:
 def _legend(data: RunData) -> str:
     table = with_series(data.results)
     methods = [name for name in data.marks if name in set(table["method_name"])]
-    variants = sorted(set(table["variant"]))
-    if not 1 < len(variants) <= len(GLYPHS):
+    variants, apart = sorted(set(table["variant"])), marks_of_variants(table)
+    if apart:
+        methods = []
+    if apart or not 1 < len(variants) <= len(GLYPHS):
         variants = []  # one needs no telling; of many, the menus show one and the pointer the rest
     ablations = [a for a in DASHES if a in set(table["ablation"])]
     return legend(
         *(entry(data.marks[name], name) for name in methods),
+        *(entry(mark, name) for name, mark in apart.items()),
         *(stroke(DASHES[a], f"{a} ablation") for a in ablations),
         *(glyph(g, name) for g, name in zip(GLYPHS.values(), variants, strict=False)),
     )
