@@ -13,7 +13,12 @@ from edgesweep.dashboards.figures.blocks import (
     block_matrix_figure,
 )
 from edgesweep.dashboards.figures.circuit import CURVE_POINTS, MAX_DRAWN_EDGES, circuit_figure
-from edgesweep.dashboards.figures.curves import faithfulness_figure, thinned
+from edgesweep.dashboards.figures.curves import (
+    axes_of,
+    faithfulness_figure,
+    marks_of_variants,
+    thinned,
+)
 from edgesweep.dashboards.figures.places import Drawing
 from edgesweep.dashboards.figures.scores import histogram_figure
 from edgesweep.dashboards.kinds import Kind
@@ -79,6 +84,21 @@ def test_series_are_named_by_what_varies():
     assert sorted(set(with_series(results())["series"])) == ["EAP", "IG inputs ×5"]
     two = pd.concat([results(), results(aggregation="max")])
     assert "EAP · max" in set(with_series(two)["series"])
+
+
+def test_kinds_of_nodes_are_compared_by_the_share_of_their_edges():
+    """One method over several sets of dictionaries: a colour a set, for the method has but one."""
+    one = results().query("method == 'eap' and ablation == 'edge'")
+    table = pd.concat([one.assign(nodes=nodes, cell=nodes) for nodes in ("sae", "lib")])
+    assert "density" not in axes_of([Kind()])
+    axes = axes_of([Kind(), Kind()])
+    figure = faithfulness_figure(table, "density", axes=axes)
+    assert {line.line.color for line in figure.data} == {
+        mark.colour for mark in marks_of_variants(with_series(table)).values()
+    }
+    assert len({line.line.color for line in figure.data}) == 2
+    assert [list(line.x) for line in figure.data] == [[0.05, 0.5]] * 2
+    assert not marks_of_variants(with_series(results()))
 
 
 @pytest.mark.parametrize("x", ["n_edges", "n_nodes", "average_degree"])
