@@ -15,7 +15,10 @@ from edgesweep.engine.graph import BY_SIZE, EdgeGraph, circuit_stats
 from edgesweep.engine.memory import VARIANT_METHODS, Footprint
 from edgesweep.engine.methods import METHODS, Attribution
 from edgesweep.engine.model import ModelError, ModelSizes, ModelSource
+from edgesweep.engine.model.kinds import kind_of as model_kind
+from edgesweep.engine.model.kinds import skeleton_of
 from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network.relevance import RelevanceError
 from edgesweep.engine.patches import mean_partials
 from edgesweep.storage import layout
 from edgesweep.storage.fold import STATS
@@ -231,7 +234,22 @@ class HeadsKind:
             _ = model.source.spec
         except ModelError as error:
             raise ConfigError(f"sweep.nodes: {nodes!r}: {error}") from None
+        _check_rules(config, model.source)
         return Heads(model.label, model.source)
+
+
+def _check_rules(config: Config, source: ModelSource) -> None:
+    """Rules of relevance must fit the model's activations, which it has without its weights too."""
+    kind = model_kind(source.config)
+    for method in config.sweep.method:
+        rules = getattr(METHODS[method], "rules", None)
+        if rules is None:
+            continue
+        outline: Any = kind.network(skeleton_of(kind.auto, source.config), source.name, None)
+        try:
+            outline.under(rules)
+        except RelevanceError as error:
+            raise ConfigError(f"sweep.method: {method!r} of {source.name!r}: {error}") from None
 
 
 @cache

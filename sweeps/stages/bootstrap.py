@@ -3,7 +3,9 @@ two disjoint halves of its inputs give.
 
 Scores that fit into memory are resampled at once. Of more, each shard has a range of edges and adds
 up its resamples input by input, and one has the ranking, of some edges drawn with a seed. Where not
-all scores are stored, there is nothing to resample: intervals are normal ones, from the sums.
+all scores are stored, there is nothing to resample: intervals are normal ones, from the sums. Of
+lists of edges those are compared that all inputs together have kept, an input that does not list an
+edge having 0 there.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.cells import Cell
 from edgesweep.sweeps.stages.attribute import shards_of
 from edgesweep.sweeps.stages.base import Done, Stage
+from edgesweep.sweeps.stages.listed import listed_scores
 
 if TYPE_CHECKING:
     from edgesweep.storage import RunDirectory
@@ -42,15 +45,16 @@ AT_ONCE = 50_000_000
 RANGE = 2**18
 #: edges whose ranking is compared between halves then, at most
 RANKED = 200_000
-#: what a shard finds
-BOTH, INTERVALS, RANKING, NORMAL = "both", "intervals", "ranking", "normal"
+#: what a shard finds; of lists both
+BOTH, INTERVALS, RANKING, NORMAL, LISTED = "both", "intervals", "ranking", "normal", "listed"
 Found = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class BootstrapShard:
     """Of one cell, a range of its edges. `leaves` are the keys of its attribution shards, `members`
-    the inputs of each member task, by name; `finds` one of BOTH, INTERVALS, RANKING, NORMAL."""
+    the inputs of each member task, by name; `finds` one of BOTH, INTERVALS, RANKING, NORMAL,
+    LISTED."""
 
     cell: Cell
     leaves: tuple[str, ...]
@@ -61,14 +65,13 @@ class BootstrapShard:
 
     @property
     def key(self) -> str:
-        if self.finds in (BOTH, NORMAL):
+        if self.finds in (BOTH, NORMAL, LISTED):
             return self.cell.key
         return f"{self.cell.key}.{self.finds}.{self.part:05d}"
 
 
 class Bootstrap(Stage[BootstrapShard]):
-    """Not of a search, whose scores are of one order of removals, nor of what no input changes, nor
-    where the scores decide which edges there are."""
+    """Not of a search, whose scores are of one order of removals, nor of what no input changes."""
 
     name = "bootstrap"
     title = "intervals of scores"
@@ -76,17 +79,17 @@ class Bootstrap(Stage[BootstrapShard]):
     def shards(self, plan: Plan) -> Iterator[BootstrapShard]:
         for cell in plan.cells if plan.config.measures.bootstrap else ():
             inputs_matter = cell.tau is None and cell.seed is None
-            if inputs_matter and plan.nodes(cell).same_in_all_cells:
+            if inputs_matter:
                 yield from _shards_of(plan, cell)
 
     def needs(self, plan: Plan, shard: BootstrapShard) -> tuple[str, ...]:
-        of = groups.reduced if shard.finds == NORMAL else groups.scores
+        of = groups.reduced if shard.finds in (NORMAL, LISTED) else groups.scores
         return (of(shard.cell.key),)
 
     def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         for shard in plan.stages[self.name]:
             size, key = plan.n_scores(shard.cell), shard.cell.key
-            if shard.finds in (BOTH, RANKING):
+            if shard.finds in (BOTH, RANKING, LISTED):
                 of = (HALVINGS, 2)
                 yield Planned(run.aggregates, layout.stability(key), of, of, "float64")
             if shard.finds != RANKING and not shard.part:
@@ -96,7 +99,13 @@ class Bootstrap(Stage[BootstrapShard]):
     def run(self, context: Context, shard: BootstrapShard) -> Done:
         """Intervals of the mean scores and of their ranking, over resampled inputs of each
         member."""
-        find = {BOTH: _both, INTERVALS: _intervals, RANKING: _ranking, NORMAL: _normal}
+        find = {
+            BOTH: _both,
+            INTERVALS: _intervals,
+            RANKING: _ranking,
+            NORMAL: _normal,
+            LISTED: _listed,
+        }
         found = find[shard.finds](context, shard)
         context.check_alive()
         column = shard.edges[0] if shard.finds == INTERVALS else None
@@ -110,7 +119,10 @@ def _shards_of(plan: Plan, cell: Cell) -> Iterator[BootstrapShard]:
     rows = plan.dataset(cell).member_rows("build")
     members = tuple((name, mine.start, mine.stop) for name, mine in rows.items())
     leaves, n = tuple(s.key for s in shards_of(plan, cell)), plan.n_scores(cell)
-    if plan.config.scores.keep != "all":
+    if cell.is_sparse:
+        if n * len(plan.dataset(cell).data.build) <= AT_ONCE:
+            yield BootstrapShard(cell, leaves, members, LISTED, (0, n))
+    elif plan.config.scores.keep != "all":
         yield BootstrapShard(cell, (), members, NORMAL, (0, n))
     elif n * len(plan.dataset(cell).data.build) <= AT_ONCE:
         yield BootstrapShard(cell, leaves, members, BOTH, (0, n))
@@ -124,7 +136,7 @@ def _shards_of(plan: Plan, cell: Cell) -> Iterator[BootstrapShard]:
 def resampled_bytes(plan: Plan, shard: BootstrapShard) -> int:
     """Of scores at once, or of the means of all resamples and one block of inputs."""
     n_inputs, n = len(plan.dataset(shard.cell).data.build), plan.n_scores(shard.cell)
-    if shard.finds == BOTH:
+    if shard.finds in (BOTH, LISTED):
         return 20 * n_inputs * n
     if shard.finds == NORMAL:
         return 64 * n * len(shard.members)
@@ -137,7 +149,22 @@ def resampled_bytes(plan: Plan, shard: BootstrapShard) -> int:
 
 
 def _both(context: Context, shard: BootstrapShard) -> Found:
-    scores = np.concatenate([rows for _, rows in _scores(context, shard)])
+    return _resampled(context, shard, np.concatenate([rows for _, rows in _scores(context, shard)]))
+
+
+def _listed(context: Context, shard: BootstrapShard) -> Found:
+    """Edges that are none have NaN."""
+    records = [context.log.record("attribute", key)["writes"] for key in shard.leaves]
+    ends = Committed(context.run, context.log).read(layout.AGGREGATES, layout.edges(shard.cell.key))
+    found = _resampled(context, shard, listed_scores(context, shard.cell, records, ends))
+    low_high = np.full((2, len(ends)), np.nan)
+    key = layout.interval(shard.cell.key)
+    low_high[:, ends[:, 0] >= 0] = found[key]
+    return found | {key: low_high}
+
+
+def _resampled(context: Context, shard: BootstrapShard, scores: np.ndarray) -> Found:
+    """Of scores `[input, edge]`."""
     measures, seed, among = context.config.measures, context.config.seed, _groups(shard)
     n, level = measures.bootstrap, measures.level
     low, high = score_intervals(scores, n=n, level=level, seed=seed, groups=among)

@@ -49,6 +49,27 @@ def reduce_lists(context: Context, cell: Cell, records: list[Writes]) -> Done:
     return writes, {"dropped_share": max(dropped, 0.0)}
 
 
+def listed_scores(
+    context: Context, cell: Cell, records: list[Writes], ends: np.ndarray
+) -> np.ndarray:
+    """Scores of the edges that all inputs together have kept, `[input, edge]` float32; 0 where an
+    input does not list one.
+
+    Args:
+        ends: the cell's edges in the aggregates, -1 where there is none.
+    """
+    lists, ends = _Lists(context, cell, records), ends[ends[:, 0] >= 0]
+    codes = ends[:, 1] * lists.n_nodes + ends[:, 0]
+    found = np.zeros((lists.n_inputs, len(codes)), dtype=np.float32)
+    for writes in records:
+        for number, mine, weights in lists.read(writes):
+            place = np.searchsorted(codes, mine)
+            known = place < len(codes)
+            known[known] = codes[place[known]] == mine[known]
+            np.add.at(found[number], place[known], weights[known])
+    return found
+
+
 def _all(members: list[SparseFold]) -> SparseFold:
     total = SparseFold.empty()
     for member in members:
@@ -80,7 +101,7 @@ class _Lists:
         self._context, self._cell, self._records = context, cell, records
         self.n_nodes = context.nodes(cell).n_nodes + 1
         tasks = [p.task for p in context.prompts(cell.dataset, "build")]
-        self._n_inputs = len(tasks)
+        self.n_inputs = len(tasks)
         self.members = list(dict.fromkeys(tasks))
         self._member = [self.members.index(task) for task in tasks]
         self.n_entries = sum(self._rows(r) for r in self._records) * (cell.keep or 0)
@@ -95,7 +116,7 @@ class _Lists:
         """The fold of each member, over the edges of one part."""
         inputs: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         for writes in self._records:
-            for number, codes, weights in self._lists(writes):
+            for number, codes, weights in self.read(writes):
                 mine = part_of(codes, n_parts) == part
                 inputs.setdefault(number, []).append((codes[mine], weights[mine]))
         per_input = [
@@ -107,7 +128,7 @@ class _Lists:
             for m in range(len(self.members))
         ]
 
-    def _lists(self, writes: Writes) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    def read(self, writes: Writes) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(input, codes, weights) of one shard."""
         blocks = {
             name: read_block(self._context.run, self._write(writes, name))
@@ -117,4 +138,4 @@ class _Lists:
         for row in range(len(blocks["source"])):
             there = blocks["target"][row] >= 0
             codes = blocks["target"][row][there] * self.n_nodes + blocks["source"][row][there]
-            yield (first + row) % self._n_inputs, codes, blocks["weight"][row][there]
+            yield (first + row) % self.n_inputs, codes, blocks["weight"][row][there]

@@ -157,21 +157,23 @@ def _named(view: View, search: Search) -> Row:
 def _answer(view: View, found: Found, known: Bracket) -> Row:
     """The smallest circuit of a level; NaN where none was found."""
     cell, search = found.search.cell, found.search
+    nodes, of_nodes = view.plan.nodes(cell), view.plan.is_nodes(cell)
+    graph, ablation = view.graph(cell), search.condition.ablation
+    nothing = nodes.stats(graph, np.zeros(graph.n_edges, dtype=bool), ablation, of_nodes)
     nowhere = dict.fromkeys(("threshold", "n_nodes", "n_edges", "density", "faithfulness"), np.nan)
     row = {
         **nowhere,
         "circuit": "",
         "reached": known.is_reached,
         "below": float(known.fails),
-        "n_edges_possible": float(view.graph(cell).n_edges_possible),
+        "n_edges_possible": float(nothing.n_edges_possible),
         "n_measured": found.n_measured,
     }
     if known.passes is None:
         return row
     spec = search.spec(known.passes)
     ran = _ran(view, search, known.passes)
-    nodes, of_nodes = view.plan.nodes(cell), view.plan.is_nodes(cell)
-    stats = nodes.stats(view.graph(cell), ran, search.condition.ablation, of_nodes)
+    stats = nodes.stats(graph, ran, ablation, of_nodes)
     return row | {
         "circuit": spec.key,
         "threshold": spec.threshold,

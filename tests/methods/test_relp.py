@@ -1,13 +1,19 @@
 """Relevance patching: the same rules one edge at a time, what it conserves, what it refuses."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from edgesweep.engine.methods import METHODS, Settings
 from edgesweep.engine.methods.gradients import empty_gradients
+from edgesweep.engine.model.tiny import tiny_config
 from edgesweep.engine.network.relevance import Relevance, RelevanceError
 from edgesweep.engine.patches import make_patch
+from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.load import parse_config
+from edgesweep.sweeps.granularity.heads import HeadsKind
 from tests.oracles.slow_gradients import KINDS, Ends, patch_of, slow_edges
 from tests.oracles.slow_relevance import SlowRelevance, SlowRelevanceQK
 from tests.tiny import FAMILIES, assert_agree, model_and_batch
@@ -112,3 +118,12 @@ def test_half_precision_is_near_single():
             for m in (half, model)
         )
         assert_agree(ours, exact, 0.1)
+
+
+def test_a_plan_refuses_them_before_anything_is_loaded():
+    config = tiny_config("gpt2")
+    config.activation_function = "sigmoid"
+    source = SimpleNamespace(config=config, name="odd", spec=None)
+    asked = parse_config({"name": "odd", "sweep": {"method": ["eap", "relp"]}})
+    with pytest.raises(ConfigError, match=r"^sweep\.method: 'relp' of 'odd': relevance of the act"):
+        HeadsKind().resolve(asked, "heads", SimpleNamespace(source=source, label="odd"), ())

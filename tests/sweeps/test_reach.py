@@ -52,8 +52,13 @@ def test_an_answer_passes_with_all_larger_sizes_that_were_measured_and_its_neigh
     answers, points = tables(finished)
     assert answers["method"].unique().tolist() == ["eap"], "a search that ranks nothing has none"
     assert len(answers) == 2 * len(LEVELS)
-    for ablation, curve in points.groupby("ablation"):
-        mine = answers[answers["ablation"] == ablation].set_index("level")
+    check_answers(answers, points)
+
+
+def check_answers(answers, points):
+    line = ["cell", "selection", "ablation"]
+    for key, curve in points.groupby(line):
+        mine = answers[(answers[line] == list(key)).all(axis=1)].set_index("level")
         assert curve["threshold"].is_unique
         for level in LEVELS:
             passes = (1 - curve["faithfulness"]).abs() <= 1 - level
@@ -67,6 +72,19 @@ def test_an_answer_passes_with_all_larger_sizes_that_were_measured_and_its_neigh
             assert answer["faithfulness"] == point["faithfulness"]
             assert answer["n_edges"] == point["n_edges"]
             assert answer["n_measured"] == len(curve) - 2
+
+
+def test_over_features_and_of_circuits_that_are_grown(tmp_path):
+    """One run of heads and of features, by rank and as EAP-IG grows circuits."""
+    sets = {"dictionaries": {"resid1": "identity"}, "keep": 200, "edges": 200}
+    raw = config(selection=["topk_abs", "greedy"], ablation="edge", metric="kl")
+    raw["sweep"] |= {"nodes": ["heads", "features"], "method": "eap"}
+    assert run_tiny(tmp_path / "run", raw | {"features": sets}).exit_code == 0
+    answers, points = tables(tmp_path / "run")
+    assert len(answers) == 2 * 2 * len(LEVELS)
+    check_answers(answers, points)
+    possible = points.groupby("cell")["n_edges_possible"].first()
+    assert (answers["n_edges_possible"] == answers["cell"].map(possible)).all()
 
 
 def test_its_circuits_are_those_of_thresholds(finished, tmp_path):

@@ -10,10 +10,12 @@ from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.features.values import make_feature_patch
+from edgesweep.engine.statistics.stability import agreement, half_weights, top_of
 from edgesweep.storage import RunDirectory, layout
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.fold import AGGREGATIONS
 from edgesweep.storage.readers import aggregate
+from edgesweep.storage.tables import MEASURES, read_table
 from edgesweep.sweeps.granularity import feature_scores
 from edgesweep.sweeps.launch import reopen
 from edgesweep.sweeps.stages import listed
@@ -250,3 +252,26 @@ def starved_of_the_first_positions(ends, nodes, metric, how, positions):
     if positions.start == 0 and len(ends.batch) > 1:
         raise MemoryError
     return attribute_edges(ends, nodes, metric, how, positions)
+
+
+def test_halves_of_the_inputs_are_held_against_each_other(run, plan):
+    """Of lists over the edges that all inputs have kept, of nodes over all of them."""
+    for method in ("ig_activations", "node_ig"):
+        cell = cell_of(plan, method)
+        if method == "node_ig":
+            scores = np.asarray(open_array(run.attributions, layout.scores(cell.key))[...])
+        else:
+            names = ("source", "target", "weight")
+            source, target, weight = (stored(run, cell, name) for name in names)
+            codes = np.where(target < 0, -1, target * (plan.nodes(cell).n_nodes + 1) + source)
+            wanted = edges_of(run, plan)
+            wanted = wanted[wanted >= 0]
+            scores = np.array(
+                [[w[c == e].sum() for e in wanted] for c, w in zip(codes, weight, strict=True)]
+            )
+        halves = half_weights(np.repeat([0, 1], N // 2), plan.config.seed)
+        found = agreement(halves @ scores.astype(np.float64), top_of(scores.shape[1]))
+        there = open_array(run.aggregates, layout.stability(cell.key))[...]
+        np.testing.assert_allclose(there, found, rtol=1e-6)
+    measures = read_table(run, MEASURES)
+    assert set(measures.query("measure == 'stability'")["method"]) == {"ig_activations", "node_ig"}
