@@ -107,7 +107,8 @@ def test_a_method_is_left_out_where_it_does_not_exist():
         ),
         (
             config(["heads", "pac"], {"pca": PART}, sweep={"nodes": ["heads", "pca", "pac"]}),
-            "sweep.nodes: 'pac' is not known; allowed: heads, pca, lib, gib, rois; did you mean 'pca'?",
+            "sweep.nodes: 'pac' is not known; allowed: heads, pca, lib, gib, rois; did you mean "
+            "'pca'?",
         ),
         (
             config(["heads"], {"heads": WHOLE}),
