@@ -13,9 +13,9 @@ n_iter, patience, max_rounds, and ``jobs``, a list of {n_nodes, seed}; and for t
 not to be found, ``bottom<i>`` int [n_nodes]. Result: a list, see ``result``; description lengths
 are in nats. A job is done alike whatever others stand beside it.
 
-A request with ``z``, the weights of all pairs of a complete undirected graph, float [pairs] in the
-order of ``numpy.triu_indices(n, 1)``, and ``blocks``, a partition (empty: none), is of the flat
-weighted block model that is not degree-corrected, with normal weights: see ``weighted``.
+A request with ``z``, the weights of all pairs of a complete undirected graph, float [layers, pairs]
+in the order of ``numpy.triu_indices(n, 1)``, and ``blocks``, a partition (empty: none), is of the
+weighted block model with normal weights: see ``weighted``.
 
 A request with ``layers``, of each node, ``pairs``, edges between layers, and their ``weights`` is
 of the degree-corrected weighted block model whose blocks are of one layer: see ``layered``.
@@ -45,6 +45,7 @@ with warnings.catch_warnings():
     import graph_tool
     from graph_tool.inference import (
         BlockState,
+        LayeredBlockState,
         NestedBlockState,
         minimize_blockmodel_dl,
         minimize_nested_blockmodel_dl,
@@ -198,39 +199,62 @@ def result(
 COMPLETE = {"dense": True, "multigraph": False, "edges_dl": False}
 
 
+def complete(n_nodes: int, z: np.ndarray, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The graph of all pairs, one edge a layer, and the arguments of its state. "published": each
+    pair twice and loops of weight 0, degree-corrected."""
+    published, n_layers = options["encoding"] == "published", len(z)
+    pairs = np.column_stack([*np.triu_indices(n_nodes, 1)])
+    if published:
+        loops = np.column_stack([np.arange(n_nodes)] * 2)
+        pairs = np.concatenate([pairs, pairs[:, ::-1], loops])
+        z = np.concatenate([z, z, np.zeros((n_layers, n_nodes))], axis=1)
+    graph = graph_tool.Graph(directed=False)
+    graph.add_vertex(n_nodes)
+    graph.add_edge_list(np.tile(pairs, (n_layers, 1)))
+    weight = graph.new_edge_property("double", vals=z.ravel())
+    how: dict[str, Any] = {"recs": [weight], "rec_types": ["real-normal"], "deg_corr": published}
+    if options["model"] == "nix":
+        how["rec_params"] = [{}]
+    if n_layers > 1:
+        layer = graph.new_edge_property("int", vals=np.repeat(np.arange(n_layers), len(pairs)))
+        how |= {"ec": layer, "layers": True}
+    return graph, how
+
+
 def weighted(
     n_nodes: int, z: np.ndarray, given: np.ndarray, options: dict[str, Any]
 ) -> dict[str, Any]:
     """The partition of a complete graph by its weights: from the given one, or found from nothing.
 
+    ``z`` has a row a layer; layers share the partition, and each has its own means and variances.
     ``model`` "nix" has the prior NIX(mean, 1, variance, 3), "microcanonical" none. The given one's
     own length is ``description_length_given``; rounds of merge-split then look for a shorter one,
-    until one is as short as ``until``.
+    until one is as short as ``until``. ``fit`` "nested" gives the blocks of every level.
     """
     graph_tool.seed_rng(options["seed"] or 2**32 - 1)
     np.random.seed(options["seed"])  # noqa: NPY002 - as in ``result``
-    graph = graph_tool.Graph(directed=False)
-    graph.add_vertex(n_nodes)
-    graph.add_edge_list(np.column_stack([*np.triu_indices(n_nodes, 1)]))
-    weight = graph.new_edge_property("double", vals=z)
-    how = {"recs": [weight], "rec_types": ["real-normal"], "deg_corr": False}
-    if options["model"] == "nix":
-        how["rec_params"] = [{}]
+    graph, how = complete(n_nodes, z, options)
+    nested = options["fit"] == "nested"
+    of = COMPLETE if options["encoding"] == "simple" and not nested else {}
+    kind = LayeredBlockState if "ec" in how else BlockState
     if len(given):
-        state = BlockState(graph, b=given, **how)
+        state = kind(graph, b=given, **how)
+    elif nested:
+        state = minimize_nested_blockmodel_dl(graph, state_args=how)
     else:
-        arguments = {"entropy_args": COMPLETE}
-        state = minimize_blockmodel_dl(graph, state_args=how, multilevel_mcmc_args=arguments)
-    first = best = float(state.entropy(**COMPLETE))
-    blocks = np.array(state.get_blocks().a)
+        state = minimize_blockmodel_dl(
+            graph, state=kind, state_args=how, multilevel_mcmc_args={"entropy_args": of}
+        )
+    first = best = float(state.entropy(**of))
+    blocks = hierarchy(state, options)
     until, n_rounds = options["until"], 0
     while n_rounds < options["max_rounds"] and (until is None or best > until):
         n_rounds += 1
-        state.multiflip_mcmc_sweep(niter=options["n_iter"], beta=np.inf, entropy_args=COMPLETE)
-        if (length := float(state.entropy(**COMPLETE))) < best - MIN_GAIN_NATS:
-            best, blocks = length, np.array(state.get_blocks().a)
+        state.multiflip_mcmc_sweep(niter=options["n_iter"], beta=np.inf, entropy_args=of)
+        if (length := float(state.entropy(**of))) < best - MIN_GAIN_NATS:
+            best, blocks = length, hierarchy(state, options)
     return {
-        "levels": [by_first_appearance(blocks).tolist()],
+        "levels": [level.tolist() for level in levels_over_nodes(blocks)],
         "description_length": best,
         "description_length_given": first,
         "versions": versions(),

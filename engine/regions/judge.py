@@ -7,6 +7,7 @@ import json
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,19 +67,9 @@ def judge(
         BlockModelError: graph-tool failed, or our length and its differ (model "nix").
     """
     how = how or Judging()
-    n = len(z)
     blocks = np.zeros(0, dtype=np.int64) if partition is None else partition.blocks
-    with tempfile.TemporaryDirectory(prefix="edgesweep-regions-") as folder:
-        request, result = Path(folder) / "request.npz", Path(folder) / "result.json"
-        np.savez(
-            request,
-            n_nodes=np.int64(n),
-            z=z[np.triu_indices(n, 1)],
-            blocks=blocks.astype(np.int64),
-            options=np.array(json.dumps(asdict(how))),
-        )
-        run_worker(interpreter, request, result, timeout_s, None)
-        found = json.loads(result.read_text(encoding="utf-8"))
+    told = {**asdict(how), "fit": "flat", "encoding": "simple"}
+    found = weighted_worker(z[None], blocks, told, interpreter, timeout_s)
     judged = Judged(
         Partition(np.array(found["levels"][0], dtype=np.int64), found["description_length"]),
         found["description_length_given"],
@@ -87,6 +78,34 @@ def judge(
     if partition is not None and how.model == "nix":
         _check(partition.length, judged.given)
     return judged
+
+
+def weighted_worker(
+    z: np.ndarray,
+    blocks: np.ndarray,
+    options: dict[str, Any],
+    interpreter: Interpreter,
+    timeout_s: float,
+) -> dict[str, Any]:
+    """What the worker's `weighted` says.
+
+    Args:
+        z: weights `[layers, N, N]`, symmetric.
+        blocks: a partition to begin with; empty: none.
+    """
+    n = z.shape[-1]
+    with tempfile.TemporaryDirectory(prefix="edgesweep-regions-") as folder:
+        request, result = Path(folder) / "request.npz", Path(folder) / "result.json"
+        np.savez(
+            request,
+            n_nodes=np.int64(n),
+            z=z[:, *np.triu_indices(n, 1)],
+            blocks=blocks.astype(np.int64),
+            options=np.array(json.dumps(options)),
+        )
+        run_worker(interpreter, request, result, timeout_s, None)
+        found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return found
 
 
 def _check(ours: float, theirs: float) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, field_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
+from edgesweep.engine.regions.encoding import ENCODINGS, FITS, MODELS, Encoding
 from edgesweep.sweeps.config.fields import AXIS, Section, one_of, within
 from edgesweep.sweeps.config.grids import grid_values
 
@@ -48,6 +49,9 @@ class Rois(Section):
     which the shortest is taken; `judge`: graph-tool has a look at it. `score`: a region's
     attribution is the mean or the sum of its units'. `tau`: shares of the regions that are ablated.
     `draws` of random blocks. `views`: regions of each class of which the page shows what they see.
+    `model`, `fit`, `encoding`: which block model (`engine.regions.encoding`); all but the default
+    are graph-tool's work, and are not judged. `level` of a nested fit, `auto` for the lowest with
+    five units a block.
     """
 
     sites: Annotated[Any, AfterValidator(_sites)] = AUTO
@@ -58,6 +62,10 @@ class Rois(Section):
     partition: Annotated[tuple[Annotated[str, one_of(*PARTITIONS)], ...], AXIS] = PARTITIONS
     blocks: Annotated[tuple[Any, ...], AXIS, AfterValidator(_sizes)] = (AUTO,)
     chains: Annotated[int, within(1, 1000)] = 4
+    model: Annotated[str, one_of(*MODELS)] = "nix"
+    fit: Annotated[str, one_of(*FITS)] = "flat"
+    encoding: Annotated[str, one_of(*ENCODINGS)] = "simple"
+    level: Any = AUTO
     judge: bool = True
     score: Annotated[str, one_of("mean", "sum")] = "mean"
     tau: Any = grid_values({"linear": [0, 1, 20]})
@@ -81,6 +89,23 @@ class Rois(Section):
         if taus[0] < 0 or taus[-1] > 1:
             raise ValueError(f"has {taus[0] if taus[0] < 0 else taus[-1]:g}; allowed: 0 to 1")
         return taus
+
+    @field_validator("level")
+    @classmethod
+    def _is_a_level(cls, value: Any) -> Any:
+        if value != AUTO and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise ValueError(f"is {value!r}; allowed: {AUTO}, or a level, 0 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Rois:
+        assert self.how  # it refuses what does not
+        return self
+
+    @property
+    def how(self) -> Encoding:
+        """The block model."""
+        return Encoding(self.model, self.fit, self.encoding, self.level)
 
     @property
     def cut(self) -> float | None:

@@ -12,6 +12,7 @@ import torch
 from edgesweep.engine.blockmodel import BlockModelError, chain_seeds
 from edgesweep.engine.regions.ablation import Regions, class_labels
 from edgesweep.engine.regions.baselines import clustered, shuffled
+from edgesweep.engine.regions.encodings import fit_encoded
 from edgesweep.engine.regions.judge import judge
 from edgesweep.engine.regions.weighted import Partition, fit_blocks
 from edgesweep.sweeps.interactions import files
@@ -30,10 +31,17 @@ if TYPE_CHECKING:
 
 #: a chain's seconds at 1,500 units, and how they grow with their number (benchmarks/regions.py)
 CHAIN_S, CHAIN_POWER = 30.0, 2.0
+#: the same of graph-tool's
+ITS_CHAIN_S, ITS_CHAIN_POWER = 550.0, 2.6
 
 
 def _seconds(of: UnitsOf) -> float:
     return CHAIN_S * (of.n_units / 1500) ** CHAIN_POWER
+
+
+def is_judged(plan: Plan) -> bool:
+    """Whether graph-tool has a look: at the engine's own fits."""
+    return bool(plan.rois) and plan.config.rois.judge and plan.config.rois.how.is_ours
 
 
 class RegionChains(OfUnits[ChainShard]):
@@ -53,7 +61,7 @@ class RegionChains(OfUnits[ChainShard]):
         return (shards.ties_of(shard.of),)
 
     def work(self, context: Context, shard: ChainShard) -> Done:
-        found = fit_blocks(_ties(context, shard.of)["z"].numpy(), shard.seed)
+        found = _fitted(context, _ties(context, shard.of)["z"].numpy(), shard.seed)
         tensors = {
             "blocks": torch.as_tensor(found.blocks),
             "length": torch.tensor(found.length, dtype=torch.float64),
@@ -61,7 +69,17 @@ class RegionChains(OfUnits[ChainShard]):
         return self.written(context, shard, tensors)
 
     def passes(self, plan: Plan, shard: ChainShard) -> Passes:
-        return Passes(seconds=_seconds(shard.of))
+        if plan.config.rois.how.is_ours:
+            return Passes(seconds=_seconds(shard.of))
+        return Passes(seconds=ITS_CHAIN_S * (shard.of.n_units / 1500) ** ITS_CHAIN_POWER)
+
+
+def _fitted(context: Context, z: np.ndarray, seed: int) -> Partition:
+    """A partition of the live units; graph-tool's where the block model is not the engine's."""
+    how = context.config.rois.how
+    if how.is_ours:
+        return fit_blocks(z, seed)
+    return fit_encoded(z, how, seed, context.interpreter).partition
 
 
 def _ties(context: Context, of: UnitsOf) -> files.Tensors:
@@ -82,14 +100,14 @@ class RegionJudge(OfUnits[JudgeShard]):
     title = "graph-tool's judgement"
 
     def shards(self, plan: Plan) -> Iterator[JudgeShard]:
-        for of in plan.rois if plan.config.rois.judge else ():
+        for of in plan.rois if is_judged(plan) else ():
             yield JudgeShard(of, shards.chain_keys(plan, of))
 
     def needs(self, plan: Plan, shard: JudgeShard) -> tuple[str, ...]:
         return (shards.ties_of(shard.of), shards.chains_of(shard.of))
 
     def lacks(self, plan: Plan) -> str:
-        return why_no_graph_tool(plan) if plan.rois and plan.config.rois.judge else ""
+        return why_no_graph_tool(plan) if is_judged(plan) else ""
 
     def work(self, context: Context, shard: JudgeShard) -> Done:
         best = shortest(context, shard.chains)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from edgesweep.engine.blockmodel_process import HOW_TO_INSTALL, find_interpreter
 from edgesweep.engine.model.kinds import kind_of
 from edgesweep.engine.network.base import SiteError
 from edgesweep.engine.regions.correlation import RegionError, check_size
@@ -102,6 +103,8 @@ def rois_of(
 
 
 def _check(config: Config) -> None:
+    if not config.rois.how.is_ours and find_interpreter(config.execution.graph_tool) is None:
+        raise ConfigError(f"rois.model: no block model but nix, flat and simple: {HOW_TO_INSTALL}")
     sweep, evaluate = config.sweep, config.evaluate
     axes = {"sweep.build_patch": sweep.build_patch, "evaluate.eval_patch": evaluate.eval_patch}
     for key, patches in axes.items():

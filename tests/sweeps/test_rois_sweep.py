@@ -195,6 +195,16 @@ def test_the_judge_agrees_and_further_patches_and_sites_run(model, tmp_path):
     assert "What regions see" in render(load_run(run.path))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(find_interpreter() is None, reason="no graph-tool")
+def test_the_published_block_model_is_graph_tools_and_is_not_judged(model, tmp_path):
+    published = {"model": "microcanonical", "fit": "nested", "encoding": "published", "level": 1}
+    raw = config(model, rois={**published, "chains": 1, "judge": True, "partition": ["sbm"]})
+    assert run_tiny(tmp_path / "run", raw).exit_code == 0
+    fits = read_table(RunDirectory.open(tmp_path / "run"), REGION_FITS)
+    assert fits["chain"].tolist() == [0]
+
+
 def test_a_dry_run_says_what_it_takes(model):
     told = describe(make_plan(resolve(parse_config(config(model)))))
     assert "rois of conv0 (64 neurons), attribution of the predicted class, mean, 2 steps" in told
@@ -222,6 +232,8 @@ def test_a_dry_run_says_what_it_takes(model):
         ("rois", {"blocks": ["five"]}, "rois.blocks: .*has 'five'; allowed: auto, or numbers"),
         ("rois", {"tau": [0, 2]}, r"rois.tau: \[0, 2\] has 2; allowed: 0 to 1"),
         ("rois", {"dead": "x"}, "rois.dead: 'x' is no variance; allowed: relative, or a number"),
+        ("rois", {"fit": "nested"}, "rois: .*fit 'nested' has model 'nix'; allowed with it: micro"),
+        ("rois", {"level": -1}, "rois.level: .*is -1; allowed: auto, or a level, 0 or more"),
         ("rois", {"chain": 2}, "unknown key 'rois.chain'; did you mean 'chains'"),
         ("data", {"n_build": 12}, "data.n_build: none of 12 examples of 'digits' is of class"),
     ],
