@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_mutual_info_score
+from threadpoolctl import threadpool_limits
 
 from edgesweep.engine.regions.ablation import DEAD
 from edgesweep.storage.tables import (
@@ -49,7 +50,8 @@ def roi_tables(view: View) -> Mapping[Table, pd.DataFrame]:
         REGION_VIEWS: _views(view),
         REGION_PICTURES: _pictures(view),
     }
-    return {table: pd.DataFrame(list(of)) for table, of in rows.items()}
+    with threadpool_limits(view.plan.config.execution.threads):
+        return {table: pd.DataFrame(list(of)) for table, of in rows.items()}
 
 
 def _partitions(view: View) -> Iterator[PartitionShard]:
