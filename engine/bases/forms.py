@@ -24,15 +24,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgesweep.engine.bases.moments import Sums
 
 Activation = Callable[[Tensor], Tensor]
 #: numbers of a few rows' slopes, which a core's own cache holds
-HELD_SLOPES = 2**17
+HELD_SLOPES = 2**18
+#: rows among which the nearest are looked for
+WALKED = 1024
 #: all of a vector
 ALL = slice(None)
 #: points of a path and their weights
@@ -95,9 +98,9 @@ class Form(Protocol):
 
     def slopes(
         self, f: Float[Tensor, "n d"], into: Directions, outlet: Outlet, nodes: Nodes
-    ) -> Iterator[tuple[slice, Float[Tensor, "rows k_out k1"]]]:
+    ) -> Iterator[tuple[slice | Tensor, Float[Tensor, "rows k_out k1"]]]:
         """The derivatives of F̂ along some directions, averaged over the path α·(f, 1), of a few
-        rows at a time."""
+        rows at a time, which may be changed."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Affine:
     ) -> Iterator[tuple[slice, Float[Tensor, "rows k_out k1"]]]:
         jacobian = sum(w for _, w in nodes) * self.jacobian(into, outlet)
         for rows in a_few(len(f), jacobian.numel()):
-            yield rows, jacobian.expand(rows.stop - rows.start, -1, -1)
+            yield rows, jacobian.repeat(rows.stop - rows.start, 1, 1)
 
     def jacobian(self, into: Directions, outlet: Outlet) -> Float[Tensor, "k_out k1"]:
         """The derivatives of F̂ along some directions, which are the same everywhere."""
@@ -185,24 +188,32 @@ class Units:
 
     def slopes(
         self, f: Float[Tensor, "n d"], into: Directions, outlet: Outlet, nodes: Nodes
-    ) -> Iterator[tuple[slice, Float[Tensor, "rows k_out k1"]]]:
-        """Of all rows but once for the middle slope of each unit; of each row, for the units that
-        have another there. Of ReLU these are at most half of all."""
+    ) -> Iterator[tuple[Tensor, Float[Tensor, "rows k_out k1"]]]:
+        """Of a row by those of the row before it, for the units that have another slope there;
+        where these are many, from nothing. Of ReLU they are few, in the order of `walk`."""
         seen = self.seen(f)
         g = torch.stack([w * self.slope(alpha * seen) for alpha, w in nodes]).sum(0)
         entering = into.vectors[:, self.at] @ self.read
         if self.read_bias is not None:
             entering = entering + torch.outer(into.c, self.read_bias)
         entering, leaving = entering.T.contiguous(), self._written(outlet.encode)
-        middle = g.median(0).values
-        still = sum(w for _, w in nodes) * self._added(into, outlet).T
-        still = still + (leaving.T * middle) @ entering
-        others = g - middle
-        for rows in a_few(len(f), still.numel()):
-            found = still.repeat(rows.stop - rows.start, 1, 1)
-            for into_row, other in zip(found, others[rows], strict=True):
-                units = other.nonzero()[:, 0]
-                into_row.addmm_((leaving[units] * other[units, None]).T, entering[units])
+        still = sum(w for _, w in nodes) * self._added(into, outlet).T.contiguous()
+        order, slopes = walk(g), still.clone()
+        change = torch.diff(g[order], dim=0, prepend=torch.zeros_like(g[:1]))
+        differ = (change != 0).sum(1).tolist()
+        units = change.nonzero()[:, 1].split(differ)
+        by = change[change != 0][:, None].split(differ)
+        for place in a_few(len(f), still.numel()):
+            rows = order[place]
+            found = still.new_empty(len(rows), *still.shape)
+            for n, of_row in enumerate(found, place.start):
+                if 2 * differ[n] < g.shape[1]:
+                    some = leaving.index_select(0, units[n]) * by[n]
+                    slopes.addmm_(some.T, entering.index_select(0, units[n]))
+                else:
+                    here = g[order[n], :, None]
+                    torch.addmm(still, (leaving * here).T, entering, out=slopes)
+                of_row.copy_(slopes)
             yield rows, found
 
     def _added(self, into: Directions, outlet: Outlet) -> Float[Tensor, "k1 k_out"]:
@@ -216,6 +227,27 @@ class Units:
 
     def _written(self, x: Float[Tensor, "e n"]) -> Float[Tensor, "units n"]:
         return x if self.write is None else self.write @ x
+
+
+def walk(g: Float[Tensor, "n units"]) -> Int[Tensor, " n"]:
+    """An order of rows in which each is the nearest to the one before it, by how many units differ,
+    of those that are left of its block of `WALKED`; as they are where slopes are of more than two
+    values, and so hardly ever the same."""
+    on = g == g.max()
+    if not bool((on | (g == g.min())).all()):
+        return torch.arange(len(g))
+    found = []
+    for first in range(0, len(g), WALKED):
+        some = on[first : first + WALKED].float()
+        both = (some @ some.T).cpu().numpy()
+        size = both.diagonal()
+        apart = size[:, None] + size - 2 * both
+        taken, at = np.zeros(len(some), dtype=np.float32), 0
+        for _ in range(len(some)):
+            found.append(first + at)
+            taken[at] = np.inf
+            at = int((apart[at] + taken).argmin())
+    return torch.tensor(found)
 
 
 def a_few(n: int, numbers: int) -> Iterator[slice]:

@@ -107,14 +107,14 @@ def attributions(
     bases: tuple[Basis, Basis],
     weights: Float[Tensor, "rows positions k1"],
     nodes: Nodes,
-) -> Iterator[tuple[int, slice, Float[Tensor, "rows k_out k1"]]]:
+) -> Iterator[tuple[int, slice | Tensor, Float[Tensor, "rows k_out k1"]]]:
     """(output position, rows, A of these)."""
     start, end = bases
     into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
     form = section.pieces[0].form if len(section.pieces) == 1 else None
     if form is not None:
         for rows, slopes in form.slopes(batch.f[:, 0], into, outlet, nodes):
-            yield 0, rows, slopes * weights[rows, 0, None]
+            yield 0, rows, slopes.mul_(weights[rows, 0, None])
         return
     size = max(1, HELD_NUMBERS // (end.k * (1 + start.k)))
     for first in range(0, len(batch.f), size):
