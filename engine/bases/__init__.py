@@ -5,6 +5,7 @@ the directions of one layer interact with those of the next.
     constant      biases as what a folded constant coordinate adds
     moments       means and second moments, in parts that fold exactly
     forms         sections whose Jacobian's second moment needs no Jacobian
+    attention     the Jacobian of one layer's attention
     rotation      PCA, LIB and GIB from these moments
     jacobians     second moments and interactions by batched vector-Jacobian products
     interactions  E², the mean square of integrated-gradient attributions between directions

@@ -15,6 +15,7 @@ from functools import cached_property
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.constant import Constant, folded
 from edgesweep.engine.bases.forms import Form
 from edgesweep.engine.network.base import Inputs, Value
@@ -32,6 +33,7 @@ class Piece:
         run: from the cut before it.
         mixes: whether a position reads others.
         form: its closed form, where it has one.
+        attention: it, where it is a layer's.
         alias: what the published code calls its end.
         variance: whether the first coordinate of its end is the variance that a norm divides by.
     """
@@ -41,6 +43,7 @@ class Piece:
     run: Step
     mixes: bool = False
     form: Form | None = None
+    attention: Attention | None = None
     alias: str = ""
     variance: bool = False
 
@@ -106,6 +109,11 @@ class Section:
     start: str
     end: str
     pieces: tuple[Piece, ...]
+
+    @property
+    def attention(self) -> Attention | None:
+        """What it is, if that is one layer's attention."""
+        return self.pieces[0].attention if len(self.pieces) == 1 else None
 
     @property
     def mixes(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.chain import Chain, Piece, Rows, Step
 from edgesweep.engine.bases.forms import Form, Units, slope_of
 from edgesweep.engine.bases.modules import affine_of, form_of_mlp, map_of
@@ -82,9 +83,11 @@ def _layer(layer: Layer, index: int, network: Model) -> list[Piece]:
     if network.spec.parallel:
         run = _side_by_side(layer, index)
         return [Piece(f"resid{index}", width, run, mixes=True, alias=alias)]
-    attention = _attention(layer, index)
+    run, exact = _attention(layer, index), None
+    if isinstance(layer.norm_attention, NoNorm) and layer.adds_what_it_writes:
+        exact = Attention(layer, index, width)
     return [
-        Piece(f"mid{index}", width, attention, mixes=True, alias=f"ln2.{index}"),
+        Piece(f"mid{index}", width, run, mixes=True, attention=exact, alias=f"ln2.{index}"),
         Piece(f"resid{index}", width, _mlp(layer), form=_mlp_form(layer), alias=alias),
     ]
 

@@ -116,16 +116,31 @@ def attributions(
         for rows, slopes in form.slopes(batch.f[:, 0], into, outlet, nodes):
             yield 0, rows, slopes.mul_(weights[rows, 0, None])
         return
+    sampled = _sampled if section.attention is None else _attended
     size = max(1, HELD_NUMBERS // (end.k * (1 + start.k)))
     for first in range(0, len(batch.f), size):
         rows = slice(first, min(first + size, len(batch.f)))
-        some = Batch(
-            batch.f[rows], batch.inputs, batch.real[rows], batch.real_out[rows], batch.row[rows]
-        )
-        yield from (
-            (s, rows, found)
-            for s, found in _sampled(section, some, into, outlet, weights[rows], nodes)
-        )
+        some = batch.part(rows)
+        for s, found in sampled(section, some, into, outlet, weights[rows], nodes):
+            yield s, rows, found
+
+
+def _attended(
+    section: Section,
+    batch: Batch,
+    into: Directions,
+    outlet: Outlet,
+    weights: Float[Tensor, "rows positions k1"],
+    nodes: Nodes,
+) -> Iterator[tuple[int, Float[Tensor, "rows k_out k1"]]]:
+    """A at each output position of one layer's attention; 0 where it is none of the input's."""
+    assert section.attention is not None
+    paths = [section.attention.attributions(batch, into, outlet, weights, a) for a, _ in nodes]
+    for at_points in zip(*paths, strict=True):
+        total = batch.f.new_zeros(len(batch.f), outlet.encode.shape[1], weights.shape[-1])
+        for (_, share), (_, rows, found) in zip(nodes, at_points, strict=True):
+            total[rows] += share * found
+        yield at_points[0][0], total
 
 
 def _sampled(

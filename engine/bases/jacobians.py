@@ -22,8 +22,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.chain import Section
-from edgesweep.engine.bases.forms import Affine, Form, Outlet
+from edgesweep.engine.bases.forms import Affine, Directions, Form, Outlet
 from edgesweep.engine.bases.moments import Sums
 from edgesweep.engine.bases.rotation import Basis
 from edgesweep.engine.network.base import Inputs, Value
@@ -60,6 +61,11 @@ class Batch:
             return cls(f, inputs, real, chain.real(section.end, inputs), row)
         one = real.new_ones(int(real.sum()), 1)
         return cls(f[real][:, None], inputs, one, one, row[:, None].expand_as(real)[real])
+
+    def part(self, some: slice) -> Batch:
+        """Some of its rows."""
+        cut = (self.real[some], self.real_out[some], self.row[some])
+        return Batch(self.f[some], self.inputs, *cut)
 
     @property
     def n_positions(self) -> int:
@@ -143,6 +149,59 @@ def jacobian_sums(
             sums["jacobian"] += g.T @ g
             sums["constant"] += (pulled.f @ mean + pulled.c).square().sum()
     return Sums(batch.n_positions, sums)
+
+
+def exact_sums(section: Section, batch: Batch, outlet: Outlet, mean: Float[Tensor, " d"]) -> Sums:
+    """The same of every output position: of one layer's attention, alone or before a section that
+    is closed, without products."""
+    attention, rest = section.pieces[0].attention, section.pieces[1:]
+    if attention is None or len(rest) > 1 or any(piece.form is None for piece in rest):
+        weights = one_by_one(batch, outlet.encode.shape[1])
+        return jacobian_sums(section, batch, outlet, mean, weights)
+    d = batch.f.shape[-1]
+    gram = batch.f.new_zeros(d, d)
+    constant, point = batch.f.new_zeros(()), torch.cat([mean, mean.new_ones(1)])
+    for found in _through_attention(attention, section, batch, outlet):
+        g = found.flatten(0, 1).transpose(0, 1).reshape(d + 1, -1)
+        gram += g[:d] @ g[:d].T
+        constant += (point @ g).square().sum()
+    return Sums(batch.n_positions, {"jacobian": gram, "constant": constant})
+
+
+def _through_attention(
+    attention: Attention, section: Section, batch: Batch, outlet: Outlet
+) -> Iterator[Float[Tensor, "rows t d1 k"]]:
+    """Jacobians by f, the constant's last: of the attention times those of what follows it."""
+    first, rest = section.pieces[0], section.pieces[1:]
+    if not rest:
+        yield from (found for _, _, found in attention.jacobians(batch, outlet))
+        return
+    form, width = rest[0].form, first.width
+    assert form is not None
+    eye = torch.eye(width + 1, dtype=batch.f.dtype, device=batch.f.device)
+    into, whole = Directions(eye[:, :-1], eye[:, -1]), Outlet(eye[:-1, :-1], 0 * eye[0, :-1])
+    size = max(1, BATCH_NUMBERS // (outlet.encode.shape[1] * (width + 1)))
+    for start in range(0, len(batch.f), size):
+        some = batch.part(slice(start, start + size))
+        y = Section(section.chain, section.start, first.end, (first,))(
+            some.f, some.inputs, some.row
+        )
+        after = [_dense(form, y[:, s], into, outlet) for s in range(y.shape[1])]
+        for s, seen, found in attention.jacobians(some, whole):
+            by_y = after[s][seen.rows]
+            j = (found.flatten(1, 2) @ by_y[:, :-1]).unflatten(1, found.shape[1:3])
+            j[torch.arange(len(j)), seen.at, -1] += by_y[:, -1]
+            yield j
+
+
+def _dense(
+    form: Form, f: Float[Tensor, "n e"], into: Directions, outlet: Outlet
+) -> Float[Tensor, "n e1 k"]:
+    """Derivatives of F̂ along some directions, row by row."""
+    found = f.new_empty(len(f), len(into.c), outlet.encode.shape[1])
+    for rows, slopes in form.slopes(f, into, outlet, [(1.0, 1.0)]):
+        found[rows] = slopes.transpose(1, 2)
+    return found
 
 
 # --- without sampling ---------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.chain import Piece, Rows, Step
 from edgesweep.engine.bases.modules import affine_of, form_of_mlp
 from edgesweep.engine.bases.norms import NormIn, NormOut
@@ -64,11 +65,11 @@ class _Build:
         d, norm = self.d, layer.norm_attention
         one, both = slice(0, d), slice(0, 2 * d) if self.parallel else slice(0, d)
         run = _attention(self._map(norm), layer, index, self.parallel)
-        aliases = f"ln1_out.{index}", f"attn_in.{index}"
-        return [
-            *self._norm(before, norm, one, one, d, aliases),
-            Piece(f"mid{index}", both.stop, run, mixes=True, alias=f"ln2.{index}"),
-        ]
+        aliases, exact = (f"ln1_out.{index}", f"attn_in.{index}"), None
+        if layer.adds_what_it_writes and not self.parallel:
+            exact = Attention(layer, index, 2 * d, norm, one, slice(d, 2 * d))
+        mid = Piece(f"mid{index}", both.stop, run, True, None, exact, f"ln2.{index}")
+        return [*self._norm(before, norm, one, one, d, aliases), mid]
 
     def mlp(self, layer: Layer, index: int) -> list[Piece]:
         d, norm, mlp = self.d, layer.norm_mlp, layer.plain_mlp

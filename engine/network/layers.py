@@ -228,6 +228,11 @@ class Layer:
         return out if self._post_mlp is None else self._post_mlp(out)
 
     @property
+    def adds_what_it_writes(self) -> bool:
+        """Whether no norm stands between the attention's output and the stream."""
+        return self._post is None
+
+    @property
     def plain_mlp(self) -> nn.Module | None:
         """The MLP's own module; None where a norm follows it."""
         return self._mlp if self._post_mlp is None else None

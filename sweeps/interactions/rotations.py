@@ -13,9 +13,9 @@ from edgesweep.engine.bases.chain import Chain
 from edgesweep.engine.bases.jacobians import (
     Batch,
     Folded,
+    exact_sums,
     folded_tail,
     jacobian_sums,
-    one_by_one,
     signs,
 )
 from edgesweep.engine.bases.moments import Moments, Sums, fold
@@ -92,8 +92,11 @@ def _sampled(context: Context, shard: Shard[BasisOf], micro_batch: int) -> Sums:
             tail = _tail(chain, basis, layer, end)
             batch = Batch.of(tail.section, value_at(chain, layer, inputs), inputs)
             k, sources = tail.outlet.encode.shape[1], context.config.bases.sources
+            if not sources:
+                yield exact_sums(tail.section, batch, tail.outlet, mean)
+                continue
             draw = _draw(context.config.seed, f"{shard.key}/{number}")
-            weights = signs(batch, k, sources, draw) if sources else one_by_one(batch, k)
+            weights = signs(batch, k, sources, draw)
             yield jacobian_sums(tail.section, batch, tail.outlet, mean, weights)
 
     return fold(sums())

@@ -13,7 +13,13 @@ from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP
 from edgesweep.engine.bases.chain import Chain, Piece, Section
 from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.interactions import Interactions, interaction_sums
-from edgesweep.engine.bases.jacobians import Batch, folded_tail, jacobian_sums, one_by_one
+from edgesweep.engine.bases.jacobians import (
+    Batch,
+    exact_sums,
+    folded_tail,
+    jacobian_sums,
+    one_by_one,
+)
 from edgesweep.engine.bases.modules import form_of_mlp
 from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.bases.rotation import Basis, Cut, identity, interaction_basis, pca
@@ -187,8 +193,11 @@ def second_moments(
             },
         )
     batch = Batch.of(tail.section, f, inputs)
-    weights = one_by_one(batch, tail.outlet.encode.shape[1])
-    sums = jacobian_sums(tail.section, batch, tail.outlet, moments.mean, weights)
+    if closed:
+        sums = exact_sums(tail.section, batch, tail.outlet, moments.mean)
+    else:
+        weights = one_by_one(batch, tail.outlet.encode.shape[1])
+        sums = jacobian_sums(tail.section, batch, tail.outlet, moments.mean, weights)
     return Sums(1, {name: sums.mean(name) for name in sums.sums})
 
 
