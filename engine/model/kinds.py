@@ -16,8 +16,7 @@ from edgesweep.engine.model.placement import Part
 from edgesweep.engine.network.architectures import ARCHITECTURES
 from edgesweep.engine.network.base import Network, Sites
 from edgesweep.engine.network.feedforward import FeedForward, FeedForwardSites
-from edgesweep.engine.network.sites import TransformerSites
-from edgesweep.engine.network.transformer import Model, graph_spec
+from edgesweep.engine.network.transformer import Model, graph_spec, mlp_width, transformer_sites
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class TransformerKind:
         return graph_spec(config)
 
     def sites(self, config: Any) -> Sites:
-        return TransformerSites(graph_spec(config), config.hidden_size)
+        return transformer_sites(config)
 
     def sizes(self, config: Any) -> ModelSizes:
         heads = config.num_attention_heads
@@ -91,7 +90,7 @@ class TransformerKind:
             n_heads=heads,
             n_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
             d_head=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            d_mlp=_mlp_width(config),
+            d_mlp=mlp_width(config),
             n_vocab=config.vocab_size,
             n_params=count_parameters(self.auto, config),
         )
@@ -157,11 +156,6 @@ class FeedForwardKind:
 
     def network(self, hf: Any, name: str, tokenizer: Any) -> Network:
         return FeedForward(hf, name)
-
-
-def _mlp_width(config: Any) -> int:
-    width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
-    return int(width or 4 * config.hidden_size)
 
 
 def count_parameters(auto: Any, config: Any) -> int:

@@ -90,7 +90,8 @@ class Architecture:
         layers, final_norm: inside the stack.
         attention, norm_attention, mlp, norm_mlp: inside a layer; each norm feeds its module.
         post_attention, post_mlp: norms after the module, before the residual stream (Gemma).
-        projection: the layout of queries, keys and values; `output` maps heads to the stream.
+        projection: the layout of queries, keys and values; `output` maps heads to the stream,
+            `mlp_output`, inside the MLP, its neurons.
         activation, gated: inside the MLP: its activation, and the module that reads the product of
             gate and input; None where there is no gate.
         unit_offset: the RMS norms multiply by 1 + weight.
@@ -104,6 +105,7 @@ class Architecture:
     projection: Projection = Separate()
     output: str = "o_proj"
     mlp: str = "mlp"
+    mlp_output: str = "down_proj"
     activation: str = "act_fn"
     gated: str | None = "down_proj"
     norm_attention: str = "input_layernorm"
@@ -132,6 +134,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         attention="attn",
         projection=Fused("c_attn", per_head=False),
         output="c_proj",
+        mlp_output="c_proj",
         activation="act",
         gated=None,
         norm_attention="ln_1",
@@ -143,6 +146,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         attention="attention",
         projection=Fused("query_key_value", per_head=True),
         output="dense",
+        mlp_output="dense_4h_to_h",
         activation="act",
         gated=None,
     ),

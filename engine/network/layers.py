@@ -227,6 +227,26 @@ class Layer:
         out: Tensor = self._mlp(normed)
         return out if self._post_mlp is None else self._post_mlp(out)
 
+    def hidden(self, stream: Stream) -> Float[Tensor, "*rows d_hidden"]:
+        """The MLP's neurons after their activation: what its output map reads."""
+        read: list[Tensor] = []
+        output = self._mlp.get_submodule(self._arch.mlp_output)
+        hook = output.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+        try:
+            self.mlp(stream)
+        finally:
+            hook.remove()
+        return read[0]
+
+    def mlp_of(self, hidden: Float[Tensor, "*rows d_hidden"]) -> Stream:
+        """What the MLP adds to the stream for values of its neurons."""
+        out: Tensor = self._mlp.get_submodule(self._arch.mlp_output)(self.here(hidden))
+        return out if self._post_mlp is None else self._post_mlp(out)
+
+    def attention_of(self, z: Float[Tensor, "*rows d_heads"]) -> Stream:
+        """What attention adds to the stream for heads side by side."""
+        return self.write(z.unflatten(-1, (self.spec.n_heads, -1)))[0]
+
     @property
     def adds_what_it_writes(self) -> bool:
         """Whether no norm stands between the attention's output and the stream."""

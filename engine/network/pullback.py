@@ -116,11 +116,12 @@ class LayerSlopes:
     ) -> None:
         self.index, self._layer = index, sections.layers[index]
         self._parallel = sections.spec.parallel
-        self._names = (f"attn{index}", f"mlp{index}")
-        self._given = [name in given for name in self._names]
+        self._sites = _within(index, given, "attn", "z"), _within(index, given, "mlp", "hidden")
+        self._inside = [given[name] if "." in name else None for name in self._sites]
+        self._given = [name in given for name in self._sites]
         self._target = target.kind if target is not None and target.layer == index else "resid"
         self.attention: AttentionSlopes | None = None
-        if not self._given[0] and not (self._target == "mlp" and self._parallel):
+        if not self._given[0] and not (self._target in ("mlp", "hidden") and self._parallel):
             self.attention = AttentionSlopes(self._layer, stream, context, positions)
         with torch.no_grad():
             self.out = self._forward(stream, given)
@@ -128,14 +129,23 @@ class LayerSlopes:
     def _forward(self, stream: Stream, given: Mapping[str, Stream]) -> Stream:
         after = stream
         if self.attention is not None:
+            if self._target == "z":
+                return self.attention.z.flatten(-2)
             attention = self._write(self.attention.z)
             if self._target == "attn":
                 return attention
             after = stream + attention
         elif self._given[0]:
-            after = stream + given[self._names[0]]
+            z = self._inside[0]
+            after = stream + (given[self._sites[0]] if z is None else self._attention_of(z))
         self._read = stream if self._parallel else after
-        mlp = given[self._names[1]] if self._given[1] else self._mlp(self._read)
+        if self._target == "hidden":
+            return self._hidden(self._read)
+        if not self._given[1]:
+            mlp = self._mlp(self._read)
+        else:
+            hidden = self._inside[1]
+            mlp = given[self._sites[1]] if hidden is None else self._mlp_of(hidden)
         return mlp if self._target == "mlp" else after + mlp
 
     def blocks(
@@ -143,15 +153,21 @@ class LayerSlopes:
     ) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
         """The cotangent of the stream before the layer by all ways but attention, that of z, and
         those of its blocks that are parents; all where `g` is, None where there is none."""
+        if self._target == "z":
+            return None, g.unflatten(-1, (self._layer.spec.n_heads, -1)), {}
         parents: dict[str, Tensor] = {}
-        stream = None if self._target in ("attn", "mlp") else g
-        after = g if self._target != "mlp" else None
+        stream = None if self._target in ("attn", "mlp", "hidden") else g
+        after = g if self._target in ("attn", "resid") else None
         if self._target != "attn":
             mlp = None
             if self._given[1]:
-                parents[self._names[1]] = g
+                hidden = self._inside[1]
+                parents[self._sites[1]] = (
+                    g if hidden is None else places.vjp(self._mlp_of, hidden, g)
+                )
             else:
-                mlp = places.vjp(self._mlp, self._read, g)
+                fn = self._hidden if self._target == "hidden" else self._mlp
+                mlp = places.vjp(fn, self._read, g)
             if self._parallel:
                 stream = _sum(stream, mlp)
             else:
@@ -159,7 +175,9 @@ class LayerSlopes:
         if after is None:
             return stream, None, parents
         if self._given[0]:
-            return stream, None, parents | {self._names[0]: after}
+            z = self._inside[0]
+            own = after if z is None else places.vjp(self._attention_of, z, after)
+            return stream, None, parents | {self._sites[0]: own}
         assert self.attention is not None
         return stream, places.vjp(self._write, self.attention.z, after), parents
 
@@ -168,6 +186,21 @@ class LayerSlopes:
 
     def _mlp(self, stream: Stream) -> Stream:
         return self._layer.mlp(stream).to(stream.device)
+
+    def _hidden(self, stream: Stream) -> Tensor:
+        return self._layer.hidden(stream).to(stream.device)
+
+    def _attention_of(self, z: Tensor) -> Stream:
+        return self._layer.attention_of(z).to(z.device)
+
+    def _mlp_of(self, hidden: Tensor) -> Stream:
+        return self._layer.mlp_of(hidden).to(hidden.device)
+
+
+def _within(index: int, given: Mapping[str, Stream], block: str, inside: str) -> str:
+    """The name of a block's site: of what is within it where that is given."""
+    name = f"{block}{index}"
+    return f"{name}.{inside}" if f"{name}.{inside}" in given else name
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -204,6 +237,7 @@ class SegmentSlopes:
         given = {p.name: values[p.name] for p in self._parents[1:]}
         positions = inputs.real[number].nonzero().flatten().tolist()
         self.x = values[self._parents[0].name]
+        self._shapes = {p.name: values[p.name].shape[1:] for p in self._parents}
         self._layers: list[LayerSlopes] = []
         last = sections.spec.n_layers - 1 if site is None else site.layer
         for index in range(self._parents[0].layer + 1, last + 1):
@@ -240,18 +274,21 @@ class SegmentSlopes:
         found = {name: Pulled(at.sum(1)) for name, at in parents.items()}
         if len(self._layers) == 1:
             before = None if dz is None else self._through_attention(dz, position)
-            at = g.new_zeros(len(g), g.shape[-1]) if stream is None else stream.sum(1)
-            return found | {self._parents[0].name: Pulled(at, before)}
+            root = self._parents[0].name
+            nowhere = g.new_zeros(len(g), self._shapes[root][-1])
+            return found | {root: Pulled(nowhere if stream is None else stream.sum(1), before)}
         below = self._below(stream, dz, position, rows)
-        nowhere = g.new_zeros(len(g), g.shape[-1])
-        return found | {name: Pulled(nowhere, before) for name, before in below.items()}
+        return found | {
+            name: Pulled(before.new_zeros(len(g), before.shape[-1]), before)
+            for name, before in below.items()
+        }
 
     def _through_attention(
         self, dz: Tensor, position: Tensor
     ) -> Float[Tensor, "targets positions d_model"]:
         attention = self._layers[0].attention
         assert attention is not None
-        out = dz.new_zeros(len(dz), *self.x.shape[1:])
+        out = dz.new_zeros(len(dz), *self._shapes[self._parents[0].name])
         for p, rows in groups(position):
             at, span = slice(p, p + 1), self._span(p)
             out[rows, span] = attention.pull(dz[rows, :, None], at, span, summed=True)
@@ -262,8 +299,7 @@ class SegmentSlopes:
     ) -> dict[str, Float[Tensor, "targets positions d_model"]]:
         """Through the layers under the top one, some targets of one position and step at a time."""
         names = [p.name for p in self._parents if p.layer < self._layers[0].index]
-        shape = (len(position), *self.x.shape[1:])
-        out = {name: self.x.new_zeros(shape) for name in names}
+        out = {name: self.x.new_zeros(len(position), *self._shapes[name]) for name in names}
         given = [g for g in (stream, dz) if g is not None]
         on = torch.stack([g.flatten(2).any(-1) for g in given]).any(0)
         for p, group in groups(position):
@@ -284,7 +320,7 @@ class SegmentSlopes:
     ) -> None:
         """Add to `out` what some targets at position p give at one step."""
         attention, span, at = self._layers[0].attention, self._span(p), slice(step, step + 1)
-        n, d_model = span.stop - span.start, self.x.shape[-1]
+        n, d_model = span.stop - span.start, self._shapes[self._parents[0].name][-1]
         g = self.x.new_zeros(len(some), 1, n, d_model)
         if dz is not None and attention is not None:
             here = slice(p, p + 1)

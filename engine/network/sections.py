@@ -2,8 +2,8 @@
 
 1. The stream starts as the value of the last cut before the target.
 2. Layer by layer, what attention and MLP add is computed from the stream, or taken as given where
-   that block is a chosen site itself.
-3. The target is what its block adds, the stream after its layer, or the last stream at the end.
+   that block is a chosen site itself, or from the heads or neurons within it where these are.
+3. The target is what its block adds or holds, the stream after its layer, or the last stream.
 
 With the values of one run it gives that run's values; tests/features/test_segments.py pins it to
 the model's own forward.
@@ -21,6 +21,22 @@ from edgesweep.engine.network.run import Run
 from edgesweep.engine.network.sites import Place, TransformerSites
 
 
+class _SiteValues(dict[str, Stream]):
+    """Values by site; what is within a block is had where it is asked for."""
+
+    def __init__(self, sections: "Sections", run: Run) -> None:
+        super().__init__()
+        self._sections, self._run = sections, run
+
+    def __missing__(self, name: str) -> Stream:
+        place, run = self._sections.sites.place(name), self._run
+        if place.kind == "z":
+            return run.z[place.layer].flatten(-2).to(run.embed.device)
+        before = self[f"resid{place.layer - 1}" if place.layer else "embed"]
+        after = before if self._sections.spec.parallel else before + self[f"attn{place.layer}"]
+        return self._sections.layers[place.layer].hidden(after).to(run.embed.device)
+
+
 class Sections:
     """The layers of a transformer, to be run between sites."""
 
@@ -28,12 +44,13 @@ class Sections:
         self.layers, self.spec, self.sites = layers, spec, sites
 
     def site_values(self, run: Run) -> dict[str, Stream]:
-        """The value of every site in a run, `[inputs, positions, d_model]`."""
-        found, stream = {"embed": run.embed}, run.embed
+        """The value of every site in a run, `[inputs, positions, width]`."""
+        found, stream = _SiteValues(self, run), run.embed
+        found["embed"] = run.embed
         for layer, written in enumerate(zip(run.attention, run.mlps, strict=True)):
             attention, mlp = (value.to(stream.device) for value in written)
             stream = stream + attention + mlp
-            found |= {f"attn{layer}": attention, f"mlp{layer}": mlp, f"resid{layer}": stream}
+            found.update({f"attn{layer}": attention, f"mlp{layer}": mlp, f"resid{layer}": stream})
         return found
 
     def section(
@@ -67,24 +84,38 @@ class Sections:
         rows: Int[Tensor, " rows"] | None,
     ) -> tuple[Stream, Stream | None]:
         """The stream after a layer; and the target's value where it is one of its blocks."""
-        layer = self.layers[index]
+        layer, kind = self.layers[index], ""
+        if target is not None and target.layer == index:
+            kind = target.kind
         stream = layer.here(stream)
-        written = {name: layer.here(given[name]) for name in _blocks(index) if name in given}
-        attention = written.get(f"attn{index}")
-        if attention is None and not (target == Place("mlp", index) and self.spec.parallel):
+        attention, mlp = written(layer, index, given)
+        if attention is None and not (kind in ("mlp", "hidden") and self.spec.parallel):
             z = layer.attend(*layer.project(stream), inputs.context(index, rows))
+            if kind == "z":
+                return stream, z.flatten(-2)
             attention = layer.write(z)[0]
-        if target == Place("attn", index):
+        if kind == "attn":
             return stream, attention
         after = stream if attention is None else stream + attention
-        mlp = written.get(f"mlp{index}")
-        if mlp is None:
-            mlp = layer.mlp(stream if self.spec.parallel else after)
-        return after + mlp, mlp if target == Place("mlp", index) else None
+        read = stream if self.spec.parallel else after
+        if kind == "hidden":
+            return stream, layer.hidden(read)
+        mlp = layer.mlp(read) if mlp is None else mlp
+        return after + mlp, mlp if kind == "mlp" else None
 
 
-def _blocks(layer: int) -> tuple[str, str]:
-    return f"attn{layer}", f"mlp{layer}"
+def written(
+    layer: Layer, index: int, given: Mapping[str, Stream]
+) -> tuple[Stream | None, Stream | None]:
+    """What attention and MLP of a layer add to the stream, where they or what is within them is
+    given."""
+    attn, mlp = f"attn{index}", f"mlp{index}"
+    z, hidden = given.get(f"{attn}.z"), given.get(f"{mlp}.hidden")
+    found = [layer.here(given[name]) if name in given else None for name in (attn, mlp)]
+    return (
+        found[0] if z is None else layer.attention_of(z),
+        found[1] if hidden is None else layer.mlp_of(hidden),
+    )
 
 
 class AfterSite:
@@ -97,7 +128,7 @@ class AfterSite:
 
     def final(self, site: Place, value: Stream, rows: Int[Tensor, " rows"]) -> Stream:
         """The last stream, at all positions."""
-        stream = value if site.is_cut else self._after_block(site, value, rows)
+        stream = value if site.is_cut else self._after_block(site, value, rows).to(value.device)
         for index in range(site.layer + 1, len(self._layers)):
             layer = self._layers[index]
             stream = layer.here(stream)
@@ -109,10 +140,13 @@ class AfterSite:
     def _after_block(self, site: Place, value: Stream, rows: Tensor) -> Stream:
         """The stream after the layer of a block with another value."""
         before = self._values[f"resid{site.layer - 1}" if site.layer else "embed"][rows]
-        attention, mlp = _blocks(site.layer)
-        if site.kind == "mlp":
-            return before + self._values[attention][rows] + value
-        if self._parallel:
-            return before + value + self._values[mlp][rows]
-        after = before + value
-        return after + self._layers[site.layer].mlp(after).to(after.device)
+        layer, names = self._layers[site.layer], (f"attn{site.layer}", f"mlp{site.layer}")
+        home = before.device
+        attention, mlp = (
+            self._values[name][rows] if new is None else new.to(home)
+            for name, new in zip(names, written(layer, site.layer, {site.name: value}), strict=True)
+        )
+        after = before + attention
+        if site.block == "attn" and not self._parallel:
+            mlp = layer.mlp(after).to(home)
+        return after + mlp

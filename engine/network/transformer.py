@@ -50,7 +50,7 @@ class Model:
         self._shell, self._recorders = skeleton(stack, arch)
         self._entry = next(self._shell.parameters())
         self._final_norm = norm_of(stack.get_submodule(arch.final_norm), arch.unit_offset)
-        self.sites = TransformerSites(self.spec, self.d_model)
+        self.sites = transformer_sites(config)
         self._sections = Sections(self.layers, self.spec, self.sites)
         self._unembed: nn.Module = hf.get_output_embeddings()  # type: ignore[operator]
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
@@ -195,10 +195,23 @@ class Model:
 
     def row_bytes(self, n_positions: int) -> int:
         """Of one layer: streams, ports and the MLP."""
-        wide = getattr(self.hf.config, "intermediate_size", None)
-        wide = wide or getattr(self.hf.config, "n_inner", None) or 4 * self.d_model
+        wide = mlp_width(self.hf.config)
         numbers = 12 * self.d_model + 3 * wide + 2 * self.spec.n_heads * n_positions
         return int(n_positions * numbers * self.layers[0].w_out.element_size())
+
+
+def transformer_sites(config: Any) -> TransformerSites:
+    """The sites of a model by its configuration alone."""
+    spec, width = graph_spec(config), config.hidden_size
+    d_head = getattr(config, "head_dim", None) or width // spec.n_heads
+    has_mlp = getattr(config, "use_mlp", True)
+    return TransformerSites(spec, width, spec.n_heads * d_head, mlp_width(config) if has_mlp else 0)
+
+
+def mlp_width(config: Any) -> int:
+    """Neurons of an MLP."""
+    width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
+    return int(width or 4 * config.hidden_size)
 
 
 def graph_spec(config: Any) -> GraphSpec:

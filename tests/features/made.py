@@ -33,6 +33,8 @@ from tests.tiny import model_and_batch, prompts
 #: cuts only; cuts two layers apart with blocks between
 CHAIN = ("embed", "resid0", "resid1", "resid2")
 MIXED = ("embed", "resid0", "attn1", "mlp1", "attn2", "mlp2")
+#: heads and neurons within blocks, beside whole blocks
+WITHIN = ("attn0.z", "mlp0.hidden", "attn1.z", "mlp1", "resid1", "attn2", "mlp2.hidden")
 #: of MIXED, by hand: with attention before the MLP, and in parallel with it
 MIXED_PARENTS = [
     {
@@ -91,7 +93,8 @@ def case(
 ) -> Case:
     model, batch = model_and_batch(family, dtype=dtype, side=side)
     dictionaries = {
-        site: random_dictionary(kind, model.d_model, dtype, seed) for seed, site in enumerate(sites)
+        site: random_dictionary(kind, model.sites.width(site), dtype, seed)
+        for seed, site in enumerate(sites)
     }
     features = FeatureModel(model, dictionaries)
     given = feature_patch(features, patch)

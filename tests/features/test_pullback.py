@@ -9,7 +9,7 @@ from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.network.attention import AttentionSlopes
 from edgesweep.engine.network.pullback import AtPositions
-from tests.features.made import CHAIN, MIXED
+from tests.features.made import CHAIN, MIXED, WITHIN
 from tests.tiny import FAMILIES, model_and_batch, prompts
 
 APART = ("attn0", "resid1", "mlp2")
@@ -126,18 +126,19 @@ def full(pulled, position, n):
 
 
 @pytest.mark.parametrize("rows", [1, 1000])
-@pytest.mark.parametrize("sites", [CHAIN, MIXED, APART, LAST], ids=str)
+@pytest.mark.parametrize("sites", [CHAIN, MIXED, WITHIN, APART, LAST], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_segments_are_autograds(family, sites, rows):
     model, batch = model_and_batch(family, dtype=torch.float64)
-    whole = Identity(model.d_model).to(dtype=torch.float64)
-    features = FeatureModel(model, dict.fromkeys(sites, whole))
+    width = model.sites.width
+    whole = {site: Identity(width(site)).to(dtype=torch.float64) for site in sites}
+    features = FeatureModel(model, whole)
     inputs, n = model.prepare(batch.clean, batch.real), batch.clean.shape[1]
     position = torch.tensor([0, 0, 1, 3, 3, 3, 4])
     which = torch.full((STEPS,), WHICH)
     for target in [site.name for site in features.sites[1:]]:
         leaves = {
-            p.name: normal(STEPS, n, model.d_model).mul_(i + 1).requires_grad_()
+            p.name: normal(STEPS, n, width(p.name)).mul_(i + 1).requires_grad_()
             for i, p in enumerate(features.parents(target))
         }
         x = features.segment(target, leaves, inputs, which)
@@ -145,7 +146,7 @@ def test_segments_are_autograds(family, sites, rows):
         slopes = features.pull_back(target, values, inputs, WHICH)
         real = batch.real[WHICH]
         assert (slopes.x - x.detach())[:, real].abs().max() <= tolerance(family) * x.abs().max()
-        g = normal(len(position), STEPS, model.d_model)
+        g = normal(len(position), STEPS, width(target))
         g[2] = 0
         found = slopes.pull(g, position, rows)
         assert found.keys() == leaves.keys()
