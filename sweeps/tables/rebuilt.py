@@ -1,10 +1,14 @@
 """Intervals over build and evaluation prompts together, and methods in pairs on the same resamples
-of both (`measures.rebuild`; `engine.statistics.nested`)."""
+of both (`measures.rebuild`; `engine.statistics.nested`).
+
+Of a mixture also φ of its tasks in the mean and of the worst of them: of each resample that of all
+of its tasks, each with evaluation prompts drawn for itself.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +21,7 @@ from edgesweep.engine.measures import faithfulness_samples
 from edgesweep.engine.statistics.nested import Nested, nested, wins
 from edgesweep.storage import layout
 from edgesweep.sweeps.plan.rebuilding import rebuilt_condition, rebuilt_specs
+from edgesweep.sweeps.plan.subsets import MACRO, OVER_TASKS
 from edgesweep.sweeps.stages.base import Row
 
 if TYPE_CHECKING:
@@ -49,6 +54,12 @@ class Samples:
         by the edges that all build prompts selected."""
         parts = self.value, self.build, self.evaluation, self.both
         return Samples(*(np.asarray(areas.mean_over_log_size(selected, p)) for p in parts))
+
+    @classmethod
+    def over(cls, tasks: Sequence[Samples], how: str) -> Samples:
+        """Their mean (`macro`), or the least of them (`worst`), resample by resample."""
+        parts = [np.stack(of_tasks) for of_tasks in zip(*map(_parts, tasks), strict=True)]
+        return cls(*(part.mean(0) if how == MACRO else part.min(0) for part in parts))
 
 
 def rebuilt_rows(view: View, cell: Cell) -> Iterator[Row]:
@@ -107,7 +118,8 @@ def _parts(samples: Samples) -> tuple[np.ndarray, ...]:
 
 def _curves(view: View, cell: Cell) -> Iterator[tuple[str, str, Row]]:
     """Subset and metric of each curve, and what stands in its rows."""
-    for subset in view.plan.dataset(cell).subsets:
+    subsets = view.plan.dataset(cell).subsets
+    for subset in (*subsets, *(OVER_TASKS if len(subsets) > 1 else ())):
         for metric in view.plan.config.evaluate.metric:
             yield subset, metric, _fixed(view, cell, subset, metric, named=True)
 
@@ -135,6 +147,18 @@ def _fixed(view: View, cell: Cell, subset: str, metric: str, *, named: bool) -> 
 
 def _samples(view: View, cell: Cell, subset: str, metric: str) -> Samples | None:
     """None where a value or a reference is not committed."""
+    if subset not in OVER_TASKS:
+        return _of_inputs(view, cell, subset, metric, view.plan.config.seed)
+    found = [
+        _of_inputs(view, cell, member, metric, view.plan.config.seed + 1 + number)
+        for number, member in enumerate(view.plan.dataset(cell).members)
+    ]
+    tasks = [samples for samples in found if samples is not None]
+    return Samples.over(tasks, subset) if len(tasks) == len(found) else None
+
+
+def _of_inputs(view: View, cell: Cell, subset: str, metric: str, seed: int) -> Samples | None:
+    """Of the inputs of a member, or of all."""
     config, condition = view.plan.config, rebuilt_condition(view.plan.config)
     rows, groups = _inputs(view, cell, subset, "eval")
     place = config.evaluate.metric.index(metric)
@@ -148,7 +172,7 @@ def _samples(view: View, cell: Cell, subset: str, metric: str) -> Samples | None
     values = np.concatenate([own[:, None], again], axis=1)  # the first is of all build prompts
     n = config.measures.bootstrap or RESAMPLES
     flat = values.reshape(len(values), -1)
-    drawn = faithfulness_samples(flat, full, empty, n=n, seed=config.seed, groups=groups)
+    drawn = faithfulness_samples(flat, full, empty, n=n, seed=seed, groups=groups)
     drawn = drawn.reshape(n, *values.shape[1:])
     mean_full, mean_empty = float(np.mean(full)), float(np.mean(empty))
     phi = np.array([faithfulness(float(v), mean_full, mean_empty) for v in flat.mean(0)])
@@ -172,7 +196,8 @@ def _selected(view: View, cell: Cell) -> np.ndarray:
 
 def _interval(view: View, cell: Cell, subset: str, samples: Samples) -> Nested:
     n_build = len(_inputs(view, cell, "all", "build")[1])
-    n_eval = len(_inputs(view, cell, subset, "eval")[1])
+    one = view.plan.dataset(cell).members[0] if subset in OVER_TASKS else subset
+    n_eval = len(_inputs(view, cell, one, "eval")[1])
     level = view.plan.config.measures.level
     return nested(
         samples.value,

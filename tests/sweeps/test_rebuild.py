@@ -84,7 +84,7 @@ def test_intervals_stand_around_what_was_measured(finished):
     both = points.merge(
         results, on=["cell", "metric", "subset", "threshold"], suffixes=("", "_there")
     )
-    assert len(both) == len(points) == 2 * 3 * len(SIZES)
+    assert len(both) == len(points) == 2 * 5 * len(SIZES)
     np.testing.assert_allclose(both["value"], both["faithfulness"], atol=1e-12)
     areas = table[table["measure"] == "area_log"]
     assert len(areas) == 2 * 3
@@ -105,10 +105,27 @@ def test_a_spread_is_that_of_the_resamples(finished):
         assert row["spread_build"] == pytest.approx(phi.std(ddof=1) * np.sqrt(8 / 7))
 
 
+def test_of_a_mixture_the_mean_of_its_tasks_and_the_worst_are_told(finished):
+    """φ is as results have it; the mean of two spreads less than they do, the worst is one of
+    them."""
+    run = RunDirectory.open(finished)
+    table, results = read_table(run, REBUILT), read_table(run, RESULTS)
+    of = table.query("measure == 'faithfulness'").set_index(["cell", "threshold", "subset"])
+    there = results.set_index(["cell", "threshold", "subset"])["faithfulness"]
+    for (cell, size), rows in of.groupby(level=[0, 1]):
+        rows = rows.droplevel([0, 1])
+        tasks = rows.loc[["ioi", "agreement"]]
+        assert rows.value["macro"] == pytest.approx(tasks.value.mean(), rel=1e-12)
+        assert rows.value["macro"] == pytest.approx(there[cell, size, "macro"], rel=1e-9)
+        assert rows.value["worst"] == tasks.value.min()
+        assert rows.spread_build["macro"] <= tasks.spread_build.mean() * (1 + 1e-9)
+        assert rows.low["macro"] <= rows.value["macro"] <= rows.high["macro"]
+
+
 def test_a_pair_is_compared_once_on_the_same_resamples(finished):
     run = RunDirectory.open(finished)
     table, alone = read_table(run, PAIRS), read_table(run, REBUILT)
-    assert len(table) == 3, "one a subset"
+    assert len(table) == 5, "one a subset, of all tasks in the mean, of the worst"
     assert table["wins"].between(0, 1).all()
     area = alone[alone["measure"] == "area_log"].set_index(["cell", "subset"])["value"]
     for row in table.to_dict("records"):
