@@ -23,8 +23,9 @@ from edgesweep.dashboards.figures.places import Drawing
 from edgesweep.dashboards.figures.scores import histogram_figure
 from edgesweep.dashboards.kinds import Kind
 from edgesweep.dashboards.names import cell_names, circuit_names, share
+from edgesweep.dashboards.searched import SEARCHED, Searched
 from edgesweep.dashboards.sections.blockmodels.blocks import memberships
-from edgesweep.dashboards.sections.smallest import smallest_faithful
+from edgesweep.dashboards.sections.smallest import key_table, smallest_faithful
 from edgesweep.dashboards.series import menus, with_series
 from edgesweep.engine.graph import EdgeGraph, GraphSpec
 from tests.dashboards.made import tables_of
@@ -130,6 +131,28 @@ def test_smallest_faithful_circuits():
     assert np.isnan(found["IG inputs ×5", 0.95])
     missed = table.query("series == 'IG inputs ×5' and level == 0.95").iloc[0]
     assert (missed["best"], missed["best_n_edges"]) == (2 / 2.2, 100)
+
+
+def test_the_rule_of_what_is_small_is_that_of_headlines():
+    """One that is faithful by chance is none, nor one that does more than the model."""
+    phi = [0.9, 0.5, 0.85, 1.3, 0.9]
+    line = results().query("method == 'eap' and ablation == 'edge'").iloc[[0] * 5]
+    line = line.assign(n_edges=[5, 10, 20, 40, 80], faithfulness=phi)
+    table = smallest_faithful(line, (0.8, 0.95)).set_index("level")
+    assert table.n_edges[0.8] == 80
+    assert np.isnan(table.n_edges[0.95])
+    quoted = {c: line.iloc[0][c] for c in (*SEARCHED, "subset")} | {
+        "level": 0.8,
+        "reached": True,
+        "n_edges": 20,
+        "n_edges_possible": 200,
+        "faithfulness": 0.82,
+        "low": 0.7,
+        "high": 0.9,
+    }
+    text = key_table(line, Searched(pd.DataFrame()), pd.DataFrame([quoted])).html()
+    assert "to quote, φ&nbsp;≥&nbsp;0.8" in text
+    assert "20<small>10%, φ&nbsp;0.82 [0.70, 0.90]</small>" in text
 
 
 def test_menus_begin_with_the_leading_point_and_one_value_of_what_would_crowd():
