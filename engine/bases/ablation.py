@@ -17,7 +17,7 @@ among its k, so its k is ours + 1, and its 0 has no mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgesweep.engine.bases.chain import Chain, Section
-from edgesweep.engine.bases.forms import Affine, Directions, Outlet
+from edgesweep.engine.bases.forms import Affine, Directions, Outlet, Units
 from edgesweep.engine.bases.rotation import Basis
 from edgesweep.engine.metrics import nll
 from edgesweep.engine.network import PromptBatch
@@ -37,6 +37,8 @@ from edgesweep.engine.network.base import LOGITS, Inputs, Value
 Logits = Float[Tensor, "inputs *positions outputs"]
 #: numbers of a run of several rows at once, and of what is kept of such runs
 RUN_NUMBERS, KEPT_NUMBERS = 2**20, 2**22
+#: times as many operations as moving what units see takes, from which on nothing is decoded
+FAR_LESS = 4
 
 
 def top1(logits: Logits, batch: PromptBatch) -> Float[Tensor, " inputs"]:
@@ -132,23 +134,47 @@ class AblatedSection:
 
     def _run(self, rows: dict[bytes, list[int]]) -> None:
         """F̂_i of some directions under the rows that they have."""
-        start, end = self.bases
-        f_hat, n = start.encoded(self.f), len(self.f)
-        size = max(1, RUN_NUMBERS // self.f.numel())
-        names = list(rows)
+        end, n = self.bases[1], len(self.f)
         # one block, had before the runs: what stays among what they free would break up the heap
         positions = 1 if self.section.chain.is_read(self.section.end) else self.f.shape[1]
         block = iter(self.f.new_empty(sum(map(len, rows.values())), n, positions))
+        units = self._units()
+        found = self._outputs(list(rows)) if units is None else self._of_units(units, list(rows))
+        for name, of in zip(rows, found, strict=True):
+            columns = ((of - end.mean) @ end.encode[:, rows[name]]).unbind(-1)
+            for i, column in zip(rows[name], columns, strict=True):
+                self._kept[i, name] = next(block).copy_(column)
+
+    def _outputs(self, names: list[bytes]) -> Iterator[Value]:
+        """The section's output under each row."""
+        start, n = self.bases[0], len(self.f)
+        f_hat, size = start.encoded(self.f), max(1, RUN_NUMBERS // self.f.numel())
         for first in range(0, len(names), size):
             some = names[first : first + size]
             masks = torch.from_numpy(np.stack([np.frombuffer(row, bool) for row in some]))
             kept = f_hat * masks.to(f_hat)[:, None, None]
             row = torch.arange(n, device=self.f.device).repeat(len(some))
-            found = self.section(start.decoded(kept.flatten(0, 1)), self.inputs, row) - end.mean
-            for name, of in zip(some, found.unflatten(0, (len(some), n)), strict=True):
-                columns = (of @ end.encode[:, rows[name]]).unbind(-1)
-                for i, column in zip(rows[name], columns, strict=True):
-                    self._kept[i, name] = next(block).copy_(column)
+            found = self.section(start.decoded(kept.flatten(0, 1)), self.inputs, row)
+            yield from found.unflatten(0, (len(some), n))
+
+    def _units(self) -> Units | None:
+        """Of a section that is one layer of units, if it costs far less to move what these see than
+        to decode a layer as wide as an image."""
+        form, (d, k) = self.section.pieces[0].form, self.bases[0].encode.shape
+        if len(self.section.pieces) > 1 or not isinstance(form, Units) or form.act is None:
+            return None
+        n_units = form.read.shape[1]
+        return form if FAR_LESS * k * n_units < d * (k + n_units) else None
+
+    def _of_units(self, units: Units, names: list[bytes]) -> Iterator[Value]:
+        """The same of one layer of units, from what each direction adds to what they see."""
+        assert units.act is not None
+        start = self.bases[0]
+        f_hat, moves = start.encoded(self.f), start.decode @ units.read
+        still = units.seen(start.mean[None])[0]
+        for name in names:
+            kept = torch.from_numpy(np.frombuffer(name, bool).nonzero()[0]).to(f_hat.device)
+            yield units.act(still + f_hat[..., kept] @ moves[kept])
 
     def _of_a_map(self, form: Affine, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
         start, end = self.bases

@@ -145,6 +145,7 @@ class Units:
         write_bias: `[d′]`.
         at: the part of f that it reads.
         adds: the part of f that is added to what it writes; None: none.
+        act: what units put out of what they see, one by one; None where that is not all.
     """
 
     read: Float[Tensor, "d units"]
@@ -154,6 +155,7 @@ class Units:
     write_bias: Float[Tensor, " e"] | None = None
     at: slice = field(default_factory=lambda: ALL)
     adds: slice | None = None
+    act: Activation | None = None
 
     def seen(self, f: Float[Tensor, "n d"]) -> Float[Tensor, "n units"]:
         """What the units see."""

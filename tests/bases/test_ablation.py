@@ -77,6 +77,23 @@ def test_each_direction_is_computed_from_what_its_row_keeps(name):
         assert torch.equal(again[0], again[1])
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_units_are_moved_as_what_is_decoded_moves_them(activation, monkeypatch):
+    chain = made.mlp(activation=activation)
+    inputs = made.prepared(chain, made.arrays())
+    bases = made.bases(chain, inputs, cut=made.Cut(0, 1e-3))
+    draw = np.random.default_rng(3)
+    for start, end in sections(chain)[:2]:
+        mask = draw.random((bases[end].k, bases[start].k)) < 0.6
+        found = []
+        for far_less in (4, 0):
+            monkeypatch.setattr(ablation, "FAR_LESS", far_less)
+            mine = ablated(chain, inputs, bases, start, end)
+            assert (mine._units() is None) == (far_less == 4)
+            found.append(mine.logits(mask))
+        torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
 def test_what_is_kept_of_runs_is_whole_blocks_and_forgotten_in_time(monkeypatch):
     """A number a direction that stays between what runs free would break up the heap."""
     chain, inputs, bases = network("plain")
