@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgesweep.engine.bases.ablation import KEPT_NUMBERS
 from edgesweep.sweeps.interactions.loading import EVAL_BATCH
-from edgesweep.sweeps.interactions.shards import blocks
+from edgesweep.sweeps.interactions.shards import blocks, n_units
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.interactions.graphs import Layered
@@ -21,14 +21,12 @@ WORKING_BYTES = 8 * (8 * 2**21 + 4 * 2**22)
 TRIED = 60
 
 
-def _hidden(plan: Plan, of: Layered) -> int:
-    return plan.resolved.models[of.model].sizes.d_mlp
-
-
 def _moment_bytes(plan: Plan, of: Layered) -> int:
     """Of one shard's moments: every layer's, and the slopes of closed sections."""
-    n_closed = sum(of.closed)
-    return 8 * (sum(d * (d + 1) for d in of.widths) + n_closed * _hidden(plan, of) ** 2)
+    closed = [
+        n_units(plan, of, a) for (a, _), is_so in zip(of.sections, of.closed, strict=True) if is_so
+    ]
+    return 8 * (sum(d * (d + 1) for d in of.widths) + sum(n**2 for n in closed))
 
 
 def disk_bytes(plan: Plan) -> int:

@@ -29,6 +29,7 @@ from edgesweep.sweeps.interactions.shards import (
     chunk_rows,
     edge_sums,
     folded,
+    n_units,
     of_layer,
     owner,
 )
@@ -85,7 +86,8 @@ class EdgeSums(Stage[Shard[Graph]]):
         k = of.width(shard.end) * shard.of.steps
         if of.closed[of.layers.index(shard.at)]:
             rows = shard.block.stop - shard.block.start
-            flop = 2.0 * rows * of.width(shard.at) * max(of.widths) * of.width(shard.end)
+            moved = of.width(shard.at) * n_units(plan, of, shard.at) * of.width(shard.end)
+            flop = 2.0 * rows * moved
             return Passes(plan.batches(shard.block), flop=flop)
         return Passes(plan.batches(shard.block), plan.batches(shard.block) * k)
 

@@ -15,7 +15,15 @@ from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.ablated import AllSections, Networks, OneSection, Own
 from edgesweep.sweeps.interactions.graphs import Graph, Layered
 from edgesweep.sweeps.interactions.rules import bound, drawn
-from edgesweep.sweeps.interactions.shards import NEEDED, Shard, folded, of_layer, owner, searched
+from edgesweep.sweeps.interactions.shards import (
+    NEEDED,
+    Shard,
+    folded,
+    n_units,
+    of_layer,
+    owner,
+    searched,
+)
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Stage
 
 if TYPE_CHECKING:
@@ -86,7 +94,10 @@ class EdgesNeeded(Stage[Shard[Graph]]):
         of = shard.layers
         sections = [(shard.at, shard.end)] if shard.at else of.sections
         tried = plan.config.edges_needed.points + np.log2(shard.of.total(sections[0][0]))
-        sizes = sum(of.width(a) * max(of.widths) * of.width(b) for a, b in sections)
+        widest = max(of.widths)
+        sizes = sum(
+            of.width(a) * min(widest, n_units(plan, of, a)) * of.width(b) for a, b in sections
+        )
         return Passes(flop=float(tried * 2.0 * n * sizes))
 
     def alike(self, shard: Shard[Graph]) -> str:

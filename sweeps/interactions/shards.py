@@ -89,6 +89,13 @@ def chunk_rows(blocks: Sequence[Rows], row_bytes: int) -> int:
     return max([d for d in divisors if d * row_bytes <= CHUNK_BYTES], default=1)
 
 
+def n_units(plan: Plan, of: Layered, start: str) -> int:
+    """Hidden units of a section that is an MLP; in a network without attention they are what it
+    puts out."""
+    sizes = plan.resolved.models[of.model].sizes
+    return sizes.d_mlp if sizes.n_heads else of.width(of.following(start))
+
+
 def moment_shards(plan: Plan, of: Layered) -> Iterator[Shard[Layered]]:
     return (Shard(of, rows=rows) for rows in blocks(plan, of))
 
