@@ -128,7 +128,7 @@ def test_keys_are_unique_and_can_be_file_names():
     )
     beside = made.stages.keys() & {
         *("moments", "jacobians", "rotations", "interaction_sums", "interactions"),
-        *("edges_needed", "directions", "labels", "modules", "layer_blocks"),
+        *("edges_needed", "directions", "labels", "modules", "layer_blocks", "network_scores"),
         *("unit_means", "unit_moments", "unit_ties", "region_chains", "partitions"),
         *("region_ablation", "region_views", "region_judge"),
     }
