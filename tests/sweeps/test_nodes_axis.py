@@ -10,7 +10,7 @@ from edgesweep.sweeps.launch import start
 from edgesweep.sweeps.plan.estimates import describe
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
-from tests.sweeps.helpers import DATA, contents, run_tiny, tiny
+from tests.sweeps.helpers import DATA, Faulty, contents, run_tiny, tiny
 
 WHOLE = {"dictionaries": {"embed": "identity", "resid2": "identity"}, "keep": 300, "edges": 300}
 PART = {"dictionaries": {"resid1": {"kind": "pca", "prompts": 8}}, "keep": 300, "edges": 200}
@@ -129,3 +129,30 @@ def test_what_cannot_be_is_one_line(raw, message):
         resolve(parse_config(raw))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_bases_have_the_same_bytes_through_ray_and_after_a_stop(tmp_path):
+    """The first basis is committed and the one before it fails; the run goes on from there."""
+    files, raw = (*DATA, "dictionaries"), config("lib", {"lib": LIB})
+    assert run_tiny(tmp_path / "run", raw).exit_code == 0
+    fails = Faulty(before=FailsBasis("resid0"))
+    assert run_tiny(tmp_path / "stopped", raw, fails).exit_code == 3
+    assert len(list((tmp_path / "stopped" / "dictionaries").iterdir())) == 1
+    assert run_tiny(tmp_path / "stopped", raw).exit_code == 0
+    ray = {**raw, "execution": {**raw["execution"], "executor": "ray", "actors": 2}}
+    assert run_tiny(tmp_path / "ray", ray).exit_code == 0
+    wanted = contents(tmp_path / "run", *files)
+    assert contents(tmp_path / "stopped", *files) == wanted
+    assert contents(tmp_path / "ray", *files) == wanted
+
+
+class FailsBasis:
+    """Fails the dictionary of one site, every time."""
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+
+    def __call__(self, task) -> None:
+        if task.stage == "dictionaries" and task.key.startswith(f"{self.site}-"):
+            raise RuntimeError("a test")
