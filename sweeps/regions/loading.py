@@ -87,8 +87,8 @@ def units_of(
     context: Context, of: UnitsOf, split: str, means: Sequence[str], rows: Rows | None = None
 ) -> Units:
     """Of a split's inputs, or of a block of them; the patch is that of attribution."""
-    site, examples = site_of(context, of), list(context.prompts(of.dataset, split))
-    some = examples if rows is None else examples[rows.start : rows.stop]
+    site, examples = site_of(context, of), context.prompts(of.dataset, split)
+    some = list(examples if rows is None else examples[rows.start : rows.stop])
     values = site.values(some)
     if not torch.isfinite(values).all():
         bad = int((~torch.isfinite(values).all(1)).nonzero()[0, 0])
