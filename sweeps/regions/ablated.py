@@ -30,6 +30,7 @@ class RegionAblation(OfUnits[AblationShard]):
     name = shards.ABLATION
     title = "runs without regions"
     runs_model = True
+    reads_blocks = True
 
     def shards(self, plan: Plan) -> Iterator[AblationShard]:
         for of in plan.rois:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.regions.sites import UnitsOf
 
 #: a chain's seconds at 1,500 units, and how they grow with their number (benchmarks/regions.py)
-CHAIN_S, CHAIN_POWER = 30.0, 2.0
+CHAIN_S, CHAIN_POWER = 15.0, 2.0
 #: the same of graph-tool's
 ITS_CHAIN_S, ITS_CHAIN_POWER = 550.0, 2.6
 
@@ -49,6 +49,7 @@ class RegionChains(OfUnits[ChainShard]):
 
     name = shards.CHAINS
     title = "block models of units"
+    reads_blocks = True
 
     def shards(self, plan: Plan) -> Iterator[ChainShard]:
         for of in plan.rois:
@@ -131,6 +132,7 @@ class Partitions(OfUnits[PartitionShard]):
 
     name = shards.PARTITIONS
     title = "partitions of units"
+    reads_blocks = True
 
     def shards(self, plan: Plan) -> Iterator[PartitionShard]:
         for of in plan.rois:

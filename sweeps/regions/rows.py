@@ -103,7 +103,7 @@ def _chains(view: View, of: UnitsOf) -> Iterator[Row]:
             "length": chain.length,
             "given": float("nan"),
             "agreement": _agreement(best.blocks, chain.blocks),
-            "engine": "edgesweep",
+            "engine": "edgesweep" if view.plan.config.rois.how.is_ours else "graph-tool",
         }
     if of.key in view.done[shards.JUDGE]:
         found = files.read_tensors(view.run, view.log, shards.JUDGE, of.key)

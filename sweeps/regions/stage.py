@@ -11,6 +11,7 @@ from edgesweep.storage import layout
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.regions.sites import UnitsOf
 from edgesweep.sweeps.stages.base import Done, Stage
+from edgesweep.sweeps.stages.blockmodels.blocks import why_no_graph_tool
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
@@ -28,7 +29,14 @@ S = TypeVar("S", bound=_OfUnits)
 
 
 class OfUnits(Stage[S]):
-    """A stage of the units of a site."""
+    """A stage of the units of a site; `reads_blocks` where the block model's chains are made, or
+    waited for."""
+
+    reads_blocks = False
+
+    def lacks(self, plan: Plan) -> str:
+        fitted_here = not plan.rois or plan.config.rois.how.is_ours
+        return "" if fitted_here or not self.reads_blocks else why_no_graph_tool(plan)
 
     def run(self, context: Context, shard: S) -> Done:
         with threadpool_limits(context.config.execution.threads):

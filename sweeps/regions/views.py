@@ -36,6 +36,7 @@ class RegionViews(OfUnits[ViewShard]):
     name = shards.VIEWS
     title = "what regions see"
     runs_model = True
+    reads_blocks = True
 
     def shards(self, plan: Plan) -> Iterator[ViewShard]:
         for of in plan.rois if plan.config.rois.views else ():

@@ -35,6 +35,7 @@ from edgesweep.sweeps.plan.estimates import describe
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.progress import Silence
+from edgesweep.sweeps.stages.blockmodels import blocks
 from edgesweep.tasks import build_task
 from tests.sweeps.helpers import FailsStages, Faulty, contents, run_tiny
 
@@ -241,6 +242,18 @@ def test_a_dry_run_says_what_it_takes(model):
 def test_what_cannot_be_is_refused(model, section, change, message):
     with pytest.raises(ConfigError, match=message):
         resolve(parse_config(config(model, **{section: change})))
+
+
+def test_what_graph_tool_alone_fits_is_left_out_without_it(model, monkeypatch):
+    monkeypatch.setattr(blocks, "find_interpreter", lambda setting: None)
+    published = {"model": "microcanonical", "fit": "nested", "encoding": "published", "level": 1}
+    for rois, wanted in (
+        (published, {"region_chains", "partitions", "region_ablation", "region_views"}),
+        ({"judge": True}, {"region_judge"}),
+        ({}, set()),
+    ):
+        plan = make_plan(resolve(parse_config(config(model, rois=rois))))
+        assert {name for name, stage in plan.all_stages.items() if stage.lacks(plan)} == wanted
 
 
 PETS = """

@@ -136,10 +136,23 @@ def fits(data: RunData) -> Iterator[Section]:
     yield Section(
         "regions-fits",
         "The block model",
-        "Description lengths of the chains, of which the shortest is taken (flat, weights normal "
-        "with a normal-inverse-χ² prior, not degree-corrected). graph-tool, where there is one, "
-        "computes the length of the shortest itself, which must be the same, and goes on from it "
-        "with moves of its own. <i>Agreement</i> with the shortest: adjusted mutual information. "
+        f"Description lengths of the chains, of which the shortest is taken ({_model(data)}). "
+        "graph-tool, where it is asked, computes the length of the engine's shortest itself, which "
+        "must be the same, and goes on from it with moves of its own. <i>Agreement</i> with the "
+        "shortest: adjusted mutual information. "
         "<i>Copies</i>: pairs of units with a correlation of 1.",
         (Table([*(c.replace("_", " ") for c in words), *head], rows, range(len(words) + 1, 99)),),
     )
+
+
+def _model(data: RunData) -> str:
+    """The block model in words."""
+    rois = data.config["rois"]
+    if rois["encoding"] == "published":
+        return (
+            "as published: nested, microcanonical, degree-corrected, each pair twice and loops of "
+            f"weight 0; level {rois['level']}"
+        )
+    prior = "with a normal-inverse-χ² prior" if rois["model"] == "nix" else "microcanonical"
+    level = f"nested, level {rois['level']}" if rois["fit"] == "nested" else "flat"
+    return f"{level}, weights normal {prior}, not degree-corrected"
