@@ -126,9 +126,10 @@ class BlockState:
     def empty(self) -> int:
         """The number of a block without units, made if there is none."""
         if self.sizes.min() > 0:
+            b = len(self.sizes)
             for name in ("sizes", "to_sums", "to_squares", "sums", "squares", "log_p"):
                 table: np.ndarray = getattr(self, name)
-                grown = [(0, SPARE if size == len(self.sizes) else 0) for size in table.shape]
+                grown = [(0, SPARE if size == b else 0) for size in table.shape]
                 if name in ("to_sums", "to_squares"):
                     grown = [(0, 0), (0, SPARE)]
                 setattr(self, name, np.pad(table, grown))

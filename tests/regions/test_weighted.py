@@ -50,6 +50,16 @@ def test_after_many_moves_the_sums_are_those_of_the_partition(some):
     assert other.length() == pytest.approx(slow_length(z, blocks), rel=1e-12)
 
 
+def test_more_blocks_are_made_than_there_was_room_for():
+    z, _ = planted(40, 3, 1.0, 0)
+    blocks = np.arange(40) % 2
+    state = BlockState(Weights(z), blocks)
+    for unit in range(25):
+        state.move(unit, state.empty())
+    assert state.n_blocks == 27
+    assert state.length() == pytest.approx(slow_length(z, canonical(state.blocks)), rel=1e-12)
+
+
 def test_a_unit_of_its_own_that_leaves_takes_its_block_along():
     z, _ = planted(9, 2, 1.0, 3)
     blocks = np.array([0, 0, 0, 1, 1, 1, 1, 1, 2])
