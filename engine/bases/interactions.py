@@ -7,7 +7,8 @@
 α = 1, which is exact for ReLU and linear sections and an approximation for attention, GELU and
 norms (LIB section 5 has it "throughout"). With enough points Σ_j A_{(i,s),j} = F̂_{i,s}, j with the
 constant's: the `residual` says how far it is missed, in RMS relative to F̂. E² is a mean over
-inputs and positions; the published files' own note has a sum.
+inputs and positions; the published files' own note has a sum. With stochastic sources
+(`engine.bases.sources`) a random sum over s stands for all s.
 
 Column 0 is the constant's, which is stored and never counted. Pinned by tests/bases/test_bases.py
 to one autograd call for each (i, s).
@@ -24,12 +25,15 @@ from torch import Tensor
 
 from edgesweep.engine.bases.chain import Section
 from edgesweep.engine.bases.forms import Directions, Nodes, Outlet
-from edgesweep.engine.bases.jacobians import Batch, one_by_one, pulled_back
+from edgesweep.engine.bases.jacobians import Batch, at_one, pulled_back
 from edgesweep.engine.bases.moments import Sums
 from edgesweep.engine.bases.rotation import Basis
+from edgesweep.engine.bases.sources import Sources
 
 #: numbers of the attributions that are held at once
 HELD_NUMBERS = 2**22
+#: every output position by itself
+EACH = Sources()
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def interaction_sums(
     bases: tuple[Basis, Basis],
     nodes: Nodes,
     keep: Callable[[Float[Tensor, "inputs k_out k1"]], None] | None = None,
+    sources: Sources = EACH,
 ) -> Sums:
     """Sums over a batch's inputs, to be folded with those of others.
 
@@ -69,6 +74,7 @@ def interaction_sums(
         bases: of the section's start and of its end.
         nodes: points of the path and their weights.
         keep: is given Σ_s A² of each input, in their order.
+        sources: of sections that have no closed form.
     """
     start, end = bases
     f_hat = start.encoded(batch.f)
@@ -81,11 +87,11 @@ def interaction_sums(
     n_held = 0 if alone else len(inputs)
     per_input = kept.f.new_zeros(n_held, end.k, 1 + start.k)
     total, fourth = per_input.new_zeros(2, end.k, 1 + start.k)
-    missed = kept.f.new_zeros(())
-    for s, rows, found in attributions(section, kept, bases, weights, nodes):
-        missed += (
-            ((found.sum(-1) - reached[rows, s]) * batch.real_out[rows, s, None]).square().sum()
-        )
+    missed, real = kept.f.new_zeros(2)
+    for rows, told, found in attributions(section, kept, bases, weights, nodes, sources):
+        whole = torch.einsum("irs,rsi->ri", told, reached[rows])
+        missed += (found.sum(-1) - whole).square().sum()
+        real += whole.square().sum()
         square = found.square_()
         if alone:
             total += square.sum(0)
@@ -96,9 +102,9 @@ def interaction_sums(
         keep(per_input.clone())
     if not alone:
         total, fourth = per_input.sum(0), per_input.square_().sum(0)
-    real = (reached * batch.real_out[..., None]).square().sum()
-    told = {"square": total, "fourth": fourth, "missed": missed, "reached": real}
-    return Sums(batch.n_positions, {**told, "inputs": missed.new_tensor(float(len(inputs)))})
+    n = missed.new_tensor(float(len(inputs)))
+    sums = {"square": total, "fourth": fourth, "missed": missed, "reached": real, "inputs": n}
+    return Sums(batch.n_positions, sums)
 
 
 def attributions(
@@ -107,22 +113,28 @@ def attributions(
     bases: tuple[Basis, Basis],
     weights: Float[Tensor, "rows positions k1"],
     nodes: Nodes,
-) -> Iterator[tuple[int, slice | Tensor, Float[Tensor, "rows k_out k1"]]]:
-    """(output position, rows, A of these)."""
+    sources: Sources = EACH,
+) -> Iterator[tuple[slice | Tensor, Tensor, Float[Tensor, "rows k_out k1"]]]:
+    """(rows, what their output positions are summed with `[k_out, rows, positions_out]`, A)."""
     start, end = bases
     into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
     form = section.pieces[0].form if len(section.pieces) == 1 else None
     if form is not None:
         for rows, slopes in form.slopes(batch.f[:, 0], into, outlet, nodes):
-            yield 0, rows, slopes.mul_(weights[rows, 0, None])
+            one = slopes.new_ones(end.k, len(slopes), 1)
+            yield rows, one, slopes.mul_(weights[rows, 0, None])
         return
-    sampled = _sampled if section.attention is None else _attended
+    exact = section.attention is not None and not sources.n
     size = max(1, HELD_NUMBERS // (end.k * (1 + start.k)))
     for first in range(0, len(batch.f), size):
         rows = slice(first, min(first + size, len(batch.f)))
         some = batch.part(rows)
-        for s, found in sampled(section, some, into, outlet, weights[rows], nodes):
-            yield s, rows, found
+        if exact:
+            for s, found in _attended(section, some, into, outlet, weights[rows], nodes):
+                yield rows, at_one(some, end.k, s), found
+            continue
+        for at in sources.weights(some, end.k):
+            yield rows, at, _sampled(section, some, into, outlet, weights[rows], nodes, at)
 
 
 def _attended(
@@ -150,15 +162,14 @@ def _sampled(
     outlet: Outlet,
     weights: Float[Tensor, "rows positions k1"],
     nodes: Nodes,
-) -> Iterator[tuple[int, Float[Tensor, "rows k_out k1"]]]:
-    """A at each output position, by vector-Jacobian products."""
-    k = outlet.encode.shape[1]
-    for s, at in enumerate(one_by_one(batch, k)):
-        found = batch.f.new_zeros(len(batch.f), k, weights.shape[-1])
-        for alpha, share in nodes:
-            for pulled in pulled_back(section, batch, outlet, at, alpha):
-                slopes = pulled.f @ into.vectors.T
-                slopes[..., 0] += pulled.c
-                slopes *= weights
-                found[:, pulled.i] += share * slopes.sum(2).transpose(0, 1)
-        yield s, found
+    at: Float[Tensor, "k rows positions_out"],
+) -> Float[Tensor, "rows k_out k1"]:
+    """A of weighted output positions, by vector-Jacobian products."""
+    found = batch.f.new_zeros(len(batch.f), len(at), weights.shape[-1])
+    for alpha, share in nodes:
+        for pulled in pulled_back(section, batch, outlet, at, alpha):
+            slopes = pulled.f @ into.vectors.T
+            slopes[..., 0] += pulled.c
+            slopes *= weights
+            found[:, pulled.i] += share * slopes.sum(2).transpose(0, 1)
+    return found

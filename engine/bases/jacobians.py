@@ -5,9 +5,8 @@
 with i over directions of the later layer, s over its positions, t and N over positions of this one.
 Λ_0 is the same of the derivative along the constant, (μ, 1). One cotangent C′_i is pulled back for
 each (i, s), many at once. Where positions do not mix, each is a row of its own, and nothing is
-summed that has to be told apart. With stochastic sources (LIB section C) one cotangent φ_s C′_i, φ
-= ±1, stands for all s: unbiased, and exact where positions do not mix; φ is drawn for each input
-and i.
+summed that has to be told apart. With stochastic sources (`engine.bases.sources`) one cotangent
+φ_s C′_i stands for all s.
 
 Equation 12 misses the hat on f of the later layer. Pinned by tests/bases/test_bases.py.
 """
@@ -126,11 +125,15 @@ def _add_at(by_c: Tensor, batch: Batch, added: Float[Tensor, "i rows positions_o
 
 def one_by_one(batch: Batch, k: int) -> Iterator[Float[Tensor, "k rows positions_out"]]:
     """Weights that tell every output position apart."""
-    n, positions = batch.real_out.shape
-    for s in range(positions):
-        weights = batch.f.new_zeros(k, n, positions)
-        weights[:, :, s] = batch.real_out[:, s]
-        yield weights
+    for s in range(batch.real_out.shape[1]):
+        yield at_one(batch, k, s)
+
+
+def at_one(batch: Batch, k: int, s: int) -> Float[Tensor, "k rows positions_out"]:
+    """Weights of one output position."""
+    weights = batch.f.new_zeros(k, *batch.real_out.shape)
+    weights[:, :, s] = batch.real_out[:, s]
+    return weights
 
 
 def jacobian_sums(
@@ -241,15 +244,3 @@ def is_closed(section: Section) -> bool:
     while len(pieces) > 1 and isinstance(pieces[-1].form, Affine):
         pieces.pop()
     return len(pieces) == 1 and pieces[0].form is not None
-
-
-def signs(
-    batch: Batch, k: int, sources: int, draw: torch.Generator
-) -> Iterator[Float[Tensor, "k rows positions_out"]]:
-    """Stochastic sources: ±1 at every output position of the input, drawn for each input and
-    direction, scaled so that their sum is a mean over draws."""
-    n, positions = batch.real_out.shape
-    for _ in range(sources):
-        drawn = torch.randint(0, 2, (n, k, positions), generator=draw).transpose(0, 1)
-        phi = (2.0 * drawn - 1.0).to(batch.f) * batch.real_out
-        yield phi / sources**0.5

@@ -23,11 +23,10 @@ from edgesweep.engine.bases.jacobians import (
     Folded,
     folded_tail,
     jacobian_sums,
-    one_by_one,
-    signs,
 )
 from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.bases.rotation import Basis, Cut, identity, interaction_basis
+from edgesweep.engine.bases.sources import Sources
 from edgesweep.engine.dictionaries.base import DictionaryError, Linear
 from edgesweep.engine.network import Model
 from edgesweep.engine.network.base import LOGITS, Inputs, Network, Value
@@ -121,16 +120,17 @@ def _second_moment(
 ) -> Float[Tensor, "d d"]:
     """M′."""
     section, k = tail.section, tail.outlet.encode.shape[1]
-    draw = torch.Generator().manual_seed(how.seed)
 
     def of_batches() -> Iterator[Sums]:
-        for value, inputs in _values(section.chain, how.site, some, network, micro_batch):
+        values = _values(section.chain, how.site, some, network, micro_batch)
+        for number, (value, inputs) in enumerate(values):
             batch = Batch.of(section, value, inputs)
             if tail.form is not None:
                 yield Sums(len(batch.f), tail.form.statistics(batch.f[:, 0]))
                 continue
-            sampled = how.sources and section.mixes
-            weights = signs(batch, k, how.sources, draw) if sampled else one_by_one(batch, k)
+            n = how.sources if section.mixes else 0
+            sources = Sources(n, how.seed, how.site, number * micro_batch)
+            weights = sources.weights(batch, k)
             yield jacobian_sums(section, batch, tail.outlet, mean, weights)
 
     with torch.no_grad():

@@ -32,7 +32,9 @@ class Bases(Section):
     many random signs stand for the positions of an attention section, 0 for each by itself.
     `norms`: `split` for two more layers at each norm, after `resid0` its `resid0.var` and
     `resid0.normed`, all of whose sections have closed forms. `isolate`: whether the variance that a
-    split norm divides by is a direction by itself. `positions`: `read` for the answer's alone in
+    split norm divides by is a direction by itself. `n_jacobian`: of each task's
+    build prompts, those that Jacobians and interactions are of; means and second moments are always
+    of all. `positions`: `read` for the answer's alone in
     layers that no attention follows, or `all`; with `all` nll is that of every next token.
     """
 
@@ -42,7 +44,15 @@ class Bases(Section):
     sources: Annotated[int, whole_within(0, 10**4)] = 0
     norms: Annotated[str, one_of("whole", "split")] = "whole"
     isolate: bool = True
+    n_jacobian: Any = "all"
     positions: Annotated[str, one_of("read", "all")] = "read"
+
+    @field_validator("n_jacobian")
+    @classmethod
+    def _are_some(cls, value: Any) -> Any:
+        if value != "all" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"n_jacobian is {value!r}; allowed: all, or at least 1")
+        return value
 
     @field_validator("layers")
     @classmethod

@@ -20,7 +20,7 @@ from edgesweep.storage.blocks import write_block
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.graphs import Graph
-from edgesweep.sweeps.interactions.loading import batches, value_at
+from edgesweep.sweeps.interactions.loading import batches, sources, value_at
 from edgesweep.sweeps.interactions.shards import (
     FOLD,
     SUMS,
@@ -89,7 +89,8 @@ class EdgeSums(Stage[Shard[Graph]]):
             moved = of.width(shard.at) * n_units(plan, of, shard.at) * of.width(shard.end)
             flop = 2.0 * rows * moved
             return Passes(plan.batches(shard.block), flop=flop)
-        return Passes(plan.batches(shard.block), plan.batches(shard.block) * k)
+        once = plan.config.bases.sources or plan.dataset_of(shard.dataset).length
+        return Passes(plan.batches(shard.block), plan.batches(shard.block) * k * once)
 
     def alike(self, shard: Shard[Graph]) -> str:
         return f"{shard.of.key}.{shard.at}"
@@ -119,10 +120,11 @@ def _sums(
     nodes = points(graph.rule, graph.steps)
 
     def sums() -> Iterator[Sums]:
-        for chain, _, inputs in batches(context, graph.of, shard.block, micro_batch):
+        for chain, first, inputs in batches(context, graph.of, shard.block, micro_batch):
             section = chain.section(shard.at, shard.end)
             batch = Batch.of(section, value_at(chain, shard.at, inputs), inputs)
-            yield interaction_sums(section, batch, bases, nodes, keep if keeps else None)
+            signs = sources(context, f"{graph.key}/{shard.at}", first)
+            yield interaction_sums(section, batch, bases, nodes, keep if keeps else None, signs)
 
     return fold(sums()), np.concatenate(batches_kept) if keeps else None
 

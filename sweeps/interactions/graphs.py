@@ -184,6 +184,9 @@ def graphs_of(config: Config, models: dict[str, Any], datasets: Any) -> tuple[Gr
             "sweep.steps: 1 is too few for rule 'trapezoid', which has both ends; allowed: 2 or "
             f"more, or another rule ({INTERACTIONS!r} as published: steps 1, rule right)"
         )
+    wanted, n = config.bases.n_jacobian, config.data.n_build
+    if wanted != "all" and wanted > n:
+        raise ConfigError(f"bases.n_jacobian: {wanted}, of {n} build prompts; allowed: at most {n}")
     layered = [_layered(config, models[d.model].source, d) for d in datasets]
     return tuple(
         Graph(BasisOf(of, kind), steps, rule)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgesweep.engine.bases.chain import Chain
 from edgesweep.engine.bases.cuts import chain_of
+from edgesweep.engine.bases.sources import Sources
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.network.base import LOGITS, Inputs, Value
 from edgesweep.tasks import Example
@@ -27,13 +28,19 @@ def chain_in(context: Context, of: Layered, dtype: str | None = None) -> Chain:
 
 def batches(
     context: Context, of: Layered, rows: Rows, micro_batch: int
-) -> Iterator[tuple[Chain, PromptBatch, Inputs]]:
-    """A block of build inputs, in float64."""
+) -> Iterator[tuple[Chain, int, Inputs]]:
+    """A block of build inputs, in float64, with the number of each batch's first."""
     chain = chain_in(context, of, "float64")
     prompts = context.prompts(of.dataset, "build")[rows.start : rows.stop]
     for first in range(0, len(prompts), micro_batch):
         batch = PromptBatch.make(prompts[first : first + micro_batch])
-        yield chain, batch, chain.prepare(batch.clean, batch.real)
+        yield chain, rows.start + first, chain.prepare(batch.clean, batch.real)
+
+
+def sources(context: Context, name: str, first: int) -> Sources:
+    """The signs of a batch, if the run has some."""
+    config = context.config
+    return Sources(config.bases.sources, config.seed, name, first)
 
 
 def at_once(chain: Chain, prompts: Sequence[Example]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,14 +15,13 @@ from edgesweep.engine.bases.jacobians import (
     exact_sums,
     folded_tail,
     jacobian_sums,
-    signs,
 )
 from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.bases.rotation import Basis, Cut, interaction_basis, pca
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.interactions.graphs import BasisOf
-from edgesweep.sweeps.interactions.loading import batches, chain_in, value_at
+from edgesweep.sweeps.interactions.loading import batches, chain_in, sources, value_at
 from edgesweep.sweeps.interactions.shards import (
     JACOBIANS,
     MOMENTS,
@@ -70,8 +68,8 @@ class Jacobians(Stage[Shard[BasisOf]]):
 
     def passes(self, plan: Plan, shard: Shard[BasisOf]) -> Passes:
         end = shard.layers.width(shard.of.end(shard.at))
-        sources = plan.config.bases.sources or plan.dataset_of(shard.dataset).length
-        return Passes(plan.batches(shard.block), plan.batches(shard.block) * end * sources)
+        once = plan.config.bases.sources or plan.dataset_of(shard.dataset).length
+        return Passes(plan.batches(shard.block), plan.batches(shard.block) * end * once)
 
     def alike(self, shard: Shard[BasisOf]) -> str:
         return f"{shard.of.key}.{shard.at}"
@@ -86,25 +84,17 @@ def _sampled(context: Context, shard: Shard[BasisOf], micro_batch: int) -> Sums:
     mean = _moments(context, shard.moments, layer).mean
 
     def sums() -> Iterator[Sums]:
-        for number, (chain, _, inputs) in enumerate(
-            batches(context, basis.of, shard.block, micro_batch)
-        ):
+        for chain, first, inputs in batches(context, basis.of, shard.block, micro_batch):
             tail = _tail(chain, basis, layer, end)
             batch = Batch.of(tail.section, value_at(chain, layer, inputs), inputs)
-            k, sources = tail.outlet.encode.shape[1], context.config.bases.sources
-            if not sources:
+            signs = sources(context, f"{basis.key}/{layer}", first)
+            if not signs.n:
                 yield exact_sums(tail.section, batch, tail.outlet, mean)
                 continue
-            draw = _draw(context.config.seed, f"{shard.key}/{number}")
-            weights = signs(batch, k, sources, draw)
+            weights = signs.weights(batch, tail.outlet.encode.shape[1])
             yield jacobian_sums(tail.section, batch, tail.outlet, mean, weights)
 
     return fold(sums())
-
-
-def _draw(seed: int, name: str) -> torch.Generator:
-    told = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(told[:7], "big"))
 
 
 def _tail(chain: Chain, basis: BasisOf, layer: str, end: Basis) -> Folded:

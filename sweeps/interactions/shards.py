@@ -96,6 +96,16 @@ def n_units(plan: Plan, of: Layered, start: str) -> int:
     return sizes.d_mlp if sizes.n_heads else of.width(of.following(start))
 
 
+def sampled_blocks(plan: Plan, of: Layered) -> Iterator[Rows]:
+    """Those of the inputs that Jacobians and interactions are of: the first of each task."""
+    n, wanted = plan.n_inputs("build"), plan.config.bases.n_jacobian
+    for rows in blocks(plan, of):
+        begins = rows.start // n * n
+        stop = min(rows.stop, begins + (n if wanted == "all" else wanted))
+        if rows.start < stop:
+            yield Rows(rows.member, rows.start, stop)
+
+
 def moment_shards(plan: Plan, of: Layered) -> Iterator[Shard[Layered]]:
     return (Shard(of, rows=rows) for rows in blocks(plan, of))
 
@@ -107,12 +117,12 @@ def moment_keys(plan: Plan, of: Layered) -> tuple[str, ...]:
 def jacobians(plan: Plan, basis: BasisOf, layer: str) -> Iterator[Shard[BasisOf]]:
     """Of a layer that is sampled, by blocks of inputs; of another none."""
     if basis.is_sampled(layer):
-        for rows in blocks(plan, basis.of):
+        for rows in sampled_blocks(plan, basis.of):
             yield Shard(basis, layer, rows, moment_keys(plan, basis.of))
 
 
 def edge_sums(plan: Plan, graph: Graph, start: str) -> Iterator[Shard[Graph]]:
-    return (Shard(graph, start, rows) for rows in blocks(plan, graph.of))
+    return (Shard(graph, start, rows) for rows in sampled_blocks(plan, graph.of))
 
 
 def bases_of(plan: Plan) -> list[BasisOf]:

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from edgesweep.engine.bases.cuts import chain_of
-from edgesweep.engine.bases.forms import Outlet
 from edgesweep.engine.bases.interactions import interaction_sums
-from edgesweep.engine.bases.jacobians import Batch, is_closed, jacobian_sums, one_by_one, signs
+from edgesweep.engine.bases.jacobians import Batch, is_closed
 from edgesweep.engine.bases.moments import Moments, fold
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.network.feedforward import FeedForward
@@ -212,31 +211,6 @@ def test_moments_fold_to_the_same_bits_whenever_they_come():
     assert torch.equal(whole.m2, again.m2)
     close(whole.m2, Moments.of(vectors).m2, 1e-9)
     close(whole.mean, vectors.mean(0), 1e-15)
-
-
-def test_sources_are_unbiased_and_exact_where_positions_do_not_mix():
-    chain, inputs = made.transformer(seed=3), None
-    inputs = made.prepared(chain, made.tokens(4))
-    section = chain.section("embed", "mid0")
-    # read at all positions, as where attention follows
-    f = made.value_at(chain, "embed", inputs)
-    mean = made.moments_at(chain, "embed", inputs).mean
-    encode = made.arrays(6, 3)
-    outlet = Outlet.of(torch.zeros(6).double(), encode)
-    batch = Batch.of(section, f, inputs)
-    batch = Batch(batch.f, batch.inputs, batch.real, batch.real, batch.row)
-    chain.__dict__["is_read"] = lambda name: False
-
-    def moment(weights):
-        return jacobian_sums(section, batch, outlet, mean, weights).mean("jacobian")
-
-    exact = moment(one_by_one(batch, 3))
-    draw = torch.Generator().manual_seed(0)
-    drawn = torch.stack([moment(signs(batch, 3, 1, draw)) for _ in range(150)])
-    error = drawn.std(0) / len(drawn) ** 0.5
-    assert float(((drawn.mean(0) - exact).abs() / error.clamp(min=1e-12)).max()) < 4.5
-    several = torch.stack([moment(signs(batch, 3, 4, draw)) for _ in range(60)])
-    assert 0.15 < float(several.var(0).sum() / drawn.var(0).sum()) < 0.4
 
 
 def test_which_sections_are_closed():
