@@ -12,6 +12,7 @@ import pandas as pd
 from edgesweep.dashboards.bycell import ByCell
 from edgesweep.dashboards.facts import Facts, facts_of
 from edgesweep.dashboards.kinds import Kind
+from edgesweep.dashboards.layers import forward
 from edgesweep.dashboards.names import cell_names, circuit_names, is_search, method_names
 from edgesweep.dashboards.style import Mark, marks
 from edgesweep.storage import CommitLog, RunDirectory, layout, readers
@@ -229,7 +230,11 @@ def load_run(path: Path | str, state: str | None = None) -> RunData:
         graphs=graphs,
         log=tuple(run.read_log()),
         quarantined=_quarantined(CommitLog(run)),
-        layered={table.name: read_table(run, table) for table in LAYERED if run.plan.get("graphs")},
+        layered={
+            table.name: forward(read_table(run, table), run.plan)
+            for table in LAYERED
+            if run.plan.get("graphs")
+        },
         rois={table.name: read_table(run, table) for table in ROIS if run.plan.get("rois")},
         facts=facts_of(committed, commits, run.plan["cells"]),
     )

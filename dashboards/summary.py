@@ -6,11 +6,14 @@ import pandas as pd
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.headline import Headline, headline, named_in_config
+from edgesweep.dashboards.layers import leading
 from edgesweep.dashboards.names import method_name, metric_name, share, varying
 from edgesweep.dashboards.series import VARIANTS, with_series
 from edgesweep.dashboards.skills import can, in_words, skills
 
 LEVELS = (0.8, 0.95)
+#: how it was found what sections need
+BY_SEARCH = {"bisect": "by the published search", "robust": "by the robust rule"}
 #: what decides a circuit beside its method
 CHOOSES = ("nodes", "build_patch", "build_metric", "aggregation", "selection")
 
@@ -55,9 +58,7 @@ def _nothing_measured(data: RunData) -> str:
 
 def _interactions(needed: pd.DataFrame) -> str:
     """What the sections need, of a run of interaction graphs alone."""
-    searched = needed[needed["search"] == "bisect"].sort_values(
-        ["model", "task", "source", "basis"]
-    )
+    searched = leading(needed)
     if searched.empty:
         return "No section of this run was searched for how many of its interactions are needed."
     first = searched.iloc[0]
@@ -69,7 +70,7 @@ def _interactions(needed: pd.DataFrame) -> str:
     return (
         f"To stay within {first['within']:g} of its {escape(first['metric'])} of "
         f"{first['base']:.4g}, {escape(first['model'])} needs so many interactions of a section, "
-        f"by the published search: <b>{told}</b>."
+        f"{BY_SEARCH[first['search']]}: <b>{told}</b>."
     )
 
 

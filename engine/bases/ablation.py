@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +28,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgesweep.engine.bases.chain import Chain, Section
-from edgesweep.engine.bases.forms import Affine, Directions, Outlet, Units
+from edgesweep.engine.bases.forms import Affine, Directions, Form, Outlet, Units
+from edgesweep.engine.bases.masked import MaskedUnits
 from edgesweep.engine.bases.rotation import Basis
 from edgesweep.engine.metrics import nll
 from edgesweep.engine.network import PromptBatch
@@ -37,8 +39,6 @@ from edgesweep.engine.network.base import LOGITS, Inputs, Value
 Logits = Float[Tensor, "inputs *positions outputs"]
 #: numbers of a run of several rows at once, and of what is kept of such runs
 RUN_NUMBERS, KEPT_NUMBERS = 2**20, 2**22
-#: times as many operations as moving what units see takes, from which on nothing is decoded
-FAR_LESS = 4
 
 
 def top1(logits: Logits, batch: PromptBatch) -> Float[Tensor, " inputs"]:
@@ -115,8 +115,8 @@ class AblatedSection:
 
     def reached(self, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
         """F̂ under a mask."""
-        if len(self.section.pieces) == 1 and isinstance(self.section.pieces[0].form, Affine):
-            return self._of_a_map(self.section.pieces[0].form, mask)
+        if isinstance(self._form, Affine):
+            return self._of_a_map(self._form, mask)
         told = [(i, row.tobytes()) for i, row in enumerate(mask)]
         if sum(x.numel() for x in self._kept.values()) > KEPT_NUMBERS:
             still = [key for key in dict.fromkeys(told) if key in self._kept]
@@ -125,56 +125,58 @@ class AblatedSection:
         for i, row in told:
             if (i, row) not in self._kept:
                 missing.setdefault(row, []).append(i)
-        self._run(missing)
+        # one block, had before the runs: what stays among what they free would break up the heap
+        positions = 1 if self.section.chain.is_read(self.section.end) else self.f.shape[1]
+        block = iter(self.f.new_empty(sum(map(len, missing.values())), len(self.f), positions))
+        ran = self._run(missing) if self._units is None else self._units.reached(missing)
+        for name, columns in ran:
+            for i, column in zip(missing[name], columns.unbind(-1), strict=True):
+                self._kept[i, name] = next(block).copy_(column)
         return torch.stack([self._kept[key] for key in told], -1)
 
     def _block(self, keys: list[tuple[int, bytes]]) -> tuple[Tensor, ...]:
         """What is kept of some, in a block of their own: the others' memory is free then."""
         return torch.stack([self._kept[key] for key in keys]).unbind() if keys else ()
 
-    def _run(self, rows: dict[bytes, list[int]]) -> None:
-        """F̂_i of some directions under the rows that they have."""
-        end, n = self.bases[1], len(self.f)
-        # one block, had before the runs: what stays among what they free would break up the heap
-        positions = 1 if self.section.chain.is_read(self.section.end) else self.f.shape[1]
-        block = iter(self.f.new_empty(sum(map(len, rows.values())), n, positions))
-        units = self._units()
-        found = self._outputs(list(rows)) if units is None else self._of_units(units, list(rows))
-        for name, of in zip(rows, found, strict=True):
-            columns = ((of - end.mean) @ end.encode[:, rows[name]]).unbind(-1)
-            for i, column in zip(rows[name], columns, strict=True):
-                self._kept[i, name] = next(block).copy_(column)
+    def negative(self, mask: Bool[np.ndarray, "k_out k_in"]) -> int:
+        """How many variances that a norm divides by a mask makes negative: of the section's start
+        one for each position and distinct row, of its end one for each position."""
+        start, end = self.bases
+        variances, chain, found = self.section.chain.variances, self.section.chain, 0
+        if self.section.start in variances:
+            rows = torch.from_numpy(np.unique(mask, axis=0)).to(self.f)
+            moved = start.encoded(self.f) * start.decode[:, 0]
+            v = moved @ rows.T + start.mean[0]
+            found += int(((v < 0) & chain.real(self.section.start, self.inputs)[..., None]).sum())
+        if self.section.end in variances:
+            v = end.decoded(self.reached(mask))[..., 0]
+            found += int(((v < 0) & chain.real(self.section.end, self.inputs)).sum())
+        return found
 
-    def _outputs(self, names: list[bytes]) -> Iterator[Value]:
-        """The section's output under each row."""
-        start, n = self.bases[0], len(self.f)
-        f_hat, size = start.encoded(self.f), max(1, RUN_NUMBERS // self.f.numel())
+    @cached_property
+    def _form(self) -> Form | None:
+        return self.section.pieces[0].form if len(self.section.pieces) == 1 else None
+
+    @cached_property
+    def _units(self) -> MaskedUnits | None:
+        if not isinstance(self._form, Units):
+            return None
+        return MaskedUnits(self._form, self.bases, self.f)
+
+    def _run(self, rows: dict[bytes, list[int]]) -> Iterator[tuple[bytes, Tensor]]:
+        """F̂_i of some directions under the row of the mask that they have."""
+        start, end = self.bases
+        f_hat, n = start.encoded(self.f), len(self.f)
+        size = max(1, RUN_NUMBERS // self.f.numel())
+        names = list(rows)
         for first in range(0, len(names), size):
             some = names[first : first + size]
             masks = torch.from_numpy(np.stack([np.frombuffer(row, bool) for row in some]))
             kept = f_hat * masks.to(f_hat)[:, None, None]
             row = torch.arange(n, device=self.f.device).repeat(len(some))
-            found = self.section(start.decoded(kept.flatten(0, 1)), self.inputs, row)
-            yield from found.unflatten(0, (len(some), n))
-
-    def _units(self) -> Units | None:
-        """Of a section that is one layer of units, if it costs far less to move what these see than
-        to decode a layer as wide as an image."""
-        form, (d, k) = self.section.pieces[0].form, self.bases[0].encode.shape
-        if len(self.section.pieces) > 1 or not isinstance(form, Units) or form.act is None:
-            return None
-        n_units = form.read.shape[1]
-        return form if FAR_LESS * k * n_units < d * (k + n_units) else None
-
-    def _of_units(self, units: Units, names: list[bytes]) -> Iterator[Value]:
-        """The same of one layer of units, from what each direction adds to what they see."""
-        assert units.act is not None
-        start = self.bases[0]
-        f_hat, moves = start.encoded(self.f), start.decode @ units.read
-        still = units.seen(start.mean[None])[0]
-        for name in names:
-            kept = torch.from_numpy(np.frombuffer(name, bool).nonzero()[0]).to(f_hat.device)
-            yield units.act(still + f_hat[..., kept] @ moves[kept])
+            found = self.section(start.decoded(kept.flatten(0, 1)), self.inputs, row) - end.mean
+            for name, of in zip(some, found.unflatten(0, (len(some), n)), strict=True):
+                yield name, of @ end.encode[:, rows[name]]
 
     def _of_a_map(self, form: Affine, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
         start, end = self.bases

@@ -126,7 +126,7 @@ def _side_by_side(layer: Layer, index: int) -> Step:
 def _dense(block: nn.Module) -> Form | None:
     if not isinstance(block, Dense):
         return None
-    return Units(*map_of(block.map), slope_of(block.act), act=block.act)
+    return Units(*map_of(block.map), slope_of(block.act), block.act)
 
 
 def _mlp_form(layer: Layer) -> Form | None:

@@ -141,21 +141,22 @@ class Units:
     Attributes:
         read: W `[d, units]`, and read_bias `[units]`.
         slope: from what all units of some rows see, `[n, units]`, to their slopes.
+        value: from the same to what they come to, `[n, values]`, which the first rows of W_out
+            write.
         write: W_out `[units, d′]`; None: units are what it puts out.
         write_bias: `[d′]`.
         at: the part of f that it reads.
         adds: the part of f that is added to what it writes; None: none.
-        act: what units put out of what they see, one by one; None where that is not all.
     """
 
     read: Float[Tensor, "d units"]
     read_bias: Float[Tensor, " units"] | None
     slope: Activation
+    value: Activation
     write: Float[Tensor, "units e"] | None = None
     write_bias: Float[Tensor, " e"] | None = None
     at: slice = field(default_factory=lambda: ALL)
     adds: slice | None = None
-    act: Activation | None = None
 
     def seen(self, f: Float[Tensor, "n d"]) -> Float[Tensor, "n units"]:
         """What the units see."""
@@ -268,6 +269,16 @@ def slope_of(activation: Activation) -> Activation:
         return torch.autograd.grad(activation(leaf).sum(), leaf)[0]
 
     return slope
+
+
+def gated(activation: Activation) -> Activation:
+    """Of a gated MLP, from u and v side by side: act(u) ∘ v."""
+
+    def values(seen: Tensor) -> Tensor:
+        gate, up = seen.chunk(2, -1)
+        return activation(gate) * up
+
+    return values
 
 
 def gated_slopes(activation: Activation) -> Activation:

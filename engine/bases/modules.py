@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgesweep.engine.bases.forms import ALL, Affine, Units, gated_slopes, slope_of
+from edgesweep.engine.bases.forms import ALL, Affine, Units, gated, gated_slopes, slope_of
 from edgesweep.engine.network.layers import Norm
 
 #: names of the modules of an MLP: what reads (a gate before it, if there is one), what writes
@@ -42,12 +42,14 @@ def form_of_mlp(
     act: Any = getattr(mlp, "act_fn", None) or getattr(mlp, "act", None)
     weights, biases = zip(*(map_of(getattr(mlp, name)) for name in reads), strict=True)
     write, write_bias = map_of(getattr(mlp, writes))
-    gated = len(reads) == 2
+    has_gate = len(reads) == 2
     bias = None if biases[0] is None else torch.cat(biases)
     read, read_bias = _through(norm, torch.cat(weights, 1), bias)
-    slope = gated_slopes(act) if gated else slope_of(act)
-    write = torch.cat([write, write]) if gated else write
-    return Units(read, read_bias, slope, write, write_bias, at, adds)
+    if has_gate:
+        slope, value, write = gated_slopes(act), gated(act), torch.cat([write, write])
+    else:
+        slope, value = slope_of(act), act
+    return Units(read, read_bias, slope, value, write, write_bias, at, adds)
 
 
 def map_of(module: Any) -> tuple[Tensor, Tensor | None]:

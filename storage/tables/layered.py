@@ -33,9 +33,9 @@ NEEDED_PAIRS = Table(
 SECTION_CURVES = Table(
     "section_curves",
     "the score of a network that keeps so many interactions of one section; `step` of the "
-    "published "
-    "search, 0 where it did not ask",
-    columns_of(f"{_GRAPH} source target edges:int kept:int score:float step:int"),
+    "published search, 0 where it did not ask; `negative`: variances that came out negative, and "
+    "counted as 0",
+    columns_of(f"{_GRAPH} source target edges:int kept:int score:float step:int negative:int"),
     key=("graph", "source", "target", "edges"),
 )
 

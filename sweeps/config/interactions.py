@@ -79,11 +79,14 @@ class EdgesNeeded(Section):
     """How many interactions of a section the network needs: to lose at most `within` of `metric`
     (accuracy, or nll in nats) on the evaluation prompts, by the published bisection, and by
     `points` numbers of edges between which the smallest is searched from which on all suffice.
-    `sections`: `each` by itself, all others left as they are, or besides these `all` at once."""
+    `search`: `bisect` for both, to the last edge, or `grid` for the latter alone, which is then at
+    most 5% too large. `sections`: `each` by itself, all others left as they are, or besides these
+    `all` at once."""
 
     metric: Annotated[str, one_of(*SCORES)] = "accuracy"
     within: Positive = 0.001
     points: Annotated[int, whole_within(2, 1000)] = 12
+    search: Annotated[str, one_of("bisect", "grid")] = "bisect"
     sections: Annotated[str, one_of("each", "all")] = "each"
 
     @model_validator(mode="after")

@@ -107,12 +107,14 @@ class OneSection:
     Attributes:
         n: all interactions.
         kept: how many were kept, by how many were asked for: ties are.
+        negative: the same of variances that came out negative, where there were some.
     """
 
     networks: Networks
     sections: list[AblatedSection]
     mean_square: Tensor
     kept: dict[int, int] = field(default_factory=dict)
+    negative: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, context: Context, shard: Shard[Graph], networks: Networks) -> OneSection:
@@ -135,7 +137,9 @@ class OneSection:
             return self.networks.base
         mask = strongest(self.mean_square, size)
         self.kept[size] = int(mask.sum())
-        return self.networks.score(lambda place, *_: self.sections[place].logits(mask))
+        scores = self.networks.score(lambda place, *_: self.sections[place].logits(mask))
+        self.negative[size] = sum(section.negative(mask) for section in self.sections)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ class AllSections:
     mean_squares: list[Tensor]
     own: Sequence[Own]
     kept: dict[int, int] = field(default_factory=dict)
+    negative: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -81,13 +81,13 @@ class EdgesNeeded(Stage[Shard[Graph]]):
         asked: list[int] = []
         if own:
             curve.tried([sum(of.robust for of in own)])
-        else:
+        elif context.config.edges_needed.search == "bisect":
             told["needed"], asked = published(curve, shard.of.total(shard.at))
         curve.tried([*log_sizes(tried.n, context.config.edges_needed.points), tried.n + 1])
-        settle(curve)
+        settle(curve, within=0.0 if asked or own else RESOLVED)
         if context.config.measures.bootstrap:
             settle(curve, drawn(context.config, len(networks.base)), RESOLVED)
-        return write(_tensors(curve, tried.kept, asked), robust=int(curve.robust()[0]), **told)
+        return write(_tensors(curve, tried, asked), robust=int(curve.robust()[0]), **told)
 
     def passes(self, plan: Plan, shard: Shard[Graph]) -> Passes:
         n = plan.n_inputs("eval") * len(plan.dataset_of(shard.dataset).members)
@@ -107,11 +107,12 @@ class EdgesNeeded(Stage[Shard[Graph]]):
         return owner(shard)
 
 
-def _tensors(curve: Curve, kept: dict[int, int], asked: list[int]) -> files.Tensors:
+def _tensors(curve: Curve, tried: OneSection | AllSections, asked: list[int]) -> files.Tensors:
     sizes = sorted(curve.scores)
     return {
         "sizes": torch.tensor(sizes),
-        "edges": torch.tensor([kept[size] for size in sizes]),
+        "edges": torch.tensor([tried.kept[size] for size in sizes]),
+        "negative": torch.tensor([tried.negative.get(size, 0) for size in sizes]),
         "scores": torch.from_numpy(np.stack([curve.scores[size] for size in sizes])),
         "base": torch.from_numpy(curve.base),
         "asked": torch.tensor(asked, dtype=torch.int64),

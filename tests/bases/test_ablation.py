@@ -38,6 +38,7 @@ from tests.tiny import model_and_batch
 NETWORKS = {
     "relu": (made.mlp, made.arrays),
     "plain": (made.transformer, made.tokens),
+    "split": (lambda: chain_of(made.language("llama"), "split", "all"), made.tokens),
 }
 networks = pytest.mark.parametrize("name", NETWORKS)
 
@@ -212,6 +213,28 @@ def test_cross_entropy_is_of_every_token_that_follows_another():
         [[int(logits[i, len(p) - 1].argmax())] for i, p in enumerate(batch.prompts)]
     )
     assert top1(logits, replace(batch, good=right)).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_negative_variances_are_counted(isolate):
+    chain = chain_of(made.language("gpt2"), "split", "all")
+    inputs = made.prepared(chain, made.tokens(12))
+    bases = made.bases(chain, inputs, isolate=isolate)
+    found = 0
+    for start, end in (("mid0", "mid0.var"), ("mid0.var", "mid0.normed")):
+        mask = np.random.default_rng(3).random((bases[end].k, bases[start].k)) < 0.5
+        section = ablated(chain, inputs, bases, start, end)
+        if end in chain.variances:
+            v = bases[end].decoded(section.reached(mask))[..., 0]
+            wanted = int((v < 0).sum())
+        else:
+            f_hat = bases[start].encoded(section.f)
+            rows = torch.from_numpy(np.unique(mask, axis=0))
+            values = [bases[start].decoded(f_hat * row)[..., 0] for row in rows]
+            wanted = sum(int((v < 0).sum()) for v in values)
+        assert section.negative(mask) == wanted
+        found += wanted
+    assert (found == 0) == isolate  # a node by itself, it is kept or at its mean
 
 
 def test_ties_are_kept():

@@ -8,6 +8,7 @@ import pandas as pd
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.figures.layered import MOST_EDGES, interaction_graph
+from edgesweep.dashboards.layers import leading
 from edgesweep.dashboards.pages import Choice, Section, Table
 from edgesweep.dashboards.sections.layered.modules import of_directions
 
@@ -35,8 +36,8 @@ def section(data: RunData) -> Iterator[Section]:
         "Interaction graphs",
         "Points are directions of a layer's basis, the most important at the top. A line is an "
         "interaction: the root mean square, over inputs and positions, of the integrated-gradient "
-        "attribution of the later direction to the earlier one. Drawn are those that the published "
-        f"search needs, at most {MOST_EDGES}; widths are relative to the strongest of each "
+        "attribution of the later direction to the earlier one. Drawn are those that the "
+        f"section needs, at most {MOST_EDGES}; widths are relative to the strongest of each "
         "section. "
         "Completeness is missed by so much of the attributions' sum (root mean square, relative) "
         "as "
@@ -56,10 +57,8 @@ def _differ(data: RunData, column: str) -> bool:
 
 
 def _needed(data: RunData, edges: pd.DataFrame) -> pd.DataFrame:
-    """The interactions of each section that the published search keeps; all where it has none."""
-    searched = data.layered["edges_needed"]
-    searched = searched[searched["search"] == "bisect"]
-    needed = searched.set_index(["graph", "source"])["kept"].to_dict()
+    """The interactions of each section that it needs; all where it was not searched."""
+    needed = leading(data.layered["edges_needed"]).set_index(["graph", "source"])["kept"].to_dict()
     layer = edges["source"].str.rpartition("/")[0]
     rank = edges.groupby([edges["graph"], layer])["mean_square"].rank(
         method="first", ascending=False

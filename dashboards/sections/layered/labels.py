@@ -34,7 +34,7 @@ def section(data: RunData) -> Iterator[Section]:
 def _table(labels: pd.DataFrame) -> Table:
     told = varying(labels, ("model", "task"))
     rows = []
-    for key, mine in labels.groupby(["model", "task", "layer", "basis"], sort=True):
+    for key, mine in labels.groupby(["model", "task", "layer", "basis"], sort=False):
         about = dict(zip(("model", "task", "layer", "basis"), key, strict=True))
         first = mine[(mine["rank"] == 0) & (mine["direction"] < AVERAGED)]
         words = [_words(mine[mine["direction"] == n]) for n in range(TOLD)]

@@ -50,19 +50,21 @@ def _table(needed: pd.DataFrame) -> Table:
     rows = []
     for _, group in needed.groupby(OF_SEARCH, sort=False):
         by_search = {row["search"]: row for row in group.to_dict("records")}
-        robust, bisect = by_search["robust"], by_search["bisect"]
+        robust, bisect = by_search["robust"], by_search.get("bisect")
         rows.append(
             [
                 *(escape(str(robust[c])) for c in told),
                 _section(robust),
                 escape(robust["basis"]),
-                f"{bisect['edges']:,}",
+                "" if bisect is None else f"{bisect['edges']:,}",
                 f"{robust['edges']:,}",
                 _span(robust),
                 f"{robust['possible']:,}",
+                f"{max(0.0, 1 - robust['edges'] / robust['possible']):.1%}",
             ]
         )
-    head = [*told, "section", "basis", "published search", "robust", "interval", "interactions"]
+    searches = ["published search", "robust", "interval"]
+    head = [*told, "section", "basis", *searches, "interactions", "can go"]
     return Table(head, rows, range(len(told) + 2, len(head)))
 
 
@@ -121,7 +123,7 @@ def _span(row: Mapping[Any, Any]) -> str:
 def _curves(data: RunData, needed: pd.DataFrame) -> Iterator[Choice]:
     curves = data.layered["section_curves"]
     figures = {}
-    for key, rows in curves.groupby(OF_SECTION, sort=True):
+    for key, rows in curves.groupby(OF_SECTION, sort=False):
         mine = needed
         for column, value in zip(OF_SECTION, key, strict=True):
             mine = mine[mine[column] == value]
@@ -150,7 +152,7 @@ def directions(data: RunData) -> Iterator[Section]:
         " · ".join(str(dict(zip(of, key, strict=True))[c]) for c in (*told, "layer")): score_curves(
             rows, "directions", "directions kept", None, metric
         )
-        for key, rows in table.groupby(of, sort=True)
+        for key, rows in table.groupby(of, sort=False)
     }
     yield Section(
         "directions",

@@ -19,7 +19,7 @@ def section(data: RunData) -> Iterator[Section]:
     told = varying(table, of[:2])
     figures = {
         " · ".join(str(dict(zip(of, key, strict=True))[c]) for c in (*told, "layer")): spectra(rows)
-        for key, rows in table.groupby(of, sort=True)
+        for key, rows in table.groupby(of, sort=False)
     }
     cut = data.config["bases"]["cut"]
     unit = "of the largest" if cut["relative"] else "absolute"

@@ -113,7 +113,9 @@ def _needed(view: View) -> Iterator[Row]:
         nothing = _interval(np.zeros(0), view.plan.config)
         if search.shard.at:
             own[key] = own.get(key, 0) + robust
-            yield {**about, "search": "bisect", **search.row(search.record["needed"]), **nothing}
+            if "needed" in search.record:
+                bisected = search.row(search.record["needed"])
+                yield {**about, "search": "bisect", **bisected, **nothing}
         else:
             yield {**about, "search": "own", **search.row(own[key]), **nothing}
         told = search.row(robust) | _interval(search.draws, view.plan.config)
@@ -155,8 +157,10 @@ def _curves(view: View) -> Iterator[Row]:
         source, target = search.ends
         about = {**search.shard.of.columns, "source": source, "target": target}
         asked = {k: place for place, k in enumerate(search.found["asked"].tolist(), 1)}
-        for edges in search.kept:
-            yield {**about, **search.row(edges), "step": asked.get(edges, 0)}
+        negative = search.found["negative"].tolist()
+        for edges, below in zip(search.kept, negative, strict=True):
+            row = {**about, **search.row(edges), "step": asked.get(edges, 0)}
+            yield {**row, "negative": below}
 
 
 def _interval(draws: np.ndarray, config: Config) -> Row:
