@@ -12,8 +12,8 @@ import pandas as pd
 from edgesweep.dashboards.bycell import ByCell
 from edgesweep.dashboards.facts import Facts, facts_of
 from edgesweep.dashboards.kinds import Kind
-from edgesweep.dashboards.layers import forward
 from edgesweep.dashboards.names import cell_names, circuit_names, is_search, method_names
+from edgesweep.dashboards.searched import forward
 from edgesweep.dashboards.style import Mark, marks
 from edgesweep.storage import CommitLog, RunDirectory, layout, readers
 from edgesweep.storage.graphs import GraphTables, graphs_of

@@ -6,8 +6,8 @@ import pandas as pd
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.headline import Headline, headline, named_in_config
-from edgesweep.dashboards.layers import leading
 from edgesweep.dashboards.names import method_name, metric_name, share, varying
+from edgesweep.dashboards.searched import leading
 from edgesweep.dashboards.series import VARIANTS, with_series
 from edgesweep.dashboards.skills import can, in_words, skills
 

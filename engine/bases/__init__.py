@@ -1,13 +1,15 @@
 """Interaction graphs (Bushnaq et al. 2024, "LIB"): bases of a network's node layers, and how much
 the directions of one layer interact with those of the next.
 
-    cuts          a network as a chain of pieces between cuts, and of sections between node layers
+    chain         a network as a chain of pieces between cuts, and of sections between node layers
+    cuts, split   which cuts a network has; with its norms split
     constant      biases as what a folded constant coordinate adds
     moments       means and second moments, in parts that fold exactly
-    forms         sections whose Jacobian's second moment needs no Jacobian
+    forms, closed sections whose Jacobian's second moment needs no Jacobian
     attention     the Jacobian of one layer's attention
     rotation      PCA, LIB and GIB from these moments
     jacobians     second moments and interactions by batched vector-Jacobian products
+    sources       random signs that stand for all positions
     interactions  E², the mean square of integrated-gradient attributions between directions
     ablation      networks with edges or directions left out
     needed        how many edges are needed

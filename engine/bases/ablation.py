@@ -28,8 +28,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgesweep.engine.bases.chain import Chain, Section
+from edgesweep.engine.bases.closed.masked import MaskedUnits
 from edgesweep.engine.bases.forms import Affine, Directions, Form, Outlet, Units
-from edgesweep.engine.bases.masked import MaskedUnits
 from edgesweep.engine.bases.rotation import Basis
 from edgesweep.engine.metrics import nll
 from edgesweep.engine.network import PromptBatch

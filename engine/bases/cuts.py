@@ -17,8 +17,8 @@ from torch import nn
 
 from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.chain import Chain, Piece, Rows, Step
+from edgesweep.engine.bases.closed.modules import affine_of, form_of_mlp, map_of
 from edgesweep.engine.bases.forms import Form, Units, slope_of
-from edgesweep.engine.bases.modules import affine_of, form_of_mlp, map_of
 from edgesweep.engine.bases.split import split_pieces
 from edgesweep.engine.network.base import LOGITS, Inputs, SiteError, Value
 from edgesweep.engine.network.feedforward import FeedForward

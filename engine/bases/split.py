@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.chain import Piece, Rows, Step
-from edgesweep.engine.bases.modules import affine_of, form_of_mlp
-from edgesweep.engine.bases.norms import NormIn, NormOut
+from edgesweep.engine.bases.closed.modules import affine_of, form_of_mlp
+from edgesweep.engine.bases.closed.norms import NormIn, NormOut
 from edgesweep.engine.network.base import LOGITS, Inputs, SiteError, Value
 from edgesweep.engine.network.layers import Layer, NoNorm, Norm
 from edgesweep.engine.network.transformer import Model

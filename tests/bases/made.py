@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig
 from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP
 
 from edgesweep.engine.bases.chain import Chain, Piece, Section
+from edgesweep.engine.bases.closed.modules import form_of_mlp
 from edgesweep.engine.bases.cuts import chain_of
 from edgesweep.engine.bases.interactions import Interactions, interaction_sums
 from edgesweep.engine.bases.jacobians import (
@@ -20,7 +21,6 @@ from edgesweep.engine.bases.jacobians import (
     jacobian_sums,
     one_by_one,
 )
-from edgesweep.engine.bases.modules import form_of_mlp
 from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.bases.rotation import Basis, Cut, identity, interaction_basis, pca
 from edgesweep.engine.network import Model

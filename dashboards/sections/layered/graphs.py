@@ -8,8 +8,8 @@ import pandas as pd
 
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.figures.layered import MOST_EDGES, interaction_graph
-from edgesweep.dashboards.layers import leading
 from edgesweep.dashboards.pages import Choice, Section, Table
+from edgesweep.dashboards.searched import leading
 from edgesweep.dashboards.sections.layered.modules import of_directions
 
 #: rows of the table
