@@ -152,7 +152,7 @@ def wiring_of(context: Context, graph: Graph) -> tuple[Wiring | None, list[str]]
         if "guesses" in record:
             return None, []
         squares[start] = files.read_interactions(run, log, graph, start).mean_square[:, 1:].numpy()
-        kept[start] = min(record["needed"], squares[start].size)
+        kept[start] = min(record.get("needed", record["robust"]), squares[start].size)
     names = [files.read_basis(run, log, graph.basis, layer).names() for layer in layers]
     sections = [
         Section(layers.index(start), layers.index(end), squares[start], kept[start])

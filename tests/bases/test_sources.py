@@ -33,7 +33,7 @@ def attention():
 
 def squares(attention, sources):
     section, batch, ends = attention
-    sums = interaction_sums(section, batch, ends, made.GRADIENT, sources)
+    sums = interaction_sums(section, batch, ends, made.GRADIENT, sources=sources)
     return sums.mean("square")
 
 
