@@ -152,7 +152,8 @@ def wiring_of(context: Context, graph: Graph) -> tuple[Wiring | None, list[str]]
         if "guesses" in record:
             return None, []
         squares[start] = files.read_interactions(run, log, graph, start).mean_square[:, 1:].numpy()
-        kept[start] = min(record.get("needed", record["robust"]), squares[start].size)
+        needed: int = record["needed"] if "needed" in record else record["robust"]
+        kept[start] = min(needed, squares[start].size)
     names = [files.read_basis(run, log, graph.basis, layer).names() for layer in layers]
     sections = [
         Section(layers.index(start), layers.index(end), squares[start], kept[start])
