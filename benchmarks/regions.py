@@ -9,6 +9,10 @@ ours, or its rounds are over: `reached` says which. `longer` is how much longer 
 than its (a share; negative: shorter), and graph-tool's own sum of ours must agree
 (`engine.regions.judge`). `--alone` is ours without graph-tool, which takes n^2.6. Units are sums of
 30 hidden causes, with noise. The goals are of 1,500 units.
+
+Edges between regions are beside edges between the coordinates that they are made of, each a target:
+a (region, position) there and a (coordinate, position) here; `whole` is the ratio of all edges.
+What each side does once is in both, so that few regions are many times a coordinate, and less.
 """
 
 import argparse
@@ -22,9 +26,20 @@ import torch
 from benchmarks.timing import quartiles, ratios, report
 from edgesweep.engine.bases.moments import Moments, fold
 from edgesweep.engine.blockmodel import Interpreter, find_interpreter
+from edgesweep.engine.dictionaries.base import Identity
+from edgesweep.engine.features.batch import FeatureBatch
+from edgesweep.engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges
+from edgesweep.engine.features.model import FeatureModel
+from edgesweep.engine.features.nodes import attribute_nodes
+from edgesweep.engine.features.values import make_feature_patch
+from edgesweep.engine.model.tiny import tiny_model
+from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.regions.attribution import region_edges
 from edgesweep.engine.regions.correlation import correlation, moments_of
+from edgesweep.engine.regions.graph import Partitions
 from edgesweep.engine.regions.judge import Judging, judge
 from edgesweep.engine.regions.weighted import Partition, fit_blocks
+from edgesweep.tasks import Prompt
 
 SAMPLES, UNITS, PART = 8000, 1600, 2048
 
@@ -49,6 +64,35 @@ def co_moments() -> None:
         found = ratios(folded, product, 7)
         line = {"name": f"co_moments_per_{name}", "ratio": quartiles(found), "goal": 1.5}
         print(json.dumps({**line, "samples": SAMPLES, "units": UNITS}), flush=True)
+
+
+def edges(n: int) -> None:
+    model = tiny_model("gpt2", n_layers=3, width=256)
+    sites = ("attn0.z", "attn1.z", "attn2.z")
+    features = FeatureModel(model, {site: Identity(model.sites.width(site)) for site in sites})
+    rng = np.random.default_rng(0)
+    clean, patch = (tuple(rng.integers(1, 64, 10).tolist()) for _ in range(2))
+    batch = PromptBatch.make([Prompt(clean, patch, (1,), (2,), "random", "t", {"end": 9}, "", "")])
+    ends = FeatureBatch.of(features, batch, make_feature_patch("counterfactual"))
+    nodes, settings = attribute_nodes(ends, "logit_diff", steps=3), EdgeSettings(steps=3)
+    regions = Partitions(features, dict.fromkeys(sites, np.arange(256) % n))
+    graph = regions.complete()
+
+    def of_features() -> FeatureEdges:
+        return attribute_edges(ends, nodes, "logit_diff", settings)
+
+    found = ratios(
+        lambda: region_edges(regions, graph, ends, nodes, "logit_diff", settings), of_features, 5
+    )
+    fine = int(of_features().n_targets.sum())
+    share = fine / (1 + 2 * n * 10)  # the logits, and regions of two sites at ten positions
+    line = {"name": "region_edges_per_target", "ratio": quartiles([r * share for r in found])}
+    whole = {"whole": [round(r, 4) for r in quartiles_of(found)], "width": 256, "regions": n}
+    print(json.dumps({**line, "goal": 1.0, **whole}), flush=True)
+
+
+def quartiles_of(values: list[float]) -> list[float]:
+    return np.quantile(values, [0.25, 0.5, 0.75]).tolist()
 
 
 def fitted(n_units: int) -> tuple[np.ndarray, Partition, float]:
@@ -93,6 +137,8 @@ def main() -> None:
     torch.set_num_threads(1)
     asked = parser.parse_args()
     co_moments()
+    edges(4)
+    edges(64)
     for n in filter(None, asked.alone.split(",")):
         alone(int(n))
     interpreter = find_interpreter()

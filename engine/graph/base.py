@@ -78,10 +78,11 @@ class NodeTable:
 
     Attributes:
         site: where it is, `embed`, `attn3`, `mlp3`, `resid3`, `logits`.
-        kind: `embed`, `head`, `mlp`, `feature`, `error` or `logits`.
+        kind: `embed`, `head`, `mlp`, `feature`, `region`, `error` or `logits`.
         layer: place in the network, -1 for `embed`: the layer of a head or an MLP; over features
             the place of the site among the sites. The logits come last.
-        number: of the head or feature, of a key-value port the kv head; -1 where there is none.
+        number: of the head, feature or region, of a key-value port the kv head; -1 where there is
+            none.
         port: of a target that is an input of attention `q`, `k` or `v`; else "".
     """
 

@@ -13,6 +13,7 @@ number and then the error node; edges by target, then by source. Sites come as a
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -64,6 +65,9 @@ class FeatureGraph:
         ValueError: an edge between sites of which none is the other's parent.
     """
 
+    #: a node that is numbered, in its name and in the table of nodes
+    word, kind = "f", "feature"
+
     def __init__(
         self,
         parents: Mapping[str, Sequence[str]],
@@ -87,7 +91,7 @@ class FeatureGraph:
     @classmethod
     def complete(
         cls, parents: Mapping[str, Sequence[str]], nodes: Mapping[str, Iterable[int]]
-    ) -> "FeatureGraph":
+    ) -> Self:
         """Every edge that is allowed between these nodes; for few nodes only."""
         bare = cls(parents, nodes, np.zeros((0, 2), dtype=np.int64))
         pairs = [
@@ -104,7 +108,7 @@ class FeatureGraph:
     def _names(self) -> Iterator[str]:
         for site in self._site_names[:-1]:
             for number in self.features(site, errors=True):
-                yield f"{site}/err" if number == ERROR else f"{site}/f{number}"
+                yield f"{site}/err" if number == ERROR else f"{site}/{self.word}{number}"
         yield SINK
 
     def site_nodes(self, site: str) -> slice:
@@ -264,7 +268,7 @@ class FeatureGraph:
     def _table(self, first: int) -> NodeTable:
         """Of the nodes from `first` on."""
         places, numbers = self._site_of[first:], self.numbers[first:]
-        kind = np.where(numbers == ERROR, "error", "feature").tolist()
+        kind = np.where(numbers == ERROR, "error", self.kind).tolist()
         kind[-1] = "logits"
         site = tuple(self._site_names[i] for i in places.tolist())
         return NodeTable(site, tuple(kind), places - 1, numbers, ("",) * len(site))
