@@ -21,7 +21,7 @@ from edgesweep.storage.tables.registry import Table
 Rows = pd.DataFrame | Sequence[Mapping[str, Any]]
 
 #: a row group has at least so many, and ends with the rows of a cell
-ROWS_A_GROUP = 50_000
+ROWS_A_GROUP = 16_384
 #: so many are typed together: a frame of a few rows weighs a hundred times what it says
 FRAMES_A_BATCH = 32
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
