@@ -42,7 +42,7 @@ def _nothing_measured(data: RunData) -> str:
         return _interactions(needed)
     areas = data.rois.get("region_areas")
     if not data.cells and areas is not None and len(areas):
-        return _regions(data.rois["region_fits"], areas, data.config["evaluate"]["eval_patch"][0])
+        return _regions(data, data.config["evaluate"]["eval_patch"][0])
     shards = data.status["shards"]
     if data.results.empty or shards["committed"] < shards["total"]:
         done = f"{shards['committed']:,} of {shards['total']:,} shards are done"
@@ -74,10 +74,13 @@ def _interactions(needed: pd.DataFrame) -> str:
     )
 
 
-def _regions(fits: pd.DataFrame, areas: pd.DataFrame, patch: str) -> str:
-    """What the block model found of the first site, and whether that is more than random blocks
-    are."""
-    chains = fits[(fits["units"] == fits["units"].iloc[0]) & (fits["chain"] >= 0)]
+def _regions(data: RunData, patch: str) -> str:
+    """What the block model found of the first site that has all, and whether that is more than
+    random blocks are."""
+    fits, areas = data.rois["region_fits"], data.rois["region_areas"]
+    have = set(fits["units"]) & set(areas["units"])
+    first = next(about["key"] for about in data.plan["rois"] if about["key"] in have)
+    chains = fits[(fits["units"] == first) & (fits["chain"] >= 0)]
     fit = chains.loc[chains["length"].idxmin()]
     what = f"{escape(fit['site'])} of {escape(fit['model'])} on {escape(fit['task'])}"
     found = (

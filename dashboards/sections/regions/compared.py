@@ -120,7 +120,7 @@ def fits(data: RunData) -> Iterator[Section]:
     if table.empty:
         return
     words, rows = told(table), []
-    for row in table.to_dict("records"):
+    for row in ordered(data, table).to_dict("records"):
         given = "" if pd.isna(row["given"]) else f"{row['given']:,.3f}"
         rows.append(
             [
