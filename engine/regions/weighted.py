@@ -72,6 +72,17 @@ def fit_blocks(z: np.ndarray, seed: int) -> Partition:
     return Partition(canonical(best.blocks), best.length())
 
 
+def merged_to(z: np.ndarray, blocks: np.ndarray, n_blocks: int) -> np.ndarray:
+    """A partition of at most so many blocks, by the merges that lengthen Σ least, one by one."""
+    state = BlockState(Weights(z), blocks)
+    while state.n_blocks > n_blocks:
+        change = state.merges()
+        r, s = np.unravel_index(int(change.argmin()), change.shape)
+        for unit in np.flatnonzero(state.blocks == s):
+            state.move(int(unit), int(r))
+    return canonical(state.blocks)
+
+
 def canonical(blocks: np.ndarray) -> np.ndarray:
     """Numbered by first appearance."""
     _, first, inverse = np.unique(blocks, return_index=True, return_inverse=True)

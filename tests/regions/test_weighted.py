@@ -9,7 +9,13 @@ from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.engine.blockmodel_process import BlockModelError
 from edgesweep.engine.regions.blockstate import BlockState, Weights
 from edgesweep.engine.regions.judge import Judging, judge
-from edgesweep.engine.regions.weighted import Partition, canonical, description_length, fit_blocks
+from edgesweep.engine.regions.weighted import (
+    Partition,
+    canonical,
+    description_length,
+    fit_blocks,
+    merged_to,
+)
 from tests.regions.made import planted, slow_length
 
 
@@ -36,6 +42,17 @@ def test_the_length_and_what_every_move_and_merge_changes(some):
             merged = canonical(np.where(blocks == s, r, blocks))
             assert merges[r, s] == pytest.approx(slow_length(z, merged) - length, abs=1e-9)
     assert np.isfinite(merges).sum() == 6
+
+
+def test_blocks_are_merged_where_it_costs_least(some):
+    z, blocks = some
+    expected = min(
+        (canonical(np.where(blocks == s, r, blocks)) for r in range(4) for s in range(r + 1, 4)),
+        key=lambda merged: slow_length(z, merged),
+    )
+    assert merged_to(z, blocks, 3).tolist() == expected.tolist()
+    assert merged_to(z, blocks, 1).max() == 0
+    assert merged_to(z, blocks, 9).tolist() == blocks.tolist()
 
 
 def test_after_many_moves_the_sums_are_those_of_the_partition(some):
