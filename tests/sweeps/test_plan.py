@@ -197,7 +197,7 @@ def test_a_dry_run_says_what_lies_on_which_gpu():
 def test_the_demo_is_what_the_readme_says():
     made = make_plan(resolve(load_config("demo")))
     assert EdgeGraph(made.model(made.cells[0]).source.spec).n_edges == 70651
-    assert [c.method for c in made.cells] == ["eap", "ig_inputs"]
+    assert [c.method for c in made.cells] == ["ig_inputs", "eap"]
     assert len(made.circuits(made.cells[0])) == 10
     assert (made.config.data.n_build, made.config.data.n_eval) == (32, 24)
     assert made.circuits(made.cells[0])[-1].threshold == 70651  # the curve ends at the model
