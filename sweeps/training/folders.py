@@ -94,6 +94,7 @@ class Way:
             (made / REPORT).write_bytes(to_json(report))
             for step in self.steps:
                 shutil.copytree(self._beside / _named(step), made / _named(step))
+            check_out(self.out)  # hours may have gone by
             made.replace(self.out)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -47,7 +47,14 @@ def stacked(panels: Sequence[Panel]) -> go.Figure:
             figure.add_trace(trace)
     yaxis = layout.pop("yaxis")
     last = "" if len(panels) == 1 else str(len(panels))
-    xaxis = {"title": {"text": "step"}, "anchor": f"y{last}", "showspikes": True}
+    steps = [step for panel in panels for trace in panel.traces for step in trace.x]
+    room = 0.02 * (max(steps) - min(steps))
+    xaxis = {
+        "title": {"text": "step"},
+        "anchor": f"y{last}",
+        "showspikes": True,
+        "range": [min(steps) - room, max(steps) + room],
+    }
     return styled(
         figure,
         height + 62,
@@ -116,4 +123,4 @@ def spectrum_heat(rows: pd.DataFrame, title: str) -> Panel:
 
 def decades(values: Iterable[float]) -> dict[str, Any]:
     """A logarithmic axis."""
-    return {"type": "log", **log_ticks(values)}
+    return {"type": "log", "exponentformat": "power", **log_ticks(values)}

@@ -124,7 +124,8 @@ def _modules(rows: pd.DataFrame) -> Iterator[Panel]:
     rows = rows[rows["resolution"] == rows["resolution"].max()].assign(name="modules")
     yield Panel("modules", lines(rows, "n_modules", {"modules": POSITIVE}), {"rangemode": "tozero"})
     both = pd.concat([rows.assign(name="Q"), rows.assign(name="Q, rewired", q=rows["rewired"])])
-    yield Panel("modularity", lines(both, "q", {"Q": KNOWN, "Q, rewired": OTHER}))
+    names = {"Q": KNOWN, "Q, rewired": OTHER} if rows["rewired"].notna().any() else {"Q": KNOWN}
+    yield Panel("modularity", lines(both, "q", names), {"rangemode": "tozero"})
 
 
 def _in_order(names: Iterable[str]) -> dict[str, str]:
