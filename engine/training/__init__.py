@@ -1,6 +1,6 @@
 """Training: dictionaries on the activations of a site, and feed-forward networks on labels."""
 
-from edgesweep.engine.training.bases import Directions, interaction_directions
+from edgesweep.engine.training.bases import BasisTraining, interaction_directions
 from edgesweep.engine.training.dictionaries import (
     Training,
     activations,
@@ -19,7 +19,7 @@ from edgesweep.engine.training.unfinished import Unfinished
 
 __all__ = [
     "Baseline",
-    "Directions",
+    "BasisTraining",
     "Fit",
     "NetworkTraining",
     "Say",

@@ -36,8 +36,8 @@ NORMED = "normed"
 
 
 @dataclass(frozen=True)
-class Directions:
-    """Which directions of a site are wanted.
+class BasisTraining:
+    """How a basis of a site is computed, by what its directions act on.
 
     Attributes:
         site: a cut of the network.
@@ -59,7 +59,7 @@ def interaction_directions(
     network: Network,
     texts: Sequence[Side],
     some: Sequence[Side],
-    how: Directions,
+    how: BasisTraining,
     end: Linear | None = None,
     micro_batch: int = 16,
 ) -> Linear:
@@ -114,7 +114,7 @@ def _second_moment(
     tail: Folded,
     some: Sequence[Side],
     network: Network,
-    how: Directions,
+    how: BasisTraining,
     mean: Float[Tensor, " d"],
     micro_batch: int,
 ) -> Float[Tensor, "d d"]:
@@ -140,7 +140,7 @@ def _second_moment(
     return tail.form.pulled(tail.outlet.encode @ tail.outlet.encode.T, sums)
 
 
-def _to_site(chain: Chain, how: Directions, end: Linear) -> Folded:
+def _to_site(chain: Chain, how: BasisTraining, end: Linear) -> Folded:
     section = chain.section(how.site, how.end)
     form = section.pieces[0].form if len(section.pieces) == 1 else None
     return Folded(section, form, Outlet.of(end.bias.double(), end.encoder.double().T))

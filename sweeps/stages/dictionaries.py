@@ -15,7 +15,7 @@ from edgesweep.engine.dictionaries.base import Dictionary, Linear
 from edgesweep.engine.dictionaries.files import dictionary_bytes
 from edgesweep.engine.training import (
     Baseline,
-    Directions,
+    BasisTraining,
     Training,
     activations,
     fit_of,
@@ -116,7 +116,7 @@ def _directions(
     wanted, config = shard.dictionary, context.config
     assert wanted.trained is not None
     some = [p.clean for of in prompts for p in spread(of, wanted.trained.jacobians)]
-    how = Directions(
+    how = BasisTraining(
         site=wanted.site,
         end=wanted.end,
         features=wanted.n_features,

@@ -9,7 +9,7 @@ from edgesweep.engine.dictionaries.base import NoDictionary
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.model.tiny import tiny_model
 from edgesweep.engine.network.base import LOGITS
-from edgesweep.engine.training import Directions, Training, interaction_directions, train
+from edgesweep.engine.training import BasisTraining, Training, interaction_directions, train
 from tests.tiny import prompts
 
 WIDTH = 12
@@ -57,7 +57,7 @@ def values(model, site, texts=TEXTS):
 def test_to_the_logits_features_have_the_variances_of_their_importance(model, site):
     """Cov(f) = diag(Λ), and the second moment of ∂F̂/∂f is the identity: the two invariants that
     define the basis."""
-    wanted = Directions(site, LOGITS, WIDTH, sources=0, cut=CUT)
+    wanted = BasisTraining(site, LOGITS, WIDTH, sources=0, cut=CUT)
     found = interaction_directions(model, TEXTS, SOME, wanted, micro_batch=4)
     f = found.encode(values(model, site))
     assert f.mean(0).abs().max() < 1e-9 * f.abs().max()
@@ -73,10 +73,10 @@ def test_to_the_logits_features_have_the_variances_of_their_importance(model, si
 
 def test_to_another_site_those_directions_count_that_it_keeps(model):
     end = interaction_directions(
-        model, TEXTS, SOME, Directions("resid0", LOGITS, 5, sources=0, cut=CUT)
+        model, TEXTS, SOME, BasisTraining("resid0", LOGITS, 5, sources=0, cut=CUT)
     )
     assert (end.n_features, end.d_model) == (5, WIDTH)
-    wanted = Directions("embed", "resid0", 4, sources=0, cut=CUT)
+    wanted = BasisTraining("embed", "resid0", 4, sources=0, cut=CUT)
     found = interaction_directions(model, TEXTS, SOME, wanted, end, micro_batch=5)
     m = second_moment(model, "embed", "resid0", SOME, end.encoder.T)
     torch.testing.assert_close(
@@ -92,7 +92,7 @@ def test_signs_stand_for_positions(model):
     end = train(values(model, "resid0"), Training("pca", features=3))
     exact, *sampled = (
         interaction_directions(
-            model, TEXTS, SOME, Directions("embed", "resid0", 3, n, CUT, seed=1), end
+            model, TEXTS, SOME, BasisTraining("embed", "resid0", 3, n, CUT, seed=1), end
         )
         for n in (0, 1, 400)
     )
@@ -103,7 +103,7 @@ def test_signs_stand_for_positions(model):
 
 def test_where_fewer_are_kept_the_rest_are_zero(model):
     few = TEXTS[:1]  # seven positions: six directions beside the mean
-    found = interaction_directions(model, few, few, Directions("embed", LOGITS, WIDTH, cut=CUT))
+    found = interaction_directions(model, few, few, BasisTraining("embed", LOGITS, WIDTH, cut=CUT))
     assert found.n_features == WIDTH
     on = found.encode(values(model, "embed")).abs().amax(0) > 0
     assert on.tolist() == [True] * int(on.sum()) + [False] * (WIDTH - int(on.sum()))
