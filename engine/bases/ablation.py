@@ -116,7 +116,8 @@ class AblatedSection:
     def reached(self, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
         """F̂ under a mask."""
         if isinstance(self._form, Affine):
-            return self._of_a_map(self._form, mask)
+            f_hat, slopes = self._map
+            return f_hat @ (slopes[:, 1:] * torch.from_numpy(mask).to(slopes)).T + slopes[:, 0]
         told = [(i, row.tobytes()) for i, row in enumerate(mask)]
         if sum(x.numel() for x in self._kept.values()) > KEPT_NUMBERS:
             still = [key for key in dict.fromkeys(told) if key in self._kept]
@@ -158,6 +159,14 @@ class AblatedSection:
         return self.section.pieces[0].form if len(self.section.pieces) == 1 else None
 
     @cached_property
+    def _map(self) -> tuple[Value, Float[Tensor, "k_out k1"]]:
+        """Of a linear section: f̂, and the slopes of F̂, the constant's first."""
+        assert isinstance(self._form, Affine)
+        start, end = self.bases
+        into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
+        return start.encoded(self.f), self._form.jacobian(into, outlet)
+
+    @cached_property
     def _units(self) -> MaskedUnits | None:
         if not isinstance(self._form, Units):
             return None
@@ -177,13 +186,6 @@ class AblatedSection:
             found = self.section(start.decoded(kept.flatten(0, 1)), self.inputs, row) - end.mean
             for name, of in zip(some, found.unflatten(0, (len(some), n)), strict=True):
                 yield name, of @ end.encode[:, rows[name]]
-
-    def _of_a_map(self, form: Affine, mask: Bool[np.ndarray, "k_out k_in"]) -> Value:
-        start, end = self.bases
-        into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
-        slopes = form.jacobian(into, outlet)
-        kept = slopes[:, 1:] * torch.from_numpy(mask).to(slopes)
-        return start.encoded(self.f) @ kept.T + slopes[:, 0]
 
 
 def ablated_chain(

@@ -29,6 +29,8 @@ from edgesweep.tasks import build_task
 from tests.bases import made
 
 FOLDER = Path(os.environ.get("EDGESWEEP_MODADD", Path(__file__).parents[3] / "shared/data/modadd"))
+#: a proof takes minutes where others run beside it
+pytestmark = pytest.mark.timeout(1800)
 ALIAS = {"embed": "ln1.0", "mid0": "ln2.0", "resid0": "unembed", "logits": "output"}
 PUBLISHED_CUT = Cut(1e-15, 1e-15, relative=False)
 #: what the published bisection lets accuracy lose
