@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -85,21 +85,33 @@ class Part(Protocol):
 P = TypeVar("P", bound=Part)
 
 
-def fold(parts: Iterable[P]) -> P:
-    """All parts in one, in the tree that pairs neighbours; a few parts are held at once.
+class Folding(Generic[P]):
+    """Parts that are folded as they come, in the tree that pairs neighbours: of n parts at most
+    log₂ n are held."""
 
-    Raises:
-        ValueError: no parts.
-    """
-    waiting: list[tuple[int, P]] = []  # (how many parts are in it, what it is), each less than half
+    def __init__(self) -> None:
+        # (how many parts are in it, what it is), each less than half of the one before
+        self._waiting: list[tuple[int, P]] = []
+
+    def add(self, part: P) -> None:
+        self._waiting.append((1, part))
+        while len(self._waiting) > 1 and self._waiting[-2][0] == self._waiting[-1][0]:
+            (size, left), (_, right) = self._waiting[-2:]
+            self._waiting[-2:] = [(2 * size, left.merged(right))]
+
+    def whole(self) -> P:
+        """All parts in one. Raises ValueError if there are none."""
+        if not self._waiting:
+            raise ValueError("there is nothing to fold")
+        _, found = self._waiting[-1]
+        for _, before in reversed(self._waiting[:-1]):
+            found = before.merged(found)
+        return found
+
+
+def fold(parts: Iterable[P]) -> P:
+    """All parts in one. Raises ValueError if there are none."""
+    folding: Folding[P] = Folding()
     for part in parts:
-        waiting.append((1, part))
-        while len(waiting) > 1 and waiting[-2][0] == waiting[-1][0]:
-            (size, left), (_, right) = waiting[-2:]
-            waiting[-2:] = [(2 * size, left.merged(right))]
-    if not waiting:
-        raise ValueError("there is nothing to fold")
-    _, whole = waiting.pop()
-    while waiting:
-        whole = waiting.pop()[1].merged(whole)
-    return whole
+        folding.add(part)
+    return folding.whole()

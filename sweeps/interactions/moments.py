@@ -3,6 +3,7 @@ inputs."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from edgesweep.engine.bases.chain import Chain
-from edgesweep.engine.bases.moments import Moments, Sums, fold
+from edgesweep.engine.bases.moments import Folding, Moments, Sums
 from edgesweep.engine.network.base import LOGITS, Inputs
 from edgesweep.sweeps.actor.halving import with_halving
 from edgesweep.sweeps.interactions import files
@@ -56,18 +57,18 @@ class LayerMoments(Stage[Shard[Layered]]):
 
 
 def _moments(context: Context, shard: Shard[Layered], micro_batch: int) -> files.Tensors:
-    layers: dict[str, list[Moments]] = {}
-    sections: dict[str, list[Sums]] = {}
+    layers: defaultdict[str, Folding[Moments]] = defaultdict(Folding)
+    sections: defaultdict[str, Folding[Sums]] = defaultdict(Folding)
     for chain, _, inputs in batches(context, shard.of, shard.block, micro_batch):
         for layer, moments, sums in _of_batch(chain, shard.of, inputs):
-            layers.setdefault(layer, []).append(moments)
+            layers[layer].add(moments)
             if sums is not None:
-                sections.setdefault(layer, []).append(sums)
+                sections[layer].add(sums)
     found: files.Tensors = {}
-    for layer, parts in layers.items():
-        found |= files.of_moments(layer, fold(parts))
+    for layer, folding in layers.items():
+        found |= files.of_moments(layer, folding.whole())
     for layer, of_slopes in sections.items():
-        found |= files.of_sums(f"{layer}/slopes", fold(of_slopes))
+        found |= files.of_sums(f"{layer}/slopes", of_slopes.whole())
     return found
 
 
