@@ -144,6 +144,12 @@ class Model:
         return self._final_norm
 
     @property
+    def unembedding(self) -> Float[Tensor, "d_model vocab"]:
+        """The unembedding's matrix, the final norm's weight in it."""
+        weight: Tensor = self._unembed.weight  # type: ignore[assignment]
+        return self._final_norm.weight.to(weight)[..., None] * weight.T
+
+    @property
     def soft_caps(self) -> bool:
         """Whether logits are bounded after the unembedding's map."""
         return self._softcap is not None

@@ -65,8 +65,9 @@ INTERACTIONS = Table(
 
 LABELS = Table(
     "labels",
-    "a term of what a direction is of, such as a Fourier term of its inputs, and its share",
-    columns_of("model task basis layer node direction:int rank:int term share:float"),
+    "a term of what a direction is of, and its share: by `kind` a Fourier term of its inputs, "
+    "position, a token that it is read at or one that it writes",
+    columns_of("model task basis layer node direction:int rank:int kind term share:float"),
     key=("model", "task", "basis", "layer", "direction", "rank"),
 )
 

@@ -89,8 +89,9 @@ class EdgeSums(Stage[Shard[Graph]]):
             moved = of.width(shard.at) * n_units(plan, of, shard.at) * of.width(shard.end)
             flop = 2.0 * rows * moved
             return Passes(plan.batches(shard.block), flop=flop)
+        share = of.share(shard.at, shard.end)
         once = plan.config.bases.sources or plan.dataset_of(shard.dataset).length
-        return Passes(plan.batches(shard.block), plan.batches(shard.block) * k * once)
+        return Passes(plan.batches(shard.block), plan.batches(shard.block) * k * once * share)
 
     def alike(self, shard: Shard[Graph]) -> str:
         return f"{shard.of.key}.{shard.at}"

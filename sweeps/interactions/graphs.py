@@ -40,6 +40,7 @@ class Layered:
         norms, positions: see `engine.bases.cuts.chain_of`.
         isolated: layers whose first coordinate, a norm's variance, is a direction by itself.
         aliases: what the published code calls each layer.
+        shares: of each section, its share of the network's pieces.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Layered:
     positions: str
     isolated: tuple[str, ...]
     aliases: tuple[str, ...]
+    shares: tuple[float, ...]
 
     @cached_property
     def key(self) -> str:
@@ -80,6 +82,10 @@ class Layered:
 
     def width(self, layer: str) -> int:
         return self.widths[self.layers.index(layer)]
+
+    def share(self, start: str, end: str) -> float:
+        """How much of the network lies between two layers."""
+        return sum(self.shares[self.layers.index(start) : self.layers.index(end)])
 
     def needs_sums(self, layer: str) -> bool:
         """Whether any basis takes the closed form of what follows a layer."""
@@ -225,6 +231,7 @@ def _layered(config: Config, source: ModelSource, dataset: Any) -> Layered:
         bases.positions,
         tuple(name for name in names if name in isolated),
         tuple(chain.aliases[name] for name in names),
+        tuple(len(section.pieces) / len(chain.pieces) for section in sections),
     )
     _check_last(of)
     _check_rank(chain, of, dataset)

@@ -68,8 +68,9 @@ class Jacobians(Stage[Shard[BasisOf]]):
 
     def passes(self, plan: Plan, shard: Shard[BasisOf]) -> Passes:
         end = shard.layers.width(shard.of.end(shard.at))
+        share = shard.layers.share(shard.at, shard.of.end(shard.at))
         once = plan.config.bases.sources or plan.dataset_of(shard.dataset).length
-        return Passes(plan.batches(shard.block), plan.batches(shard.block) * end * once)
+        return Passes(plan.batches(shard.block), plan.batches(shard.block) * end * once * share)
 
     def alike(self, shard: Shard[BasisOf]) -> str:
         return f"{shard.of.key}.{shard.at}"

@@ -248,7 +248,7 @@ def test_no_run_there(command, monkeypatch, capsys, tmp_path):
 
 def test_configs_that_are_none(monkeypatch, capsys, tmp_path):
     line = refused(monkeypatch, capsys, "run", "dmeo")
-    assert "no file and no preset; presets: demo, " in line
+    assert "no file and no preset; presets: cifar-lib, " in line
     assert "; did you mean 'demo'?" in line
     file = tmp_path / "c.yaml"
     for text, message in [

@@ -20,6 +20,12 @@ def section(data: RunData) -> Iterator[Section]:
     labels = data.layered.get("labels", pd.DataFrame())
     if labels.empty:
         return
+    fourier = labels[labels["kind"] == "fourier"]
+    words = labels[labels["kind"] != "fourier"]
+    if not words.empty:
+        yield _of_text(words)
+    if fourier.empty:
+        return
     yield Section(
         "labels",
         "What directions are of",
@@ -27,8 +33,43 @@ def section(data: RunData) -> Iterator[Section]:
         "shares of the power, phases ignored (Bushnaq et al. 2024, appendix F), of the most "
         f"important directions. <i>First term</i>: its mean share over the first {AVERAGED}, by "
         "which a direction is of one thing or of many.",
-        (_table(labels),),
+        (_table(fourier),),
     )
+
+
+def _of_text(labels: pd.DataFrame) -> Section:
+    return Section(
+        "words",
+        "What directions of the language model are of",
+        "Of the most important directions: <i>position</i>, the share of their variance that lies "
+        "between positions; <i>at</i>, the tokens at which they vary most, with their shares of "
+        "the variance and the sign there; <i>writes</i>, the tokens whose logits they would move "
+        "most if later layers only passed them on, with shares of the squared logits.",
+        (_text_table(labels),),
+    )
+
+
+def _text_table(labels: pd.DataFrame) -> Table:
+    told = varying(labels, ("model", "task"))
+    rows = []
+    for _, mine in labels[labels["direction"] < TOLD].groupby(
+        ["model", "task", "layer", "basis", "direction"], sort=False
+    ):
+        first = mine.iloc[0]
+        by_kind = {kind: of.sort_values("rank") for kind, of in mine.groupby("kind")}
+        words = [
+            ", ".join(
+                f"<code>{escape(row['term'])}</code>&nbsp;{row['share']:.0%}"
+                for row in by_kind[kind].to_dict("records")
+            )
+            if kind in by_kind
+            else ""
+            for kind in ("at", "writes")
+        ]
+        share = f"{by_kind['position']['share'].iloc[0]:.0%}" if "position" in by_kind else ""
+        fixed = [escape(str(first[c])) for c in (*told, "node", "basis")]
+        rows.append([*fixed, share, *words])
+    return Table([*told, "direction", "basis", "position", "at", "writes"], rows, (len(told) + 2,))
 
 
 def _table(labels: pd.DataFrame) -> Table:

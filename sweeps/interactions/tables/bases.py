@@ -84,10 +84,11 @@ def _labels(view: View) -> Iterator[Row]:
             continue
         write = view.log.record(shards.LABELS, shard.key)["writes"][0]
         fixed = {**_of_basis(shard.of), "layer": shard.at}
+        nodes = _nodes(view, shard.of, shard.at)
         for direction, terms in enumerate(json.loads(read_file(view.run, write))):
-            about = {**fixed, "node": f"{shard.at}/d{direction}", "direction": direction}
-            for rank, (term, share) in enumerate(terms):
-                yield {**about, "rank": rank, "term": term, "share": share}
+            about = {**fixed, "node": nodes[direction], "direction": direction}
+            for rank, (kind, term, share) in enumerate(terms):
+                yield {**about, "rank": rank, "kind": kind, "term": term, "share": share}
 
 
 def _interactions(view: View) -> Iterator[Row]:
