@@ -60,7 +60,7 @@ def _table(needed: pd.DataFrame) -> Table:
                 f"{robust['edges']:,}",
                 _span(robust),
                 f"{robust['possible']:,}",
-                f"{max(0.0, 1 - robust['edges'] / robust['possible']):.1%}",
+                f"{max(0.0, 1 - robust['edges'] / robust['possible']):.2%}",
             ]
         )
     searches = ["published search", "robust", "interval"]
