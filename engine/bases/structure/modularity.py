@@ -30,8 +30,9 @@ from jaxtyping import Float, Int
 from edgesweep.engine.graph.rewiring import STEPS_AN_EDGE, Allowed, Pairs, hub, rewire
 from edgesweep.engine.structure import Partition, agreement, numbered, p_value
 
-#: rounds of Leiden, as published
-N_ITERATIONS = 10
+#: rounds of Leiden: until one improves nothing, which is sooner than the ten published ones, and of
+#: several seeds as good
+N_ITERATIONS = -1
 #: how to have it
 HOW_TO_INSTALL = (
     "modules need igraph and leidenalg; install them with: pip install edgesweep[modules]"
