@@ -55,5 +55,6 @@ def leading(needed: pd.DataFrame) -> pd.DataFrame:
         return needed
     of = ["graph", "source", "target"]
     alone = needed[~needed.groupby(of)["search"].transform(lambda found: "own" in set(found))]
+    alone = alone.reset_index(drop=True)
     found = alone.sort_values("search", key=lambda s: s != "bisect", kind="stable")
     return found.drop_duplicates(of).sort_index()

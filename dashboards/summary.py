@@ -62,10 +62,12 @@ def _interactions(needed: pd.DataFrame) -> str:
     if searched.empty:
         return "No section of this run was searched for how many of its interactions are needed."
     first = searched.iloc[0]
-    told = ", ".join(
-        f"{row['basis']} {row['edges']:,} of {row['possible']:,} "
-        f"({escape(row['source'])} → {escape(row['target'])})"
-        for row in searched.head(9).to_dict("records")
+    told = "; ".join(
+        f"{escape(str(source))} → {escape(str(target))}: "
+        + ", ".join(
+            f"{r['basis']} {r['edges']:,} of {r['possible']:,}" for r in some.to_dict("records")
+        )
+        for (source, target), some in searched.head(9).groupby(["source", "target"], sort=False)
     )
     return (
         f"To stay within {first['within']:g} of its {escape(first['metric'])} of "

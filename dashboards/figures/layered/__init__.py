@@ -123,7 +123,7 @@ def spectra(rows: pd.DataFrame) -> go.Figure:
         figure,
         340,
         xaxis={"title": "direction"},
-        yaxis={"title": "eigenvalue", "type": "log", **ticks},
+        yaxis={"title": "eigenvalue", "type": "log", "exponentformat": "power", **ticks},
         showlegend=True,
     )
 
