@@ -87,7 +87,7 @@ def test_intervals_stand_around_what_was_measured(finished):
     assert len(both) == len(points) == 2 * 5 * len(SIZES)
     np.testing.assert_allclose(both["value"], both["faithfulness"], atol=1e-12)
     areas = table[table["measure"] == "area_log"]
-    assert len(areas) == 2 * 3
+    assert len(areas) == 2 * 5
     assert (table["low"] <= table["value"]).all()
     assert (table["value"] <= table["high"]).all()
 
