@@ -155,7 +155,7 @@ def _both(context: Context, shard: BootstrapShard) -> Found:
 def _listed(context: Context, shard: BootstrapShard) -> Found:
     """Edges that are none have NaN."""
     records = [context.log.record("attribute", key)["writes"] for key in shard.leaves]
-    ends = Committed(context.run, context.log).read(layout.AGGREGATES, layout.edges(shard.cell.key))
+    ends = _reduced(context).read(layout.AGGREGATES, layout.edges(shard.cell.key))
     found = _resampled(context, shard, listed_scores(context, shard.cell, records, ends))
     low_high = np.full((2, len(ends)), np.nan)
     key = layout.interval(shard.cell.key)
@@ -194,7 +194,7 @@ def _ranking(context: Context, shard: BootstrapShard) -> Found:
 
 
 def _normal(context: Context, shard: BootstrapShard) -> Found:
-    committed, key = Committed(context.run, context.log), shard.cell.key
+    committed, key = _reduced(context), shard.cell.key
     names = [name for name, _, _ in shard.members]
     of = [layout.group(key, name) for name in names] if len(names) > 1 else [key]
     means, rms, n = (
@@ -203,6 +203,11 @@ def _normal(context: Context, shard: BootstrapShard) -> Found:
     )
     low, high = normal_intervals(means, rms, n.astype(np.float64), context.config.measures.level)
     return {layout.interval(key): np.stack([low, high])}
+
+
+def _reduced(context: Context) -> Committed:
+    """By a log of its own: a worker's is as it was when it first looked, maybe for another cell."""
+    return Committed(context.run, stores=(layout.AGGREGATES,))
 
 
 def _finite_means(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:

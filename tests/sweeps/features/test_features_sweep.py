@@ -11,14 +11,16 @@ from edgesweep.engine.features.edges import EdgeSettings, attribute_edges
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
 from edgesweep.engine.features.values import make_feature_patch
 from edgesweep.engine.statistics.stability import agreement, half_weights, top_of
-from edgesweep.storage import RunDirectory, layout
+from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.fold import AGGREGATIONS
 from edgesweep.storage.readers import aggregate
 from edgesweep.storage.tables import MEASURES, read_table
+from edgesweep.sweeps.actor.context import Context
 from edgesweep.sweeps.granularity import feature_scores
-from edgesweep.sweeps.launch import reopen
+from edgesweep.sweeps.launch import reopen, worker_settings
 from edgesweep.sweeps.stages import listed
+from edgesweep.sweeps.stages.bootstrap import Bootstrap
 from tests.sweeps.helpers import (
     Faulty,
     contents,
@@ -275,3 +277,17 @@ def test_halves_of_the_inputs_are_held_against_each_other(run, plan):
         np.testing.assert_allclose(there, found, rtol=1e-6)
     measures = read_table(run, MEASURES)
     assert set(measures.query("measure == 'stability'")["method"]) == {"ig_activations", "node_ig"}
+
+
+def test_a_worker_sees_what_was_reduced_since_it_first_looked(run, plan, copy):
+    cell = cell_of(plan, "ig_activations")
+    for stage in ("reduce", "bootstrap"):
+        uncommit(copy, stage, lambda shard: shard.startswith(cell.key))
+    again = reopen(copy)
+    context = Context(worker_settings(again.plan, again.run))
+    assert not any(r["shard"].startswith(cell.key) for r in context.log.records("reduce"))
+    assert run_tiny(copy, config()).exit_code == 0
+    (shard,) = (s for s in again.plan.stages["bootstrap"] if s.cell == cell)
+    writes, _ = Bootstrap().run(context, shard)
+    wanted = CommitLog(RunDirectory.open(run.path)).record("bootstrap", shard.key)["writes"]
+    assert [w["crc"] for w in writes] == [w["crc"] for w in wanted]
