@@ -7,9 +7,6 @@ rather more stable than this. Two numbers a halving, of |mean score|:
     Spearman's correlation of the whole order
     Jaccard's index of the strongest `top_of`: the share of either's that both have
 
-Of lists of edges, which of them there are is decided by all inputs, so that both halves know the
-same: their agreement is that of the order among these.
-
 Pinned by tests/evaluation/test_stability.py.
 """
 

@@ -4,8 +4,9 @@ two disjoint halves of its inputs give.
 Scores that fit into memory are resampled at once. Of more, each shard has a range of edges and adds
 up its resamples input by input, and one has the ranking, of some edges drawn with a seed. Where not
 all scores are stored, there is nothing to resample: intervals are normal ones, from the sums. Of
-lists of edges those are compared that all inputs together have kept, an input that does not list an
-edge having 0 there.
+lists of edges there are intervals of those that all inputs together have kept, an input that does
+not list an edge having 0 there, and no ranking: an edge that one input alone lists is strong in one
+half only, which says how lists are made and not how alike the halves are.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ AT_ONCE = 50_000_000
 RANGE = 2**18
 #: edges whose ranking is compared between halves then, at most
 RANKED = 200_000
-#: what a shard finds; of lists both
+#: what a shard finds
 BOTH, INTERVALS, RANKING, NORMAL, LISTED = "both", "intervals", "ranking", "normal", "listed"
 Found = dict[str, np.ndarray]
 
@@ -89,7 +90,7 @@ class Bootstrap(Stage[BootstrapShard]):
     def arrays(self, run: RunDirectory, plan: Plan) -> Iterator[Planned]:
         for shard in plan.stages[self.name]:
             size, key = plan.n_scores(shard.cell), shard.cell.key
-            if shard.finds in (BOTH, RANKING, LISTED):
+            if shard.finds in (BOTH, RANKING):
                 of = (HALVINGS, 2)
                 yield Planned(run.aggregates, layout.stability(key), of, of, "float64")
             if shard.finds != RANKING and not shard.part:
@@ -149,29 +150,31 @@ def resampled_bytes(plan: Plan, shard: BootstrapShard) -> int:
 
 
 def _both(context: Context, shard: BootstrapShard) -> Found:
-    return _resampled(context, shard, np.concatenate([rows for _, rows in _scores(context, shard)]))
+    scores, key = np.concatenate([rows for _, rows in _scores(context, shard)]), shard.cell.key
+    among = _groups(shard)
+    halved = _finite_means(half_weights(among, context.config.seed), scores)
+    stability = agreement(halved, top_of(scores.shape[1]))
+    return {
+        layout.interval(key): _ends(context, scores, among),
+        layout.stability(key): stability,
+    }
 
 
 def _listed(context: Context, shard: BootstrapShard) -> Found:
     """Edges that are none have NaN."""
     records = [context.log.record("attribute", key)["writes"] for key in shard.leaves]
     ends = _reduced(context).read(layout.AGGREGATES, layout.edges(shard.cell.key))
-    found = _resampled(context, shard, listed_scores(context, shard.cell, records, ends))
     low_high = np.full((2, len(ends)), np.nan)
-    key = layout.interval(shard.cell.key)
-    low_high[:, ends[:, 0] >= 0] = found[key]
-    return found | {key: low_high}
+    scores = listed_scores(context, shard.cell, records, ends)
+    low_high[:, ends[:, 0] >= 0] = _ends(context, scores, _groups(shard))
+    return {layout.interval(shard.cell.key): low_high}
 
 
-def _resampled(context: Context, shard: BootstrapShard, scores: np.ndarray) -> Found:
-    """Of scores `[input, edge]`."""
-    measures, seed, among = context.config.measures, context.config.seed, _groups(shard)
+def _ends(context: Context, scores: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Of the mean of scores `[input, edge]`, `[2, edge]`."""
+    measures, seed = context.config.measures, context.config.seed
     n, level = measures.bootstrap, measures.level
-    low, high = score_intervals(scores, n=n, level=level, seed=seed, groups=among)
-    halved = _finite_means(half_weights(among, seed), scores)
-    stability = agreement(halved, top_of(scores.shape[1]))
-    key = shard.cell.key
-    return {layout.interval(key): np.stack([low, high]), layout.stability(key): stability}
+    return np.stack(score_intervals(scores, n=n, level=level, seed=seed, groups=among))
 
 
 def _intervals(context: Context, shard: BootstrapShard) -> Found:

@@ -257,26 +257,15 @@ def starved_of_the_first_positions(ends, nodes, metric, how, positions):
 
 
 def test_halves_of_the_inputs_are_held_against_each_other(run, plan):
-    """Of lists over the edges that all inputs have kept, of nodes over all of them."""
-    for method in ("ig_activations", "node_ig"):
-        cell = cell_of(plan, method)
-        if method == "node_ig":
-            scores = np.asarray(open_array(run.attributions, layout.scores(cell.key))[...])
-        else:
-            names = ("source", "target", "weight")
-            source, target, weight = (stored(run, cell, name) for name in names)
-            codes = np.where(target < 0, -1, target * (plan.nodes(cell).n_nodes + 1) + source)
-            wanted = edges_of(run, plan)
-            wanted = wanted[wanted >= 0]
-            scores = np.array(
-                [[w[c == e].sum() for e in wanted] for c, w in zip(codes, weight, strict=True)]
-            )
-        halves = half_weights(np.repeat([0, 1], N // 2), plan.config.seed)
-        found = agreement(halves @ scores.astype(np.float64), top_of(scores.shape[1]))
-        there = open_array(run.aggregates, layout.stability(cell.key))[...]
-        np.testing.assert_allclose(there, found, rtol=1e-6)
+    """Of nodes: which edges are listed is decided by all inputs, and both halves know it."""
+    cell = cell_of(plan, "node_ig")
+    scores = np.asarray(open_array(run.attributions, layout.scores(cell.key))[...])
+    halves = half_weights(np.repeat([0, 1], N // 2), plan.config.seed)
+    found = agreement(halves @ scores.astype(np.float64), top_of(scores.shape[1]))
+    there = open_array(run.aggregates, layout.stability(cell.key))[...]
+    np.testing.assert_allclose(there, found, rtol=1e-6)
     measures = read_table(run, MEASURES)
-    assert set(measures.query("measure == 'stability'")["method"]) == {"ig_activations", "node_ig"}
+    assert set(measures.query("measure == 'stability'")["method"]) == {"node_ig"}
 
 
 def test_a_worker_sees_what_was_reduced_since_it_first_looked(run, plan, copy):
