@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import hypergeom, rankdata
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from scipy.special import gammaln
 
 Array = Float[np.ndarray, "..."]
 #: an array, or where no axis is left a number
@@ -208,6 +208,9 @@ def roc(scores: Float[np.ndarray, " scored"], truth: Bool[np.ndarray, " scored"]
     if not 0 < truth.sum() < len(truth):
         nothing = np.zeros(0)
         return Roc(nothing, nothing, nothing, nothing, np.nan, np.nan, np.nan)
+    # scikit-learn takes a second and 30 MB, which most runs need not spend
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
     ranked = _ranks(scores)
     fpr, tpr, _ = roc_curve(truth, ranked, drop_intermediate=False)
     found = tpr * truth.sum()
@@ -245,7 +248,12 @@ def jaccard_by_chance(n: int, a: int, b: int) -> float:
     if not a + b:
         return 1.0
     shared = np.arange(max(0, a + b - n), min(a, b) + 1)
-    return float(hypergeom.pmf(shared, n, a, b) @ (shared / (a + b - shared)))
+    log_p = _log_choose(a, shared) + _log_choose(n - a, b - shared) - _log_choose(n, b)
+    return float(np.exp(log_p) @ (shared / (a + b - shared)))
+
+
+def _log_choose(n: int, k: Any) -> Any:
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def rank_correlation(a: Array, b: Array) -> float:
@@ -256,7 +264,8 @@ def rank_correlation(a: Array, b: Array) -> float:
 
 def centred_ranks(values: Array) -> Float[np.ndarray, " scored"]:
     """Ranks less their mean, ties averaged."""
-    ranks = rankdata(values)
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(times) - (times - 1) / 2)[place]
     return ranks - ranks.mean() if len(ranks) else ranks
 
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.metrics import adjusted_mutual_info_score
 
 from edgesweep.engine.graph.base import NodeTable
 
 Partition = tuple[int, ...]
+Blocks = Sequence[int] | Int[np.ndarray, " nodes"]
 
 #: draws of a permutation test
 PERMUTATIONS = 1999
@@ -73,9 +73,11 @@ def coarser(table: NodeTable, nodes: Sequence[int]) -> list[Partition]:
     return list(dict.fromkeys(found))
 
 
-def agreement(a: Sequence[int], b: Sequence[int]) -> float:
+def agreement(a: Blocks, b: Blocks) -> float:
     """Adjusted mutual information of two partitions of the same nodes, by scikit-learn; NaN of
     none."""
+    from sklearn.metrics import adjusted_mutual_info_score  # a second, for who asks for it
+
     return float(adjusted_mutual_info_score(a, b)) if len(a) else float("nan")
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from edgesweep.engine.runtime import Executor, Failure, Work
 from edgesweep.storage import CommitLog, RunDirectory, StorageError
 from edgesweep.storage.blocks import move_unsound
-from edgesweep.storage.tables import has_parts, write_parts
+from edgesweep.storage.tables import give_memory_back, has_parts, write_parts
 from edgesweep.sweeps.ending import Page, end_run
 from edgesweep.sweeps.mending import mend_records
 from edgesweep.sweeps.notfinite import told
@@ -108,6 +108,7 @@ class Driver:
 
     def drive(self) -> Outcome:
         """Everything that is left of the plan. Raises Busy, Fenced, StorageError, ExecutorError."""
+        give_memory_back()
         with self._log.driving(self._take_over, left_out=self._left_out) as end:
             try:
                 outcome = self._drive()
@@ -186,7 +187,7 @@ class Driver:
         )
         self._progress.begin({n: s.title for n, s in stages.items()}, planned, done)
         try:
-            works = self._ready()
+            works = iter(self._ready())  # of which only those that wait are kept
             for cell in self._view.reduced:
                 if not self._left[cell]:
                     self._write_part(cell)

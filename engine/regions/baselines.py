@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.cluster.hierarchy import cut_tree
-from sklearn.cluster import KMeans, SpectralClustering, SpectralCoclustering
 
 from edgesweep.engine.regions.correlation import RegionError
 from edgesweep.engine.regions.weighted import canonical, ward_tree
@@ -64,11 +63,15 @@ def _kmeans(z: np.ndarray, attributions: np.ndarray, k: int, seed: int) -> np.nd
 
 
 def _means(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import KMeans  # these take a second, for who asks for one
+
     blocks: np.ndarray = KMeans(k, n_init=10, random_state=seed).fit_predict(rows)
     return blocks
 
 
 def _spectral(z: np.ndarray, attributions: np.ndarray, k: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import SpectralClustering
+
     model = SpectralClustering(k, affinity="precomputed", random_state=seed)
     blocks: np.ndarray = model.fit_predict(np.maximum(z, 0))
     return blocks
@@ -80,6 +83,8 @@ def _spectral_svd(z: np.ndarray, attributions: np.ndarray, k: int, seed: int) ->
 
 
 def _cocluster(z: np.ndarray, attributions: np.ndarray, k: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import SpectralCoclustering
+
     table = np.abs(attributions)
     table = table[table.sum(1) > 0]  # a sample that says nothing has no place in the graph
     model = SpectralCoclustering(k, random_state=seed).fit(table.T)

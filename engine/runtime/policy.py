@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 
 from edgesweep.engine.runtime.blame import Blame
@@ -55,7 +55,7 @@ class Policy:
 
     def __init__(
         self,
-        works: Sequence[Work],
+        works: Iterable[Work],
         options: PoolOptions,
         on_failed: Callable[[Work, Failure], None],
         blame: Blame | None = None,

@@ -11,8 +11,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from edgesweep.engine.runtime.work import Work
@@ -35,13 +34,15 @@ class _Bucket(NamedTuple):
 class WorkQueue:
     """Works that wait."""
 
-    def __init__(self, works: Sequence[Work]) -> None:
-        repeated = [key for key, n in Counter(work.key for work in works).items() if n > 1]
-        if repeated:
-            raise ValueError(f"two works have the key {repeated[0]!r}; a key names one work")
+    def __init__(self, works: Iterable[Work]) -> None:
         self._waiting: dict[_Bucket, list[tuple[int, int, Work]]] = {}
         self._n = self._n_put = 0
-        self.add(works)
+        keys: set[str] = set()
+        for work in works:
+            if work.key in keys:
+                raise ValueError(f"two works have the key {work.key!r}; a key names one work")
+            keys.add(work.key)
+            self.put(work, ORDINARY)
 
     def __len__(self) -> int:
         return self._n

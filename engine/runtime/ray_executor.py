@@ -18,7 +18,7 @@ max_task_retries=0) and every fault comes back here:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ray
@@ -73,7 +73,7 @@ class RayExecutor:
 
     def run(
         self,
-        works: Sequence[Work],
+        works: Iterable[Work],
         on_done: OnDone,
         on_failed: Callable[[Work, Failure], None],
         should_stop: Callable[[], bool],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from edgesweep.engine.runtime.policy import Policy
@@ -34,7 +34,7 @@ class SerialExecutor:
 
     def run(
         self,
-        works: Sequence[Work],
+        works: Iterable[Work],
         on_done: OnDone,
         on_failed: Callable[[Work, Failure], None],
         should_stop: Callable[[], bool],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -198,7 +198,7 @@ class Executor(Protocol):
 
     def run(
         self,
-        works: Sequence[Work],
+        works: Iterable[Work],
         on_done: OnDone,
         on_failed: Callable[[Work, Failure], None],
         should_stop: Callable[[], bool],

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 Array = Float[np.ndarray, "..."]
 
@@ -72,7 +72,7 @@ def nested(
     with np.errstate(invalid="ignore", divide="ignore"):
         slack = of_build**2 / (n - 1) + of_evaluation**2 / max(n_eval - 1, 1)
         degrees = np.where(slack > 0, total**2 / slack, np.inf)
-    half = student.ppf((1 + level) / 2, degrees) * np.sqrt(total)
+    half = stdtrit(degrees, (1 + level) / 2) * np.sqrt(total)
     return Nested(value, value - half, value + half, np.sqrt(of_build), np.sqrt(of_evaluation))
 
 

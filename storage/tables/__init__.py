@@ -14,7 +14,12 @@ from edgesweep.storage.tables.layered import (
     SECTION_CURVES,
     SPECTRA,
 )
-from edgesweep.storage.tables.parquet import TableWriter, from_parquet, to_parquet
+from edgesweep.storage.tables.parquet import (
+    TableWriter,
+    from_parquet,
+    give_memory_back,
+    to_parquet,
+)
 from edgesweep.storage.tables.parts import has_parts, read_table, write_parts
 from edgesweep.storage.tables.registry import (
     BLOCKS,
@@ -89,6 +94,7 @@ __all__ = [
     "Table",
     "TableWriter",
     "from_parquet",
+    "give_memory_back",
     "has_parts",
     "read_table",
     "to_parquet",

@@ -28,6 +28,12 @@ _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": 
 _PANDAS = {"str": "str", "int": "int64", "float": "float64", "bool": "bool"}
 
 
+def give_memory_back() -> None:
+    """Lets Arrow take this process's memory from the C library, now and later: its own allocator
+    keeps all that it ever had, of a driver that makes tables tens of MB."""
+    pa.set_memory_pool(pa.system_memory_pool())
+
+
 def to_parquet(table: Table, rows: Rows) -> bytes:
     """`rows` sorted by the table's key (the rest of the columns break ties).
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import adjusted_mutual_info_score
 from threadpoolctl import threadpool_limits
 
 from edgesweep.engine.regions.ablation import DEAD
+from edgesweep.engine.structure import agreement
 from edgesweep.storage.tables import (
     REGION_ABLATION,
     REGION_AREAS,
@@ -102,7 +102,7 @@ def _chains(view: View, of: UnitsOf) -> Iterator[Row]:
             "n_blocks": chain.n_blocks,
             "length": chain.length,
             "given": float("nan"),
-            "agreement": _agreement(best.blocks, chain.blocks),
+            "agreement": agreement(best.blocks, chain.blocks),
             "engine": "edgesweep" if view.plan.config.rois.how.is_ours else "graph-tool",
         }
     if of.key in view.done[shards.JUDGE]:
@@ -113,13 +113,9 @@ def _chains(view: View, of: UnitsOf) -> Iterator[Row]:
             "n_blocks": len(np.unique(blocks)),
             "length": float(found["length"]),
             "given": float(found["given"]),
-            "agreement": _agreement(best.blocks, blocks),
+            "agreement": agreement(best.blocks, blocks),
             "engine": view.log.record(shards.JUDGE, of.key)["engine"],
         }
-
-
-def _agreement(one: np.ndarray, other: np.ndarray) -> float:
-    return float(adjusted_mutual_info_score(one, other))
 
 
 def _viewed(view: View) -> Iterator[tuple[ViewShard, files.Tensors, Row]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Answers:
         self.asked: Counter[str] = Counter()
 
     def run(
-        self, works: Sequence[Work], on_done: Any, on_failed: Any, should_stop: Any, to_come: Any
+        self, works: Iterable[Work], on_done: Any, on_failed: Any, should_stop: Any, to_come: Any
     ) -> None:
         queue = deque(works)
         while queue:
