@@ -34,7 +34,8 @@ def folded(network: nn.Module, c: Constant | None) -> Iterator[None]:
             return out + (c.reshape(-1, 1, 1, 1) - 1) * bias[:, None, None]
         return out + (c - 1) * bias
 
-    with_bias = [m for m in network.modules() if getattr(m, "bias", None) is not None]
+    # GPT-Neo's attention has a mask of that name
+    with_bias = [m for m in network.modules() if isinstance(getattr(m, "bias", None), nn.Parameter)]
     hooks = [module.register_forward_hook(scaled) for module in with_bias]
     try:
         yield

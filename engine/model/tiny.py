@@ -9,6 +9,7 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
+    GPTNeoConfig,
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
@@ -52,6 +53,16 @@ def tiny_config(
     rows: dict[str, Any] = {
         "gpt2": lambda: GPT2Config(
             n_embd=width, n_layer=n_layers, n_head=4, vocab_size=n_vocab, n_positions=64, **_IDS
+        ),
+        "gpt_neo": lambda: GPTNeoConfig(
+            hidden_size=width,
+            num_layers=n_layers,
+            num_heads=4,
+            vocab_size=n_vocab,
+            max_position_embeddings=64,
+            attention_types=[[["global", "local"], n_layers // 2], [["global"], n_layers % 2]],
+            window_size=4,
+            **_IDS,
         ),
         "gpt_neox": lambda: GPTNeoXConfig(**plain, num_attention_heads=4),
         "llama": lambda: LlamaConfig(**grouped, attention_bias=True),

@@ -9,7 +9,7 @@ attention module, which `AttentionCore` runs with its projections fed from outsi
 import copy
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -96,6 +96,7 @@ class Architecture:
             gate and input; None where there is no gate.
         unit_offset: the RMS norms multiply by 1 + weight.
         attention_kind: the attention kernel to ask for; soft-capping needs "eager".
+        gives_tuple: layers give a tuple, the stream first.
     """
 
     stack: str = "model"
@@ -114,6 +115,7 @@ class Architecture:
     post_mlp: str | None = None
     unit_offset: bool = False
     attention_kind: str = "sdpa"
+    gives_tuple: bool = False
 
 
 _LLAMA = Architecture()
@@ -125,20 +127,30 @@ _GEMMA = Architecture(
     attention_kind="eager",
 )
 
+_GPT2 = Architecture(
+    stack="transformer",
+    layers="h",
+    final_norm="ln_f",
+    attention="attn",
+    projection=Fused("c_attn", per_head=False),
+    output="c_proj",
+    mlp_output="c_proj",
+    activation="act",
+    gated=None,
+    norm_attention="ln_1",
+    norm_mlp="ln_2",
+)
+
 #: config.model_type -> row
 ARCHITECTURES: dict[str, Architecture] = {
-    "gpt2": Architecture(
-        stack="transformer",
-        layers="h",
-        final_norm="ln_f",
-        attention="attn",
-        projection=Fused("c_attn", per_head=False),
-        output="c_proj",
-        mlp_output="c_proj",
-        activation="act",
-        gated=None,
-        norm_attention="ln_1",
-        norm_mlp="ln_2",
+    "gpt2": _GPT2,
+    "gpt_neo": replace(
+        _GPT2,
+        attention="attn.attention",
+        projection=Separate(),
+        output="out_proj",
+        attention_kind="eager",
+        gives_tuple=True,
     ),
     "gpt_neox": Architecture(
         stack="gpt_neox",
@@ -220,23 +232,23 @@ class LayerRecorder(nn.Module):
     #: what attention modules take from their layer; caches and the like are not ours.
     WANTED = ("attention_mask", "position_embeddings", "position_ids")
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, gives_tuple: bool) -> None:
         super().__init__()
-        self._signature = inspect.signature(layer.forward)
+        self._signature, self._gives_tuple = inspect.signature(layer.forward), gives_tuple
         self.hidden: Tensor
         self.context: dict[str, Any] = {}
 
-    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
         given = self._signature.bind(hidden, *args, **kwargs).arguments
         given |= given.pop("kwargs", {})
         self.hidden = hidden
         self.context = {name: given[name] for name in self.WANTED if name in given}
-        return hidden
+        return (hidden,) if self._gives_tuple else hidden
 
 
 def skeleton(stack: nn.Module, arch: Architecture) -> tuple[nn.Module, list[LayerRecorder]]:
     """The stack without its layers: embeds tokens, makes masks and positions, and records them."""
-    recorders = [LayerRecorder(layer) for layer in getattr(stack, arch.layers)]
+    recorders = [LayerRecorder(layer, arch.gives_tuple) for layer in getattr(stack, arch.layers)]
     shell = copy.copy(stack)
     shell._modules = dict(stack._modules)
     setattr(shell, arch.layers, nn.ModuleList(recorders))

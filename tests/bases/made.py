@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoConfig, GPTNeoXConfig
 from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP
 
 from edgesweep.engine.bases.chain import Chain, Piece, Section
@@ -24,6 +24,7 @@ from edgesweep.engine.bases.jacobians import (
 from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.bases.rotation import Basis, Cut, identity, interaction_basis, pca
 from edgesweep.engine.network import Model
+from edgesweep.engine.network.architectures import ARCHITECTURES
 from edgesweep.engine.network.base import Inputs, Value
 from edgesweep.engine.network.feedforward import FeedForward
 from edgesweep.engine.network.feedforward_net import FeedForwardConfig, FeedForwardNet
@@ -107,6 +108,11 @@ LANGUAGE = {
         n_embd=4, n_layer=1, n_head=2, n_inner=6, vocab_size=9, n_positions=4,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     ),
+    "gpt_neo": lambda: GPTNeoConfig(
+        hidden_size=4, num_layers=1, num_heads=2, intermediate_size=6, vocab_size=9,
+        max_position_embeddings=4, window_size=2, attention_types=[[["local"], 1]],
+        resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
+    ),
     "gpt_neox": lambda: GPTNeoXConfig(
         hidden_size=4, intermediate_size=6, num_hidden_layers=1, num_attention_heads=1,
         vocab_size=9, max_position_embeddings=4, rotary_pct=0.5,
@@ -122,7 +128,8 @@ LANGUAGE = {
 def language(family: str) -> Model:
     """A language model of one layer, nothing in which is zero."""
     torch.manual_seed(0)
-    hf = AutoModelForCausalLM.from_config(LANGUAGE[family](), attn_implementation="sdpa").double()
+    kind = ARCHITECTURES[family].attention_kind
+    hf = AutoModelForCausalLM.from_config(LANGUAGE[family](), attn_implementation=kind).double()
     for parameter in hf.parameters():
         nn.init.normal_(parameter, std=0.5)
     return Model(hf, family)

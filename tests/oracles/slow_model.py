@@ -46,6 +46,7 @@ GEMMA = Names(
 )
 NAMES = {
     "gpt2": Names("transformer", "h", "attn", "ln_1", "ln_2", "ln_f", "c_proj"),
+    "gpt_neo": Names("transformer", "h", "attn.attention", "ln_1", "ln_2", "ln_f", "out_proj"),
     "gpt_neox": Names(
         "gpt_neox",
         "layers",
@@ -79,7 +80,7 @@ class SlowModel:
         """The embeddings and each attention's keyword arguments, seen in a real forward."""
         seen, first, hooks = [], [], []
         for layer in self.layers:
-            attn = getattr(layer, self.names.attn)
+            attn = layer.get_submodule(self.names.attn)
             hooks.append(
                 attn.register_forward_pre_hook(
                     lambda _, args, kwargs: seen.append(
@@ -121,7 +122,7 @@ class SlowModel:
         return (logits if cap is None else torch.tanh(logits / cap) * cap), values
 
     def _attn(self, index):
-        return getattr(self.layers[index], self.names.attn)
+        return self.layers[index].get_submodule(self.names.attn)
 
     def _attention(self, index, values, constant, stream_of):
         """What each head writes; every query, key and value from its own stream."""

@@ -46,6 +46,7 @@ class SlowRelevance(SlowModel):
             return mlp.down_proj((gate * value.detach() + gate.detach() * value) / 2)
         first, last = {
             "gpt2": ("c_fc", "c_proj"),
+            "gpt_neo": ("c_fc", "c_proj"),
             "gpt_neox": ("dense_h_to_4h", "dense_4h_to_h"),
             "plain": ("up_proj", "down_proj"),
         }[self.hf.config.model_type]

@@ -10,6 +10,7 @@ import torch
 #: stack of layers, and within a layer what writes attention's and the MLP's output to the stream
 PLACES = {
     "gpt2": ("transformer.h", "attn", "mlp"),
+    "gpt_neo": ("transformer.h", "attn", "mlp"),
     "gpt_neox": ("gpt_neox.layers", "attention", "mlp"),
     "llama": ("model.layers", "self_attn", "mlp"),
     "gemma2": ("model.layers", "post_attention_layernorm", "post_feedforward_layernorm"),
