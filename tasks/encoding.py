@@ -48,6 +48,20 @@ class Encoder:
         self._unknown: int | None = tokenizer.unk_token_id
         self._prefix = _default_prefix(tokenizer)
 
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """The BOS that begins every text; nothing where there is none."""
+        return self._prefix
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """The ids of a text of any length, without a BOS."""
+        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def text(self, ids: tuple[int, ...]) -> str:
+        """What ids spell."""
+        found: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        return found
+
     def encode(self, text: str) -> Encoded:
         """Tokenizes a text; spans are in characters of the text."""
         output = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

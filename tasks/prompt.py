@@ -28,7 +28,8 @@ class Prompt(Example):
             length are aligned token by token, so per-position means are taken over them.
         labels: token position of each named key word, the same in ``clean`` and ``patch``;
             ``end`` is always there: the position whose next token is asked for.
-        clean_text, patch_text: what was tokenized; empty where the ids were given.
+        clean_text, patch_text: what was tokenized, or, of a window of a text, what its ids spell;
+            empty where the ids were given.
 
     Raises:
         TaskError: where the fields contradict the above.

@@ -1,5 +1,6 @@
-"""Names to prompts: the built-in tasks, mixtures ``a+b+c`` of tasks, users' JSONL files, and the
-prompts that a model brings in its own folder (``own``), and sets of images (``vision``)."""
+"""Names to prompts: the built-in tasks, mixtures ``a+b+c`` of tasks, users' JSONL files, texts
+(``corpus``), the prompts that a model brings in its own folder (``own``), and sets of images
+(``vision``)."""
 
 from __future__ import annotations
 
@@ -8,12 +9,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from edgesweep.tasks import userfile
+from edgesweep.tasks import corpus, userfile
 from edgesweep.tasks.agreement import AGREEMENT
+from edgesweep.tasks.corpus import CONTEXT, Corpus
 from edgesweep.tasks.digits import DIGITS
 from edgesweep.tasks.docstring import DOCSTRING
 from edgesweep.tasks.drafts import Generator
@@ -24,6 +27,7 @@ from edgesweep.tasks.ioi import IOI
 from edgesweep.tasks.modadd import MODADD
 from edgesweep.tasks.prompt import ArrayTask, TaskData, TaskInfo, TokenTask
 from edgesweep.tasks.sampling import BUILD, EVALUATION, sample
+from edgesweep.tasks.userfile import Reader
 from edgesweep.tasks.vision import image_task, is_images
 
 GENERATORS: dict[str, Generator] = {
@@ -53,7 +57,7 @@ class _File:
     path: Path | None
 
 
-_Member = Generator | ArrayTask | TokenTask | _File
+_Member = Generator | ArrayTask | TokenTask | _File | Corpus
 
 
 def list_tasks() -> list[TaskInfo]:
@@ -82,11 +86,13 @@ def check_task_name(name: str, base: Path | None = None) -> None:
     Raises:
         TaskError: an unknown name (with the nearest known one), a member named twice, a JSONL file
             that is not there, is named as a built-in task or has a line that no tokenizer could
-            make right.
+            make right, a text that is none.
     """
     for member in _members(name, base):
         if isinstance(member, _File) and member.path is not None:
             userfile.read(member.path)
+        elif isinstance(member, Corpus):
+            corpus.read(member.path)
 
 
 def build_task(
@@ -100,14 +106,15 @@ def build_task(
     n_vocab: int | None = None,
     own: Path | None = None,
     shape: tuple[int, ...] | None = None,
+    context: int = CONTEXT,
     hold: Callable[[Iterable[Example]], Sequence[Example]] = tuple,
 ) -> TaskData:
     """Makes the prompts of a task.
 
     Args:
-        name: a built-in task, several joined by ``+``, the path of a JSONL file or of a set of
-            images (relative to ``base``), or ``own``. In a mixture each member's prompts are those
-            it has alone.
+        name: a built-in task, several joined by ``+``, the path of a JSONL file, of a text or of a
+            set of images (relative to ``base``), or ``own``. In a mixture each member's prompts are
+            those it has alone.
         tokenizer: a fast tokenizer; None for a model without one, for JSONL tasks of token ids.
         n_build, n_eval: prompts per member in each split.
         seed: the same seed gives the same prompts, on every machine.
@@ -116,6 +123,7 @@ def build_task(
         own: the model's folder, whose prompts the task ``own`` is, and whose config may say what
             the model was trained on.
         shape: of the arrays that the model reads; None: it reads tokens.
+        context: tokens of each window of a text.
         hold: what keeps the prompts of a split, which it is given one after another.
 
     Raises:
@@ -125,8 +133,9 @@ def build_task(
         raise TaskError(f"n_build is {n_build} and n_eval {n_eval}; allowed: 0 or more")
     members = _members(name, base, own)
     encoder = None if tokenizer is None else Encoder(tokenizer)
-    reader = userfile.Reader(encoder, n_vocab, shape)
-    splits = [_member_splits(member, reader, n_build, n_eval, seed, own) for member in members]
+    reader = Reader(encoder, n_vocab, shape)
+    draw = partial(_member_splits, reader=reader, n_build=n_build, n_eval=n_eval, seed=seed)
+    splits = [draw(member, context=context, own=own) for member in members]
     build, evaluation = (hold(chain.from_iterable(of)) for of in zip(*splits, strict=True))
     names = tuple(_name(member) for member in members)
     classes = getattr(members[0], "classes", ()) if len(members) == 1 else ()
@@ -135,10 +144,11 @@ def build_task(
 
 def _member_splits(
     member: _Member,
-    reader: userfile.Reader,
+    reader: Reader,
     n_build: int,
     n_eval: int,
     seed: int,
+    context: int,
     own: Path | None,
 ) -> tuple[Iterable[Example], Iterable[Example]]:
     if isinstance(member, _File):
@@ -155,15 +165,17 @@ def _member_splits(
     if isinstance(member, ArrayTask):
         return list(member.draw(BUILD, n_build, seed)), list(member.draw(EVALUATION, n_eval, seed))
     assert reader.encoder is not None
+    if isinstance(member, Corpus):
+        return corpus.draw(member, reader.encoder, context, n_build, n_eval, seed)
     return (
         sample(member, reader.encoder, BUILD, n_build, seed),
         sample(member, reader.encoder, EVALUATION, n_eval, seed),
     )
 
 
-def _check_reads(task: Generator | ArrayTask | TokenTask, reader: userfile.Reader) -> None:
-    """Refuse a built-in task that is not what the model reads."""
-    name = task.info.name
+def _check_reads(task: Generator | ArrayTask | TokenTask | Corpus, reader: Reader) -> None:
+    """Refuse a task, of no JSONL file, that is not what the model reads."""
+    name = _name(task)
     if isinstance(task, ArrayTask):
         if reader.shape != task.shape:
             reads = "tokens" if reader.shape is None else f"arrays of {by(reader.shape)}"
@@ -210,7 +222,7 @@ def labelled(name: str, base: Path | None = None, shape: tuple[int, ...] | None 
             build += member.draw(BUILD, None, 0)
             evaluation += member.draw(EVALUATION, None, 0)
             continue
-        if isinstance(member, Generator | TokenTask) or member.path is None:
+        if isinstance(member, Generator | TokenTask | Corpus) or member.path is None:
             raise TaskError(
                 f"task {_name(member)} is no task of arrays; use {', '.join(ARRAYS)}, a path of "
                 "images or a JSONL task of arrays"
@@ -228,7 +240,7 @@ def absolute_task(name: str, base: Path) -> str:
 
 
 def _names_path(name: str) -> bool:
-    return name.endswith(".jsonl") or is_images(name)
+    return name.endswith((".jsonl", ".txt")) or is_images(name)
 
 
 def _members(name: str, base: Path | None, own: Path | None = None) -> list[_Member]:
@@ -262,7 +274,9 @@ def _member(name: str, base: Path | None, own: Path | None) -> _Member:
     path = _path(name, base)
     if path is not None:
         if not _is_file(path):
-            raise TaskError(f"task file {path} is not there; give the path of a JSONL file")
+            raise TaskError(
+                f"task file {path} is not there; give the path of a JSONL file, or of a text"
+            )
         return _file(path)
     if is_images(name):
         return _images((base or Path()) / name)
@@ -272,15 +286,15 @@ def _member(name: str, base: Path | None, own: Path | None) -> _Member:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise TaskError(
             f"unknown task {name!r}; {hint}allowed: {', '.join(known)}, several joined by +, "
-            "a path ending in .jsonl, or one of images (./folder or .parquet)"
+            "a path ending in .jsonl or .txt, or one of images (./folder or .parquet)"
         )
     return BUILT_IN[name]
 
 
-def _file(path: Path) -> _File:
-    """A user's file."""
+def _file(path: Path) -> _File | Corpus:
+    """A user's file, of prompts or of text."""
     _check_name(path, path.stem)
-    return _File(path.stem, path)
+    return Corpus(path) if path.suffix == ".txt" else _File(path.stem, path)
 
 
 def _images(path: Path) -> ArrayTask:
@@ -318,8 +332,8 @@ def _is_file(path: Path) -> bool:
 
 
 def _path(name: str, base: Path | None) -> Path | None:
-    return (base or Path()) / name if name.endswith(".jsonl") else None
+    return (base or Path()) / name if name.endswith((".jsonl", ".txt")) else None
 
 
 def _name(member: _Member) -> str:
-    return member.name if isinstance(member, _File) else member.info.name
+    return member.name if isinstance(member, _File | Corpus) else member.info.name

@@ -32,6 +32,7 @@ def tasks() -> Iterator[str]:
     yield f"{'own':<16}the prompts in the model's own folder (prompts.jsonl), if it brings some"
     yield f"{'a+b+c':<16}a mixture of tasks"
     yield f"{'FILE.jsonl':<16}your own: a line a prompt with clean, patch, good, bad; or an array"
+    yield f"{'./FILE.txt':<16}a text, in windows of data.context tokens"
     yield f"{'./FOLDER/':<16}your images: a folder a class, or .parquet files of bytes and label"
 
 

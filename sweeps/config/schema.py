@@ -37,6 +37,7 @@ from edgesweep.sweeps.config.grids import (
     grid_values,
     grids_of,
 )
+from edgesweep.tasks.corpus import CONTEXT
 
 #: which method attributes which kind of nodes
 FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")
@@ -219,11 +220,12 @@ class Evaluate(Section):
 
 
 class Data(Section):
-    """Prompts a member task, what a mean patch is the mean of, and how loud a noise patch is (1: as
-    large as what it is added to)."""
+    """Prompts a member task, tokens of each window of a text, what a mean patch is the mean of, and
+    how loud a noise patch is (1: as large as what it is added to)."""
 
     n_build: Annotated[int, within(1, 10**6)] = 32
     n_eval: Annotated[int, within(1, 10**6)] = 32
+    context: Annotated[int, within(2, 10**6)] = CONTEXT
     mean_over: Annotated[str, one_of("patch", "clean")] = "patch"
     mean_positions: Annotated[str, one_of("per_position", "pooled")] = "per_position"
     noise_scale: Positive = 1.0

@@ -235,6 +235,7 @@ def _layered(config: Config, source: ModelSource, dataset: Any) -> Layered:
     )
     _check_last(of)
     _check_rank(chain, of, dataset)
+    _check_followed(config, of, dataset)
     return of
 
 
@@ -276,6 +277,15 @@ def _check_rank(chain: Chain, of: Layered, dataset: Any) -> None:
                 f"whose width is {of.width(name)}: its second moment would have rank {n}; allowed: "
                 f"enough for {of.width(name)} vectors"
             )
+
+
+def _check_followed(config: Config, of: Layered, dataset: Any) -> None:
+    """At all positions nll is that of next tokens, of which there must be some."""
+    if of.positions == "all" and config.edges_needed.metric == "nll" and dataset.length < 2:
+        raise ConfigError(
+            f"edges_needed.metric: nll at all positions is of next tokens, and a prompt of "
+            f"{of.task!r} is one token; allowed: accuracy, or bases.positions read"
+        )
 
 
 @lru_cache(maxsize=8)

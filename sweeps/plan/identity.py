@@ -30,7 +30,8 @@ def identity_of(resolved: Resolved) -> dict[str, Any]:
             f"{model}/{task}": {circuit.name: circuit.digest for circuit in circuits}
             for (model, task), circuits in resolved.given.items()
         },
-        "data": config.data.model_dump(mode="json"),
+        # windows of a text are in the tasks' fingerprints
+        "data": config.data.model_dump(mode="json", exclude={"context"}),
         "blocks": config.blocks.model_dump(mode="json"),
         "measures": config.measures.model_dump(mode="json"),
         "scores": config.scores.model_dump(mode="json"),

@@ -264,6 +264,7 @@ def _dataset(config: Config, model: ResolvedModel, task: str, seed: int) -> Data
             n_vocab=model.sizes.n_vocab,
             own=model.source.path,
             shape=model.source.shape,
+            context=config.data.context,
             hold=Packed,
         ),
     )

@@ -180,6 +180,7 @@ def _prompts(context: Context, shard: DictionaryShard, task: str) -> Sequence[Ex
             n_vocab=source.sizes.n_vocab,
             own=source.path,
             shape=source.shape,
+            context=context.config.data.context,
         )
     except TaskError:  # a file with fewer prompts
         return tuple(p for key in keys for p in context.prompts(key, "build"))

@@ -22,7 +22,7 @@ from edgesweep.tasks.vision.files import Collection, Entry, collect
 
 def is_images(name: str) -> bool:
     """Whether a task's name is the path of a set of images."""
-    return name.endswith(".parquet") or ("/" in name and not name.endswith(".jsonl"))
+    return name.endswith(".parquet") or ("/" in name and not name.endswith((".jsonl", ".txt")))
 
 
 def image_task(path: Path) -> ArrayTask:

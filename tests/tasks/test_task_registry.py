@@ -40,7 +40,7 @@ def test_a_plus_in_the_name_of_a_file_does_not_split_it(words, tmp_path):
             "greater-than",
             "unknown task 'greater-than'; did you mean 'greater_than'? allowed: ioi, greater_than, "
             "agreement, docstring, digits, modadd, own, several joined by +, a path ending in "
-            ".jsonl, or one of images",
+            ".jsonl or .txt, or one of images",
         ),
         ("IOI", "unknown task 'IOI'; did you mean 'ioi'? allowed"),
         ("induction", "unknown task 'induction'; allowed: ioi"),
