@@ -2,7 +2,7 @@
 
 A leaf: it imports nothing else of this project, and no model. Read ``example`` and ``prompt`` for
 the values, ``ioi``, ``greater_than``, ``agreement``, ``docstring`` and ``digits`` for the built-in
-tasks, ``userfile`` and ``vision`` for a user's own.
+tasks, ``files`` and ``vision`` for a user's own.
 """
 
 from edgesweep.tasks.example import ArrayExample, Example, ImageExample, TaskError

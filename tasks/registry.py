@@ -14,20 +14,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from edgesweep.tasks import corpus, userfile
 from edgesweep.tasks.agreement import AGREEMENT
-from edgesweep.tasks.corpus import CONTEXT, Corpus
 from edgesweep.tasks.digits import DIGITS
 from edgesweep.tasks.docstring import DOCSTRING
 from edgesweep.tasks.drafts import Generator
 from edgesweep.tasks.encoding import Encoder
 from edgesweep.tasks.example import Example, TaskError, by
+from edgesweep.tasks.files import corpus, userfile
+from edgesweep.tasks.files.corpus import CONTEXT, Corpus
+from edgesweep.tasks.files.userfile import Reader
 from edgesweep.tasks.greater_than import GREATER_THAN
 from edgesweep.tasks.ioi import IOI
 from edgesweep.tasks.modadd import MODADD
 from edgesweep.tasks.prompt import ArrayTask, TaskData, TaskInfo, TokenTask
 from edgesweep.tasks.sampling import BUILD, EVALUATION, sample
-from edgesweep.tasks.userfile import Reader
 from edgesweep.tasks.vision import image_task, is_images
 
 GENERATORS: dict[str, Generator] = {

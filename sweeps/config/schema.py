@@ -37,7 +37,7 @@ from edgesweep.sweeps.config.grids import (
     grid_values,
     grids_of,
 )
-from edgesweep.tasks.corpus import CONTEXT
+from edgesweep.tasks.files.corpus import CONTEXT
 
 #: which method attributes which kind of nodes
 FEATURE_METHODS = ("eap", "ig_activations", "node_ap", "node_ig")

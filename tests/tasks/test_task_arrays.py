@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from edgesweep.tasks import ArrayExample, TaskError, build_task, example_of, labelled
-from edgesweep.tasks.userfile import BUILD, EVAL
+from edgesweep.tasks.files.userfile import BUILD, EVAL
 
 SHAPE = (2, 3)
 

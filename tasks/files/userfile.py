@@ -25,7 +25,7 @@ from pathlib import Path
 
 from edgesweep.tasks.encoding import Encoder
 from edgesweep.tasks.example import ArrayExample, Example, TaskError, by, flat
-from edgesweep.tasks.lines import BUILD, EVAL, Answer, GivenSide, Line, is_id, read, short
+from edgesweep.tasks.files.lines import BUILD, EVAL, Answer, GivenSide, Line, is_id, read, short
 from edgesweep.tasks.prompt import Prompt
 
 _SAME = (

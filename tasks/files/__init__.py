@@ -1,0 +1,1 @@
+"""Tasks in files of a user: prompts, a JSON object a line; running text."""
