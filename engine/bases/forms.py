@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgesweep.engine.bases.moments import Sums
+from edgesweep.engine.bases.moments import Sums, squared
 
 Activation = Callable[[Tensor], Tensor]
 #: numbers of a few rows' slopes, which a core's own cache holds
@@ -165,12 +165,13 @@ class Units:
 
     def statistics(self, f: Float[Tensor, "n d"]) -> dict[str, Tensor]:
         g = self.slope(self.seen(f))
-        return {"slope": g.sum(0), "slopes": g.T @ g}
+        return {"slope": g.sum(0), "slopes": squared(g)}
 
     def pulled(self, q: Float[Tensor, "e e"], data: Sums) -> Float[Tensor, "d d"]:
         written = self._written(q)
-        inner = written @ self.write.T if self.write is not None else written
-        through = self.read @ (inner * data.mean("slopes")) @ self.read.T
+        inner = written @ self.write.T if self.write is not None else written.clone()
+        through = self.read @ inner.mul_(data.sums["slopes"]).div_(data.n) @ self.read.T
+        del inner  # as large as the slopes
         if self.adds is None:
             return through
         width = max(self.adds.stop or len(q), self.at.stop or len(self.read))

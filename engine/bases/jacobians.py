@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.chain import Section
 from edgesweep.engine.bases.forms import Affine, Directions, Form, Outlet
-from edgesweep.engine.bases.moments import Sums
+from edgesweep.engine.bases.moments import Sums, squared
 from edgesweep.engine.bases.rotation import Basis
 from edgesweep.engine.network.base import Inputs, Value
 
@@ -149,7 +149,7 @@ def jacobian_sums(
     for of in weights:
         for pulled in pulled_back(section, batch, outlet, of):
             g = pulled.f.reshape(-1, d)
-            sums["jacobian"] += g.T @ g
+            sums["jacobian"] += squared(g)
             sums["constant"] += (pulled.f @ mean + pulled.c).square().sum()
     return Sums(batch.n_positions, sums)
 

@@ -32,7 +32,7 @@ class Moments:
     def of(cls, vectors: Float[Tensor, "n d"]) -> Moments:
         """Of at least one vector."""
         mean = vectors.mean(0, dtype=torch.float64)
-        return cls(len(vectors), mean, _squared(vectors - mean))
+        return cls(len(vectors), mean, squared(vectors - mean))
 
     def merged(self, other: Moments) -> Moments:
         """Of both parts' vectors."""
@@ -51,7 +51,7 @@ class Moments:
         return self.m2 / self.n
 
 
-def _squared(x: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
+def squared(x: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
     """xᵀx, with half the work: it is symmetric."""
     out = x.new_empty(x.shape[1], x.shape[1])
     for start in range(0, x.shape[1], BLOCK):
