@@ -3,17 +3,19 @@
     F̂_s = (r_s + Σ_h z_h(s) O_h + c b − c μ′) C′,     z_h(s) = Σ_t A_h(s, t) v_h(t)
 
 and f = (x, r), of which the ports read x, or both are one.
-With D_h = O_h C′ and V_h, K_h, Q_h the maps of values, keys and queries from (f, c), biases in the
-last row, a derivative of F̂_s at position t, `[d + 1, k]`, is
+With V_h, K_h, Q_h the maps of values, keys and queries from (f, c), biases in the last row, a
+derivative of F̂_s at position t, `[d + 1, k]`, is
 
-    J_t = Σ_h A_h(s, t) V_h D_h + Σ_h (K_h ∂_h(t)) ⊗ L_h(t)
-        + [t = s] (C′ + Σ_h Q_h Σ_u Q̇_h(u) ⊗ v_h(u) D_h)
+    J_t = Σ_h A_h(s, t) V_h O_h C′ + Σ_h (K_h ∂_h(t)) ⊗ L_h(t) O_h C′
+        + [t = s] (C′ + Σ_h Σ_u (Q_h Q̇_h(u)) ⊗ v_h(u) O_h C′)
 
 where the weight's own derivatives are had as in `engine.network.attention`: ∂_h(t) is that of the
-logarithm of the largest weight of (h, s) by the key at t, L_h(t) = (z_h − v_h(t)) D_h but at the
-largest, Q̇_h(u) that of A_h(s, u) by the query. Only these take derivatives through the family's own
-scores, masks and rotary tables, as many as positions, whatever k is. Attributions sum over t before
-anything of that size is made.
+logarithm of the largest weight of (h, s) by the key at t, L_h(t) = z_h − v_h(t) but at the largest,
+Q̇_h(u) that of A_h(s, u) by the query. Only these take derivatives through the family's own scores,
+masks and rotary tables, as many as positions, whatever k is. What is left of an input is some
+weights of maps that all inputs share, and a matrix of as many ranks as heads times positions.
+Attributions sum over t before anything of the size of a map is made; `attended` has the Jacobian's
+second moment.
 
 Exact, with biases folded. Pinned by tests/bases/test_attention.py to one autograd call for each
 direction and position.
@@ -37,7 +39,7 @@ from edgesweep.engine.network.layers import Layer, Norm
 if TYPE_CHECKING:
     from edgesweep.engine.bases.jacobians import Batch
 
-#: numbers of the Jacobians that are held at once
+#: numbers of the attributions that are held at once, which a core's own cache holds
 HELD_NUMBERS = 2**17
 
 
@@ -47,14 +49,13 @@ class Reads:
 
     Attributes:
         query, key: `[heads, m, d_head]`.
-        value: through a head's output into F̂, `[heads, m, k]`.
-        own: the residual, the output's bias and the centre, `[m, k]`.
+        through: what passes into F̂ whatever the weights are: the residual, the output's bias and
+            the centre, and then each head's values, `[1 + heads, m, k]`.
     """
 
     query: Float[Tensor, "heads m e"]
     key: Float[Tensor, "heads m e"]
-    value: Float[Tensor, "heads m k"]
-    own: Float[Tensor, "m k"]
+    through: Float[Tensor, "1+heads m k"]
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,50 @@ class Seen:
     Attributes:
         rows: of the batch. at: the position.
         pattern: A.
-        by_key: ∂. left: L.
-        by_query: Σ_u Q̇(u) ⊗ v(u) D.
+        by_key: ∂. by_query: Q̇.
+        value: v.
     """
 
     rows: Int[Tensor, " rows"]
     at: Int[Tensor, " rows"]
     pattern: Float[Tensor, "rows heads t"]
     by_key: Float[Tensor, "rows heads t e"]
-    left: Float[Tensor, "rows heads t k"]
-    by_query: Float[Tensor, "rows heads e k"]
+    by_query: Float[Tensor, "rows heads t e"]
+    value: Float[Tensor, "rows heads t e"]
 
-    def part(self, some: slice) -> Seen:
+    def part(self, some: slice | Tensor) -> Seen:
         """Some of its rows."""
         return Seen(**{name: value[some] for name, value in self.__dict__.items()})
+
+    def parts(self, size: int) -> Iterator[Seen]:
+        """So many rows at a time."""
+        for first in range(0, len(self.rows), size):
+            yield self.part(slice(first, first + size))
+
+    def looked(self, weights: Float[Tensor, "rows t m"]) -> Float[Tensor, "m rows 1+heads"]:
+        """Σ_t of weights: of the position itself, and of what each head sees."""
+        heads = torch.einsum("rht,rtm->mrh", self.pattern, weights)
+        own = weights[torch.arange(len(weights), device=weights.device), self.at]
+        return torch.cat([own.T[..., None], heads], -1)
+
+    def left(self, v: Float[Tensor, "rows heads t k"]) -> Float[Tensor, "rows heads t k"]:
+        """L of values: what z gains with the logarithm of the largest weight, by the key at t."""
+        top, where = self.pattern.max(dim=-1, keepdim=True)
+        others = self.pattern.scatter(-1, where, 0.0)
+        mean = (others[..., None, :] @ v) / others.sum(-1)[..., None, None].clamp(min=1e-300)
+        left = self.pattern[..., None, :] @ v - v
+        index = where[..., None].expand(-1, -1, -1, v.shape[-1])
+        return left.scatter(2, index, top[..., None] * (v.gather(2, index) - mean))
+
+    def queried(
+        self, v: Float[Tensor, "rows heads t k"]
+    ) -> tuple[Float[Tensor, "rows heads n e"], Float[Tensor, "rows heads n k"]]:
+        """Two factors of Σ_u Q̇(u) ⊗ v(u), of as few ranks as there are."""
+        length, e = self.by_query.shape[2:]
+        if length <= e:
+            return self.by_query, v
+        eye = torch.eye(e, dtype=v.dtype, device=v.device)
+        return eye.expand(*v.shape[:2], -1, -1), self.by_query.mT @ v
 
 
 @dataclass(frozen=True)
@@ -97,19 +128,6 @@ class Attention:
     at: slice = field(default_factory=lambda: ALL)
     adds: slice = field(default_factory=lambda: ALL)
 
-    def jacobians(
-        self, batch: Batch, outlet: Outlet
-    ) -> Iterator[tuple[int, Seen, Float[Tensor, "rows t d1 k"]]]:
-        """(number of an output position, which rows, J_t), some real rows at a time, the
-        constant's last."""
-        eye = torch.eye(self.width + 1, dtype=batch.f.dtype, device=batch.f.device)
-        reads = self._reads(Directions(eye[:, :-1], eye[:, -1]), outlet)
-        size = max(1, HELD_NUMBERS // (batch.f.shape[1] * reads.own.numel()))
-        for s, seen in self._seen(batch, outlet, 1.0):
-            for first in range(0, len(seen.rows), size):
-                some = seen.part(slice(first, first + size))
-                yield s, some, _jacobian(reads, some)
-
     def attributions(
         self,
         batch: Batch,
@@ -118,13 +136,17 @@ class Attention:
         weights: Float[Tensor, "rows positions k1"],
         alpha: float,
     ) -> Iterator[tuple[int, Int[Tensor, " some"], Float[Tensor, "some k_out k1"]]]:
-        """(output position, rows, Σ_t weights_t ∘ ∂F̂/∂(directions at t)) at α·(f, c)."""
-        reads = self._reads(into, outlet)
-        for s, seen in self._seen(batch, outlet, alpha):
-            yield s, seen.rows, _attributed(reads, seen, weights[seen.rows]).transpose(1, 2)
+        """(number of an output position, which real rows, Σ_t weights_t ∘ ∂F̂/∂(directions at t)) at
+        α·(f, c), some rows at a time."""
+        reads, written = self.reads(into, outlet), self.layer.w_out @ outlet.encode
+        size = max(1, HELD_NUMBERS // reads.through[0].numel())
+        for s, seen in self.seen(batch, alpha):
+            for some in seen.parts(size):
+                found = _attributed(reads, some, some.value @ written, weights[some.rows])
+                yield s, some.rows, found.permute(1, 2, 0)
 
     # --- maps ----------------------------------------------------------------------------------
-    def _reads(self, into: Directions, outlet: Outlet) -> Reads:
+    def reads(self, into: Directions, outlet: Outlet) -> Reads:
         ports = self.layer.ports
         x = into.vectors[:, self.at]
         if self.norm is not None:
@@ -138,12 +160,8 @@ class Attention:
         if self.layer.constant is not None:
             own = own + torch.outer(into.c, self.layer.constant @ outlet.encode)
         own = own - torch.outer(into.c, outlet.shift)
-        written = self._each(value) @ self._written(outlet)
-        return Reads(query, self._each(key), written, own)
-
-    def _written(self, outlet: Outlet) -> Float[Tensor, "heads e k"]:
-        """D."""
-        return self.layer.w_out @ outlet.encode
+        heads = self._each(value) @ (self.layer.w_out @ outlet.encode)
+        return Reads(query, self._each(key), torch.cat([own[None], heads]))
 
     @property
     def _sizes(self) -> list[int]:
@@ -155,7 +173,7 @@ class Attention:
         return of_groups.repeat_interleave(self.layer.spec.n_heads // len(of_groups), dim=0)
 
     # --- derivatives of the weights -------------------------------------------------------------
-    def _seen(self, batch: Batch, outlet: Outlet, alpha: float) -> Iterator[tuple[int, Seen]]:
+    def seen(self, batch: Batch, alpha: float = 1.0) -> Iterator[tuple[int, Seen]]:
         """(number of the output position, what real ones see)."""
         query, key, value = self._ports(batch.f, alpha)
         n, length = batch.f.shape[:2]
@@ -163,22 +181,11 @@ class Attention:
         if batch.real_out.shape[1] == 1:
             at = batch.inputs.read[batch.row][:, None]
         pattern, by_key, by_query = self._tables(query, key, at, batch)
-        v = self._each(value.permute(2, 0, 1, 3)) @ self._written(outlet)[:, None]
-        v = v.transpose(0, 1)  # [rows, heads, t, k]
+        v = self._each(value.permute(2, 0, 1, 3)).transpose(0, 1)  # [rows, heads, t, e]
         for s in range(at.shape[1]):
             rows = batch.real_out[:, s].nonzero()[:, 0]
-            a = pattern[rows, :, s]
-            yield (
-                s,
-                Seen(
-                    rows,
-                    at[rows, s],
-                    a,
-                    by_key[s][rows],
-                    _left(a, v[rows]),
-                    torch.einsum("rhte,rhtk->rhek", by_query[rows, :, s], v[rows]),
-                ),
-            )
+            told = (pattern[rows, :, s], by_key[s][rows], by_query[rows, :, s], v[rows])
+            yield s, Seen(rows, at[rows, s], *told)
 
     def _ports(self, f: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, `[rows, positions, heads, d_head]`, at α·(f, c)."""
@@ -249,44 +256,33 @@ def _by_query(
     return found.gather(1, index).transpose(1, 2)
 
 
-def _left(
-    pattern: Float[Tensor, "rows heads t"], v: Float[Tensor, "rows heads t k"]
-) -> Float[Tensor, "rows heads t k"]:
-    """L: what the output gains with the logarithm of the largest weight, by the key at t."""
-    top, where = pattern.max(dim=-1, keepdim=True)
-    others = pattern.scatter(-1, where, 0.0)
-    mean = (others[..., None, :] @ v) / others.sum(-1)[..., None, None].clamp(min=1e-300)
-    left = pattern[..., None, :] @ v - v
-    index = where[..., None].expand(-1, -1, -1, v.shape[-1])
-    return left.scatter(2, index, top[..., None] * (v.gather(2, index) - mean))
-
-
-def _jacobian(reads: Reads, seen: Seen) -> Float[Tensor, "rows t m k"]:
+def _attributed(
+    reads: Reads,
+    seen: Seen,
+    value: Float[Tensor, "rows heads t k"],
+    weights: Float[Tensor, "rows t m"],
+) -> Float[Tensor, "m rows k"]:
+    """Of values as F̂ reads them."""
+    found = torch.bmm(seen.looked(weights), reads.through.transpose(0, 1))
     n, heads, length = seen.pattern.shape
-    m, k = reads.own.shape
-    by_value = seen.pattern.transpose(1, 2).reshape(-1, heads) @ reads.value.reshape(heads, -1)
-    by_key = torch.einsum("hme,rhte->rtmh", reads.key, seen.by_key).flatten(0, 1)
-    left = seen.left.transpose(1, 2).flatten(0, 1)
-    found = torch.baddbmm(by_value.view(-1, m, k), by_key, left).view(n, length, m, k)
-    rows = torch.arange(n, device=seen.at.device)
-    found[rows, seen.at] += reads.own + _queried(reads, seen)
+    weights = weights.permute(2, 0, 1)
+    by_key = _read_by(reads.key, seen.by_key).mul_(weights)
+    left, right = seen.queried(value)
+    by_query = _read_by(reads.query, left)
+    by_query *= weights[:, torch.arange(n, device=seen.at.device), seen.at][..., None]
+    if right is value:  # of the same vectors as what keys move
+        eye = torch.eye(length, dtype=value.dtype, device=value.device)
+        moved = seen.left(eye.expand(n, heads, -1, -1))
+        by_query += torch.einsum("hmrt,rhtu->hmru", by_key, moved)
+    else:
+        by_query = torch.cat([by_query, by_key], -1)
+        right = torch.cat([right, seen.left(value)], 2)
+    found.transpose(0, 1).baddbmm_(by_query.permute(2, 1, 0, 3).flatten(2), right.flatten(1, 2))
     return found
 
 
-def _attributed(
-    reads: Reads, seen: Seen, weights: Float[Tensor, "rows t m"]
-) -> Float[Tensor, "rows m k"]:
-    looked = torch.einsum("rht,rtm->mrh", seen.pattern, weights)
-    found = torch.bmm(looked, reads.value.transpose(0, 1)).transpose(0, 1)
-    by_key = torch.einsum("hme,rhte->rmht", reads.key, seen.by_key)
-    by_key *= weights.transpose(1, 2)[:, :, None]
-    found = torch.baddbmm(found, by_key.flatten(2), seen.left.flatten(1, 2))
-    rows = torch.arange(len(weights), device=seen.at.device)
-    own = reads.own + _queried(reads, seen)
-    return found + weights[rows, seen.at, :, None] * own
-
-
-def _queried(reads: Reads, seen: Seen) -> Float[Tensor, "rows m k"]:
-    """Through the query."""
-    query = reads.query.transpose(0, 1).flatten(1)
-    return query @ seen.by_query.flatten(1, 2)
+def _read_by(
+    maps: Float[Tensor, "heads m e"], of: Float[Tensor, "rows heads n e"]
+) -> Float[Tensor, "heads m rows n"]:
+    found = maps @ of.permute(1, 3, 0, 2).flatten(2)
+    return found.unflatten(2, (len(of), -1))

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from edgesweep.engine.bases.chain import Section
 from edgesweep.engine.bases.forms import Directions, Nodes, Outlet
-from edgesweep.engine.bases.jacobians import Batch, at_one, pulled_back
+from edgesweep.engine.bases.jacobians import Batch, pulled_back
 from edgesweep.engine.bases.moments import Sums
 from edgesweep.engine.bases.rotation import Basis
 from edgesweep.engine.bases.sources import Sources
@@ -86,16 +86,15 @@ def interaction_sums(
     alone = keep is None and len(inputs) == len(row) and batch.real_out.shape[1] == 1
     n_held = 0 if alone else len(inputs)
     per_input = kept.f.new_zeros(n_held, end.k, 1 + start.k)
-    total, fourth = per_input.new_zeros(2, end.k, 1 + start.k)
-    missed, real = kept.f.new_zeros(2)
+    total, fourth, (missed, real) = 0.0, 0.0, kept.f.new_zeros(2)
     for rows, told, found in attributions(section, kept, bases, weights, nodes, sources):
-        whole = torch.einsum("irs,rsi->ri", told, reached[rows])
+        whole = _whole(reached[rows], told)
         missed += (found.sum(-1) - whole).square().sum()
         real += whole.square().sum()
         square = found.square_()
         if alone:
-            total += square.sum(0)
-            fourth += square.square_().sum(0)
+            total = total + _summed(square)
+            fourth = fourth + _summed(square.square_())
         else:
             per_input.index_add_(0, row[rows], square)
     if keep is not None:
@@ -107,6 +106,20 @@ def interaction_sums(
     return Sums(batch.n_positions, sums)
 
 
+def _whole(
+    reached: Float[Tensor, "rows positions_out k_out"], told: int | Tensor
+) -> Float[Tensor, "rows k_out"]:
+    """What attributions add up to."""
+    if isinstance(told, int):
+        return reached[:, told]
+    return torch.einsum("irs,rsi->ri", told, reached)
+
+
+def _summed(x: Float[Tensor, "rows k_out k1"]) -> Float[Tensor, "k_out k1"]:
+    """Over rows, along what lies side by side."""
+    return x.sum(0) if x.stride(2) <= x.stride(1) else x.mT.sum(0).mT
+
+
 def attributions(
     section: Section,
     batch: Batch,
@@ -114,25 +127,23 @@ def attributions(
     weights: Float[Tensor, "rows positions k1"],
     nodes: Nodes,
     sources: Sources = EACH,
-) -> Iterator[tuple[slice | Tensor, Tensor, Float[Tensor, "rows k_out k1"]]]:
-    """(rows, what their output positions are summed with `[k_out, rows, positions_out]`, A)."""
+) -> Iterator[tuple[slice | Tensor, int | Tensor, Float[Tensor, "rows k_out k1"]]]:
+    """(rows, the number of their output position or what several are summed with, `[k_out, rows,
+    positions_out]`, and A), which may be changed."""
     start, end = bases
     into, outlet = Directions.of(start.mean, start.decode), Outlet.of(end.mean, end.encode)
     form = section.pieces[0].form if len(section.pieces) == 1 else None
     if form is not None:
         for rows, slopes in form.slopes(batch.f[:, 0], into, outlet, nodes):
-            one = slopes.new_ones(end.k, len(slopes), 1)
-            yield rows, one, slopes.mul_(weights[rows, 0, None])
+            yield rows, 0, slopes.mul_(weights[rows, 0, None])
         return
-    exact = section.attention is not None and not sources.n
+    if section.attention is not None and not sources.n:
+        yield from _attended(section, batch, into, outlet, weights, nodes)
+        return
     size = max(1, HELD_NUMBERS // (end.k * (1 + start.k)))
     for first in range(0, len(batch.f), size):
         rows = slice(first, min(first + size, len(batch.f)))
         some = batch.part(rows)
-        if exact:
-            for s, found in _attended(section, some, into, outlet, weights[rows], nodes):
-                yield rows, at_one(some, end.k, s), found
-            continue
         for at in sources.weights(some, end.k):
             yield rows, at, _sampled(section, some, into, outlet, weights[rows], nodes, at)
 
@@ -144,15 +155,16 @@ def _attended(
     outlet: Outlet,
     weights: Float[Tensor, "rows positions k1"],
     nodes: Nodes,
-) -> Iterator[tuple[int, Float[Tensor, "rows k_out k1"]]]:
-    """A at each output position of one layer's attention; 0 where it is none of the input's."""
+) -> Iterator[tuple[Tensor, int, Float[Tensor, "rows k_out k1"]]]:
+    """The same of one layer's attention."""
     assert section.attention is not None
     paths = [section.attention.attributions(batch, into, outlet, weights, a) for a, _ in nodes]
-    for at_points in zip(*paths, strict=True):
-        total = batch.f.new_zeros(len(batch.f), outlet.encode.shape[1], weights.shape[-1])
-        for (_, share), (_, rows, found) in zip(nodes, at_points, strict=True):
-            total[rows] += share * found
-        yield at_points[0][0], total
+    for points in zip(*paths, strict=True):
+        s, rows, total = points[0]
+        total *= nodes[0][1]
+        for (_, share), (_, _, found) in zip(nodes[1:], points[1:], strict=True):
+            total.add_(found, alpha=share)
+        yield rows, s, total
 
 
 def _sampled(

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from edgesweep.engine.bases.attended import Later, SecondMoment
 from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.chain import Section
 from edgesweep.engine.bases.forms import Affine, Directions, Form, Outlet
@@ -30,6 +31,9 @@ from edgesweep.engine.network.base import Inputs, Value
 
 #: numbers of one batch of cotangents
 BATCH_NUMBERS = 2**21
+#: numbers of what an attention's second moment is made of that are held at once, which a core's own
+#: cache holds
+HELD_NUMBERS = 2**17
 
 
 @dataclass(frozen=True)
@@ -126,14 +130,9 @@ def _add_at(by_c: Tensor, batch: Batch, added: Float[Tensor, "i rows positions_o
 def one_by_one(batch: Batch, k: int) -> Iterator[Float[Tensor, "k rows positions_out"]]:
     """Weights that tell every output position apart."""
     for s in range(batch.real_out.shape[1]):
-        yield at_one(batch, k, s)
-
-
-def at_one(batch: Batch, k: int, s: int) -> Float[Tensor, "k rows positions_out"]:
-    """Weights of one output position."""
-    weights = batch.f.new_zeros(k, *batch.real_out.shape)
-    weights[:, :, s] = batch.real_out[:, s]
-    return weights
+        weights = batch.f.new_zeros(k, *batch.real_out.shape)
+        weights[:, :, s] = batch.real_out[:, s]
+        yield weights
 
 
 def jacobian_sums(
@@ -161,50 +160,30 @@ def exact_sums(section: Section, batch: Batch, outlet: Outlet, mean: Float[Tenso
     if attention is None or len(rest) > 1 or any(piece.form is None for piece in rest):
         weights = one_by_one(batch, outlet.encode.shape[1])
         return jacobian_sums(section, batch, outlet, mean, weights)
-    d = batch.f.shape[-1]
-    gram = batch.f.new_zeros(d, d)
-    constant, point = batch.f.new_zeros(()), torch.cat([mean, mean.new_ones(1)])
-    for found in _through_attention(attention, section, batch, outlet):
-        g = found.flatten(0, 1).transpose(0, 1).reshape(d + 1, -1)
-        gram += g[:d] @ g[:d].T
-        constant += (point @ g).square().sum()
-    return Sums(batch.n_positions, {"jacobian": gram, "constant": constant})
+    moment = SecondMoment(attention, mean, section.pieces[0].width)
+    _through_attention(attention, section, batch, outlet, moment)
+    return Sums(batch.n_positions, {"jacobian": moment.whole(), "constant": moment.constant})
 
 
 def _through_attention(
-    attention: Attention, section: Section, batch: Batch, outlet: Outlet
-) -> Iterator[Float[Tensor, "rows t d1 k"]]:
-    """Jacobians by f, the constant's last: of the attention times those of what follows it."""
+    attention: Attention, section: Section, batch: Batch, outlet: Outlet, moment: SecondMoment
+) -> None:
+    """Adds the Jacobians of the attention, times those of what follows it."""
     first, rest = section.pieces[0], section.pieces[1:]
     if not rest:
-        yield from (found for _, _, found in attention.jacobians(batch, outlet))
+        later = Later(outlet.encode, -outlet.shift)
+        for _, seen in attention.seen(batch):
+            for some in seen.parts(max(1, HELD_NUMBERS // moment.numbers(seen))):
+                moment.add(some, later)
         return
-    form, width = rest[0].form, first.width
+    form = rest[0].form
     assert form is not None
-    eye = torch.eye(width + 1, dtype=batch.f.dtype, device=batch.f.device)
-    into, whole = Directions(eye[:, :-1], eye[:, -1]), Outlet(eye[:-1, :-1], 0 * eye[0, :-1])
-    size = max(1, BATCH_NUMBERS // (outlet.encode.shape[1] * (width + 1)))
-    for start in range(0, len(batch.f), size):
-        some = batch.part(slice(start, start + size))
-        y = Section(section.chain, section.start, first.end, (first,))(
-            some.f, some.inputs, some.row
-        )
-        after = [_dense(form, y[:, s], into, outlet) for s in range(y.shape[1])]
-        for s, seen, found in attention.jacobians(some, whole):
-            by_y = after[s][seen.rows]
-            j = (found.flatten(1, 2) @ by_y[:, :-1]).unflatten(1, found.shape[1:3])
-            j[torch.arange(len(j)), seen.at, -1] += by_y[:, -1]
-            yield j
-
-
-def _dense(
-    form: Form, f: Float[Tensor, "n e"], into: Directions, outlet: Outlet
-) -> Float[Tensor, "n e1 k"]:
-    """Derivatives of F̂ along some directions, row by row."""
-    found = f.new_empty(len(f), len(into.c), outlet.encode.shape[1])
-    for rows, slopes in form.slopes(f, into, outlet, [(1.0, 1.0)]):
-        found[rows] = slopes.transpose(1, 2)
-    return found
+    eye = torch.eye(first.width + 1, dtype=batch.f.dtype, device=batch.f.device)
+    into = Directions(eye[:, :-1], eye[:, -1])
+    y = Section(section.chain, section.start, first.end, (first,))(batch.f, batch.inputs, batch.row)
+    for s, seen in attention.seen(batch):
+        for rows, slopes in form.slopes(y[seen.rows, s], into, outlet, [(1.0, 1.0)]):
+            moment.add(seen.part(rows), Later(slopes[..., :-1].mT, slopes[..., -1]))
 
 
 # --- without sampling ---------------------------------------------------------------------------
