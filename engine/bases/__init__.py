@@ -7,6 +7,7 @@ the directions of one layer interact with those of the next.
     moments       means and second moments, in parts that fold exactly
     forms, closed sections whose Jacobian's second moment needs no Jacobian
     attention     the Jacobian of one layer's attention
+    attended      its second moment
     rotation      PCA, LIB and GIB from these moments
     jacobians     second moments and interactions by batched vector-Jacobian products
     sources       random signs that stand for all positions

@@ -48,8 +48,8 @@ class SecondMoment:
 
     def __init__(self, attention: Attention, mean: Float[Tensor, " d"], width: int) -> None:
         eye = torch.eye(attention.width, dtype=mean.dtype, device=mean.device)
-        self._out = torch.eye(width, dtype=mean.dtype, device=mean.device)
-        outlet = Outlet(self._out, mean.new_zeros(width))
+        out = torch.eye(width, dtype=mean.dtype, device=mean.device)
+        outlet = Outlet(out, mean.new_zeros(width))
         self._maps = attention.reads(Directions(eye, 0 * mean), outlet)
         self._point = attention.reads(Directions.constant(mean), outlet)
         self._written = attention.layer.w_out
@@ -85,12 +85,11 @@ class SecondMoment:
         self._by_key += _shared(shares[:, :, None], seen.by_key, seen.left(pulled))
         self._by_query += _shared(here[:, :, None, None], left, seen.queried(pulled)[1])
         lost, at_key = seen.left(read), seen.by_key
-        pairs = self._ranks
         each = [x.transpose(1, 2).flatten(0, 1)[:, :, None] for x in (at_key, lost)]
-        pairs[0] += _ranked(each[0], each[1], each[0], each[1])
+        self._ranks[0] += _ranked(each[0], each[1], each[0], each[1])
         one = [x[rows, :, seen.at][:, :, None] for x in (at_key, lost)]
-        pairs[1] += _ranked(left, moved, one[0], one[1])
-        pairs[2] += _ranked(left, moved, left, moved)
+        self._ranks[1] += _ranked(left, moved, one[0], one[1])
+        self._ranks[2] += _ranked(left, moved, left, moved)
         self._add_constant(seen, later, shares, (left, moved, lost))
 
     def _add_constant(

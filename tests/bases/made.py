@@ -105,7 +105,7 @@ def gated(seed: int = 0) -> Chain:
 
 LANGUAGE = {
     "gpt2": lambda: GPT2Config(
-        n_embd=4, n_layer=1, n_head=2, n_inner=6, vocab_size=9, n_positions=4,
+        n_embd=4, n_layer=1, n_head=2, n_inner=6, vocab_size=9, n_positions=6,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     ),
     "gpt_neo": lambda: GPTNeoConfig(

@@ -16,7 +16,7 @@ from tests.bases import made
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*vmap.*")
 
-N, T, DRAWS = 2, 4, 400
+N, T, DRAWS = 2, 6, 10_000
 
 
 @pytest.fixture(scope="module")
@@ -38,35 +38,56 @@ def squares(attention, sources):
 
 
 @pytest.fixture(scope="module")
-def drawn(attention):
-    return torch.stack([squares(attention, Sources(1, seed)) for seed in range(DRAWS)])
+def each(attention):
+    """A of every output position, `[s, x, i, j]`."""
+    section, batch, ends = attention
+    f_hat = ends[0].encoded(batch.f)
+    weights = torch.cat([torch.ones_like(f_hat[..., :1]), f_hat], -1)
+    found = attributions(section, batch, ends, weights, made.GRADIENT)
+    return torch.stack([a.clone() for _, _, a in found])
+
+
+def signed(attention, each, n, seed=0):
+    """Ê² of each of some draws by itself: of their signs and of A."""
+    _, batch, ends = attention
+    signs = torch.stack(list(Sources(n, seed).weights(batch, ends[1].k))) * n**0.5
+    return torch.einsum("rixs,sxij->rxij", signs, each).square().sum(1) / batch.n_positions
+
+
+@pytest.fixture(scope="module")
+def drawn(attention, each):
+    return signed(attention, each, DRAWS)
+
+
+@pytest.mark.parametrize(("n", "seed"), [(1, 0), (1, 5), (3, 1)])
+def test_an_estimate_is_the_mean_of_signed_sums(attention, each, n, seed):
+    wanted = signed(attention, each, n, seed).mean(0)
+    torch.testing.assert_close(squares(attention, Sources(n, seed)), wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_interactions_are_unbiased(attention, drawn):
     exact = squares(attention, Sources())
     error = drawn.std(0) / DRAWS**0.5
     off = (drawn.mean(0) - exact).abs() / error.clamp(min=1e-9 * float(exact.max()))
-    assert float(off.max()) < 4.5
+    assert float(off.max()) < 4
 
 
-def test_their_variance_is_the_formula_s(attention, drawn):
-    """Var[Ê²] = (2/(R N²)) Σ_x [(Σ_s A_s²)² − Σ_s A_s⁴], within what so many draws can tell."""
-    section, batch, ends = attention
-    f_hat = ends[0].encoded(batch.f)
-    weights = torch.cat([torch.ones_like(f_hat[..., :1]), f_hat], -1)
-    a = torch.stack([x for _, _, x in attributions(section, batch, ends, weights, made.GRADIENT)])
-    n = batch.n_positions
-    wanted = 2 / n**2 * (a.square().sum(0).square() - a.pow(4).sum(0)).sum(0)
-    found = drawn.var(0)
-    assert float((found / wanted).mean()) == pytest.approx(1, abs=0.05)
-    kurtosis = ((drawn - drawn.mean(0)).pow(4).mean(0) / found.square()).clamp(min=1)
-    error = ((kurtosis - 1) / DRAWS).sqrt()
-    assert float(((found / wanted - 1).abs() / error.clamp(min=0.02)).max()) < 5
+def test_their_variance_is_the_formula_s(attention, each, drawn):
+    """Var[Ê²] = (2/(R N²)) Σ_x [(Σ_s A_s²)² − Σ_s A_s⁴], within 15% at every edge. 400 draws cannot
+    tell so much: a variance of n has a relative standard error of ((κ − 1)/n)^½ at a kurtosis κ,
+    which of 400 is 6 to 10% here, so that of 32 edges one is off by 19% on average. Of 10,000 it is
+    a fifth of that."""
+    n = attention[1].n_positions
+    wanted = 2 / n**2 * (each.square().sum(0).square() - each.pow(4).sum(0)).sum(0)
+    assert float((drawn.var(0) / wanted - 1).abs().max()) < 0.15
+    of_400 = drawn.unflatten(0, (-1, 400)).var(1)
+    assert float((of_400 / wanted - 1).abs().amax((1, 2)).mean()) > 0.15
 
 
-def test_more_draws_vary_less(attention, drawn):
-    several = torch.stack([squares(attention, Sources(4, seed)) for seed in range(60)])
-    assert 0.15 < float(several.var(0).sum() / drawn.var(0).sum()) < 0.4
+def test_more_draws_vary_less(drawn):
+    """As 1/R: of R = 2T."""
+    several = drawn[: DRAWS // (2 * T) * 2 * T].unflatten(0, (-1, 2 * T)).mean(1)
+    assert float(several.var(0).sum() / drawn.var(0).sum()) == pytest.approx(1 / (2 * T), rel=0.1)
 
 
 def test_second_moments_are_unbiased(attention):
