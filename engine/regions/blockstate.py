@@ -17,12 +17,13 @@ slow sum over pairs of blocks and to graph-tool's entropy.
 
 A move of unit i from r to s changes the pairs of r and of s. With i's own sums to every block, a
 row of B numbers says what s would gain by it: O(B) a move, O(N + B) once it is made. Some blocks
-are empty, so that a unit may found one.
+are empty, so that a unit may found one. A block that is cut in two (`Cut`) changes the pairs of the
+two alone, so that what its members would gain by changing sides is O(B) each as well, and nothing
+is made until the cut is.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
@@ -47,14 +48,18 @@ class Weights:
         self.z = z - pairs.mean()
         np.fill_diagonal(self.z, 0.0)
         self.z2 = self.z**2
-        self._b0 = 3 * v0
+        self.b0 = 3 * v0
         count = np.arange(n * (n - 1) // 2 + 1, dtype=np.float64)
         self._t = gammaln((3 + count) / 2) - gammaln(1.5) - 0.5 * np.log1p(count)
-        self._t += 1.5 * np.log(self._b0) - count / 2 * np.log(np.pi)
+        self._t += 1.5 * np.log(self.b0) - count / 2 * np.log(np.pi)
 
     def log_p(self, count: np.ndarray, s: np.ndarray, q: np.ndarray) -> np.ndarray:
         """ln P of pairs of blocks with so many weights, their sums and sums of squares."""
-        spread: np.ndarray = np.log(self._b0 + q - s * s / (count + 1))
+        spread = np.asarray(s * s)
+        spread /= count + 1
+        np.subtract(q, spread, out=spread)
+        spread += self.b0
+        np.log(spread, out=spread)
         spread *= -0.5 * (count + 3)
         spread += self._t[count]
         return spread
@@ -65,13 +70,13 @@ class Weights:
         n = self.n
         return float(
             np.log(n)
-            + _ln_choose(n - 1, len(sizes) - 1)
+            + ln_choose(n - 1, len(sizes) - 1)
             + gammaln(n + 1)
             - gammaln(sizes + 1).sum()
         )
 
 
-def _ln_choose(n: int, k: int) -> float:
+def ln_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
@@ -94,26 +99,19 @@ class BlockState:
         sums, squares: of the weights between blocks, `[B, B]`, each pair of units once.
         to_sums, to_squares: of each unit's weights to the members of a block, `[N, B]`.
         log_p: of every pair of blocks, `[B, B]`.
+        clock, changed: moves that were made, and with which of them a block changed last, `[B]`.
     """
 
     def __init__(self, weights: Weights, blocks: np.ndarray) -> None:
         self.weights = weights
         _, self.blocks = np.unique(blocks, return_inverse=True)
-        b = int(self.blocks.max()) + 1 + SPARE
-        member = np.zeros((weights.n, b))
-        member[np.arange(weights.n), self.blocks] = 1.0
-        self.sizes = member.sum(0).astype(np.int64)
-        self.to_sums, self.to_squares = weights.z @ member, weights.z2 @ member
-        self.sums, self.squares = _between(member, self.to_sums), _between(member, self.to_squares)
+        self.sizes = np.append(np.bincount(self.blocks), np.zeros(SPARE, dtype=np.int64))
+        order = np.argsort(self.blocks, kind="stable")
+        first = np.append(0, self.sizes[:-SPARE].cumsum()[:-1])
+        self.to_sums, self.sums = _summed(weights.z, order, first)
+        self.to_squares, self.squares = _summed(weights.z2, order, first)
         self.log_p = weights.log_p(counts(self.sizes), self.sums, self.squares)
-
-    def copy(self) -> BlockState:
-        """One that moves by itself."""
-        other = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, np.ndarray):
-                setattr(other, name, value.copy())
-        return other
+        self.clock, self.changed = 0, np.zeros_like(self.sizes)
 
     @property
     def n_blocks(self) -> int:
@@ -126,27 +124,26 @@ class BlockState:
     def empty(self) -> int:
         """The number of a block without units, made if there is none."""
         if self.sizes.min() > 0:
-            b = len(self.sizes)
-            for name in ("sizes", "to_sums", "to_squares", "sums", "squares", "log_p"):
+            for name in ("sizes", "changed", "to_sums", "to_squares", "sums", "squares", "log_p"):
                 table: np.ndarray = getattr(self, name)
-                grown = [(0, SPARE if size == b else 0) for size in table.shape]
-                if name in ("to_sums", "to_squares"):
-                    grown = [(0, 0), (0, SPARE)]
-                setattr(self, name, np.pad(table, grown))
+                axes = (False, True) if name in ("to_sums", "to_squares") else (True,) * table.ndim
+                setattr(self, name, np.pad(table, [(0, SPARE * axis) for axis in axes]))
         return int(self.sizes.argmin())
 
-    def near(self, units: np.ndarray, n: int) -> np.ndarray:
-        """The n blocks whose mean weights are most like each unit's and an empty one, `[units, n +
-        1]`; all blocks where there are no more than n."""
-        self.empty()
-        mean = self.sums / np.maximum(counts(self.sizes), 1)
+    def near(self, n: int) -> np.ndarray:
+        """The n blocks whose mean weights are most like each unit's, the nearest first, and an
+        empty one, `[N, n + 1]`; all blocks where there are no more than n."""
+        empty, mean = self.empty(), self._means()
         # Σ_t n_t (mean_st − own_t)² but for what is the same for all s; own_t n_t are the sums
-        apart = (mean * mean) @ self.sizes - 2 * self.to_sums[units] @ mean
+        apart = (mean * mean) @ self.sizes - 2 * self.to_sums @ mean
         apart[:, self.sizes == 0] = np.inf
         if n >= apart.shape[1]:
-            return np.tile(np.arange(apart.shape[1]), (len(units), 1))
-        found = np.argpartition(apart, n)[:, :n]
-        return np.column_stack([found, np.full(len(units), self.empty())])
+            return np.tile(np.arange(apart.shape[1]), (len(apart), 1))
+        found = np.argpartition(apart, np.arange(n), axis=1)[:, :n]
+        return np.column_stack([found, np.full(len(found), empty)])
+
+    def _means(self) -> np.ndarray:
+        return self.sums / np.maximum(counts(self.sizes), 1)
 
     def changes(self, units: np.ndarray, among: np.ndarray) -> np.ndarray:
         """How Σ would change if a unit, alone of all, moved to a block.
@@ -188,39 +185,53 @@ class BlockState:
         """−ln C(N−1, B−1) once units are in blocks of so many others, `[units, …]`, where they
         leave so many behind, `[units]`."""
         n, b = self.weights.n, self.n_blocks
-        of = np.array([-_ln_choose(n - 1, max(k, 1) - 1) for k in (b - 1, b, b + 1)])
+        of = np.array([-ln_choose(n - 1, max(k, 1) - 1) for k in (b - 1, b, b + 1)])
         found: np.ndarray = of[1 + ((sizes == 0).T * 1 - (left == 0)).T]
         return found
 
-    def move(self, unit: int, block: int) -> None:
-        """Put a unit into a block."""
-        own = self.blocks[unit]
+    def move(self, units: np.ndarray, block: int) -> None:
+        """Put units of one block into another."""
+        own = int(self.blocks[units[0]])
         if own == block:
             return
-        for table, to in ((self.sums, self.to_sums), (self.squares, self.to_squares)):
-            table[own] -= to[unit]
+        w, pair = self.weights, np.ix_(units, units)
+        for table, to, z in (
+            (self.sums, self.to_sums, w.z),
+            (self.squares, self.to_squares, w.z2),
+        ):
+            moved, inner = to[units].sum(0), float(z[pair].sum()) / 2
+            table[own] -= moved
+            table[own, own] += inner
+            table[own, block] -= 2 * inner
             table[:, own] = table[own]
-            table[block] += to[unit]
+            table[block] += moved
+            table[block, block] += inner
             table[:, block] = table[block]
-        for to, z in ((self.to_sums, self.weights.z), (self.to_squares, self.weights.z2)):
-            to[:, own] -= z[unit]
-            to[:, block] += z[unit]
-        self.sizes[own] -= 1
-        self.sizes[block] += 1
-        self.blocks[unit] = block
+            rows = z[units].sum(0)
+            to[:, own] -= rows
+            to[:, block] += rows
+        self.sizes[own] -= len(units)
+        self.sizes[block] += len(units)
+        self.blocks[units] = block
+        self.clock += 1
         for changed in (own, block):
             n = self.sizes * self.sizes[changed]
             n[changed] = self.sizes[changed] * (self.sizes[changed] - 1) // 2
-            row = self.weights.log_p(n, self.sums[changed], self.squares[changed])
+            row = w.log_p(n, self.sums[changed], self.squares[changed])
             self.log_p[changed] = self.log_p[:, changed] = row
+            self.changed[changed] = self.clock
 
-    def merges(self) -> np.ndarray:
-        """How Σ would change if two blocks became one, `[B, B]`, r < s of blocks that are not
-        empty; infinite elsewhere."""
-        b = len(self.sizes)
-        change, full = np.full((b, b), np.inf), np.flatnonzero(self.sizes)
-        for place, r in enumerate(full[:-1]):
-            others = full[place + 1 :]
+    def merges(self, n_near: int) -> np.ndarray:
+        """How Σ would change if two blocks became one, `[B, B]`, of each block and the n that are
+        nearest to it; infinite elsewhere."""
+        b, full = len(self.sizes), np.flatnonzero(self.sizes)
+        change, mean = np.full((b, b), np.inf), self._means()
+        own = (mean * mean) @ self.sizes
+        apart = own + own[:, None] - 2 * (mean * self.sizes) @ mean
+        np.fill_diagonal(apart, np.inf)
+        apart = apart[np.ix_(full, full)]
+        n = min(n_near, len(full) - 1)
+        for r, others in zip(full, full[np.argsort(apart, kind="stable")[:, :n]], strict=True):
             change[r, others] = self.merging(int(r), others)
         return change
 
@@ -239,14 +250,17 @@ class BlockState:
         before = self.log_p[r].sum() + self.log_p[others].sum(1) - self.log_p[r, others]
         ordered = gammaln(sizes[0] + 1) + gammaln(sizes[1] + 1) - gammaln(sum(sizes) + 1)
         b = self.n_blocks
-        fewer = _ln_choose(w.n - 1, b - 2) - _ln_choose(w.n - 1, b - 1)
+        fewer = ln_choose(w.n - 1, b - 2) - ln_choose(w.n - 1, b - 1)
         change: np.ndarray = before - after + ordered + fewer
         return change
 
 
-def _between(member: np.ndarray, to: np.ndarray) -> np.ndarray:
-    """Sums between blocks from those of units to blocks, each pair of units once."""
-    table: np.ndarray = member.T @ to
+def _summed(z: np.ndarray, order: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of weights from units to blocks, `[N, B]`, and between blocks, each pair of units once;
+    units in the order of their blocks, of which each begins at its first."""
+    to, spare = np.add.reduceat(z[order], first, axis=0), (0, SPARE)
+    table = np.add.reduceat(to[:, order], first, axis=1)
     table = (table + table.T) / 2
     table[np.diag_indices(len(table))] /= 2
-    return table
+    # the columns that a move changes lie together
+    return np.pad(to, (spare, (0, 0))).T, np.pad(table, (spare, spare))

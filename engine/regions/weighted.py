@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.cluster.hierarchy import cut_tree, linkage
 
+from edgesweep.engine.regions.blockcut import Cut
 from edgesweep.engine.regions.blockstate import BlockState, Weights
 
 #: in nats: less is rounding, not a shorter description
@@ -30,6 +31,10 @@ MIN_GAIN = 1e-7
 N_CUTS, N_STARTS = 24, 2
 #: blocks that a unit may move to, those nearest to it
 N_NEAR = 8
+#: of these, those whose changes make it weigh them again
+N_NEAREST = 3
+#: of moves that were made: before all
+ALL = -1
 #: units whose moves are weighed at once
 N_AT_ONCE = 64
 #: rounds of moves, of all steps
@@ -76,10 +81,9 @@ def merged_to(z: np.ndarray, blocks: np.ndarray, n_blocks: int) -> np.ndarray:
     """A partition of at most so many blocks, by the merges that lengthen Σ least, one by one."""
     state = BlockState(Weights(z), blocks)
     while state.n_blocks > n_blocks:
-        change = state.merges()
+        change = state.merges(N_NEAR)
         r, s = np.unravel_index(int(change.argmin()), change.shape)
-        for unit in np.flatnonzero(state.blocks == s):
-            state.move(int(unit), int(r))
+        state.move(np.flatnonzero(state.blocks == s), int(r))
     return canonical(state.blocks)
 
 
@@ -99,96 +103,86 @@ def _starts(weights: Weights, z: np.ndarray) -> list[BlockState]:
 
 
 def _descended(state: BlockState, rng: np.random.Generator) -> BlockState:
-    length = state.length()
+    """After rounds of moves, merges and splits of what changed since, until of all none helps."""
+    length, settled, cut = state.length(), ALL, ALL
     for _ in range(MAX_ROUNDS):
-        state = _compact(_settled(state, rng))
-        state = _compact(_merged(state))
-        state = _compact(_split(state, rng))
+        whole = settled == ALL
+        _settle(state, rng, settled)
+        settled = state.clock
+        _merge(state)
+        now = state.clock
+        _split(state, rng, cut)
+        cut = now
         if state.length() > length - MIN_GAIN:
-            break
+            if whole:
+                break
+            settled = cut = ALL
         length = state.length()
     return state
 
 
-def _compact(state: BlockState) -> BlockState:
-    """The same without gaps in its numbers, its sums anew and so without drift."""
-    return BlockState(state.weights, state.blocks)
-
-
-def _settled(state: BlockState, rng: np.random.Generator) -> BlockState:
-    """After rounds of moves of all units, each to the best of the blocks near to it."""
+def _settle(state: BlockState, rng: np.random.Generator, since: int) -> None:
+    """Rounds of moves, each to the best of the blocks near to it, of units of which one of those
+    nearest has changed."""
     for _ in range(MAX_SWEEPS):
-        order = rng.permutation(state.weights.n)
-        parts = [order[start : start + N_AT_ONCE] for start in range(0, len(order), N_AT_ONCE)]
-        if not sum(_moved(state, part, state.near(part, N_NEAR)) for part in parts):
+        near = state.near(N_NEAR)
+        few = np.column_stack([state.blocks, near[:, :N_NEAREST]])
+        units = rng.permutation(np.flatnonzero((state.changed[few] > since).any(1)))
+        since = state.clock
+        for start in range(0, len(units), N_AT_ONCE):
+            some = units[start : start + N_AT_ONCE]
+            _move(state, some, near[some])
+        if state.clock == since:
             break
-    return state
 
 
-def _moved(state: BlockState, units: np.ndarray, among: np.ndarray) -> int:
-    """How many of some units went to the best of their blocks, those with the most to gain first;
-    what is gained is counted anew where others have moved before."""
+def _move(state: BlockState, units: np.ndarray, among: np.ndarray) -> None:
+    """Some units to the best of their blocks, those with the most to gain first; what is gained is
+    counted anew where others have moved before."""
     change = state.changes(units, among)
     best, gain = change.argmin(1), -change.min(1)
-    blocks = np.broadcast_to(among, change.shape)[np.arange(len(units)), best]
-    moved = 0
+    blocks, before = among[np.arange(len(units)), best], state.clock
     for number in np.argsort(-gain, kind="stable")[: int((gain > MIN_GAIN).sum())]:
         one, block = units[number : number + 1], blocks[number : number + 1]
-        if not moved or state.changes(one, block)[0, 0] < -MIN_GAIN:
-            state.move(int(one[0]), int(block[0]))
-            moved += 1
-    return moved
+        if state.clock == before or state.changes(one, block)[0, 0] < -MIN_GAIN:
+            state.move(one, int(block[0]))
 
 
-def _merged(state: BlockState) -> BlockState:
-    """After merges that shorten it, the best first, until none does."""
-    while state.n_blocks > 1:
-        change, merged = state.merges(), False
+def _merge(state: BlockState) -> None:
+    """Merges that shorten it, the best first, until none does."""
+    before = ALL
+    while state.clock != before and state.n_blocks > 1:
+        before, change = state.clock, state.merges(N_NEAR)
         pairs = np.argwhere(change < -MIN_GAIN)
         for r, s in pairs[np.argsort(change[tuple(pairs.T)], kind="stable")]:
             there = state.sizes[r] > 0 and state.sizes[s] > 0
             if there and state.merging(int(r), np.array([s]))[0] < -MIN_GAIN:
-                merged = True
-                for unit in np.flatnonzero(state.blocks == s):
-                    state.move(int(unit), int(r))
-        if not merged:
-            break
-    return state
+                state.move(np.flatnonzero(state.blocks == s), int(r))
 
 
-def _split(state: BlockState, rng: np.random.Generator) -> BlockState:
-    """After a split of each block, where one shortens it."""
-    length = state.length()
-    for block in np.flatnonzero(state.sizes):
+def _split(state: BlockState, rng: np.random.Generator, since: int) -> None:
+    """A split of each block that has changed, where one shortens it."""
+    for block in np.flatnonzero((state.sizes > 1) & (state.changed > since)):
         members = np.flatnonzero(state.blocks == block)
         for half in _halves(state.weights.z, members, rng):
-            tried = state.copy()
-            among = np.sort([block, tried.empty()])
-            new = int(among[among != block][0])
-            for unit in members[half]:
-                tried.move(int(unit), new)
-            _settle_two(tried, members, among, rng)
-            if tried.sizes[among].min() > 0 and tried.length() < length - MIN_GAIN:
-                state, length = tried, tried.length()
+            cut = Cut(state, int(block), half)
+            if cut.settled(MIN_GAIN) > MIN_GAIN:
+                state.move(members[cut.side], state.empty())
                 break
-    return state
-
-
-def _settle_two(
-    state: BlockState, members: np.ndarray, among: np.ndarray, rng: np.random.Generator
-) -> None:
-    """Rounds of moves of the members of two blocks between them."""
-    for _ in range(MAX_SWEEPS):
-        order = rng.permutation(members)
-        parts = [order[start : start + N_AT_ONCE] for start in range(0, len(order), N_AT_ONCE)]
-        if not sum(_moved(state, part, among) for part in parts):
-            break
 
 
 def _halves(z: np.ndarray, members: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Which members leave a block: a branch of Ward's tree, and a half that is drawn."""
-    if len(members) < 2:
-        return
-    yield cut_tree(ward_tree(z[members]), 2)[:, 0] == 1
+    yield _branch(ward_tree(z[members]))
     if len(members) > 3:
         yield np.arange(len(members)) % 2 == rng.permutation(len(members)) % 2
+
+
+def _branch(tree: np.ndarray) -> np.ndarray:
+    """The leaves below the first of the root's two children."""
+    k = len(tree) + 1
+    below = np.zeros(2 * k - 1, dtype=bool)
+    below[int(tree[-1, 0])] = True
+    for node in range(2 * k - 3, k - 1, -1):
+        below[tree[node - k, :2].astype(int)] |= below[node]
+    return below[:k]

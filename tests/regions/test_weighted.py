@@ -7,7 +7,8 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.engine.blockmodel_process import BlockModelError
-from edgesweep.engine.regions.blockstate import BlockState, Weights
+from edgesweep.engine.regions.blockcut import Cut
+from edgesweep.engine.regions.blockstate import SPARE, BlockState, Weights
 from edgesweep.engine.regions.judge import Judging, judge
 from edgesweep.engine.regions.weighted import (
     Partition,
@@ -36,12 +37,12 @@ def test_the_length_and_what_every_move_and_merge_changes(some):
             moved = blocks.copy()
             moved[unit] = block
             assert change == pytest.approx(slow_length(z, canonical(moved)) - length, abs=1e-9)
-    merges = state.merges()
+    merges = state.merges(9)
     for r in range(4):
-        for s in range(r + 1, 4):
+        for s in {0, 1, 2, 3} - {r}:
             merged = canonical(np.where(blocks == s, r, blocks))
             assert merges[r, s] == pytest.approx(slow_length(z, merged) - length, abs=1e-9)
-    assert np.isfinite(merges).sum() == 6
+    assert np.isfinite(merges).sum() == 4 * 3
 
 
 def test_blocks_are_merged_where_it_costs_least(some):
@@ -58,13 +59,35 @@ def test_blocks_are_merged_where_it_costs_least(some):
 def test_after_many_moves_the_sums_are_those_of_the_partition(some):
     z, blocks = some
     state, rng = BlockState(Weights(z), blocks), np.random.default_rng(2)
-    other = state.copy()
     for _ in range(60):
-        unit, new = int(rng.integers(18)), rng.random() < 0.3
-        state.move(unit, state.empty() if new else int(rng.choice(state.blocks)))
+        members = np.flatnonzero(state.blocks == rng.choice(state.blocks))
+        some, new = rng.permutation(members)[: rng.integers(1, 4)], rng.random() < 0.3
+        state.move(some, state.empty() if new else int(rng.choice(state.blocks)))
+    again = BlockState(state.weights, state.blocks)
     assert state.length() == pytest.approx(slow_length(z, canonical(state.blocks)), rel=1e-12)
-    assert np.array_equal(other.blocks, blocks)
-    assert other.length() == pytest.approx(slow_length(z, blocks), rel=1e-12)
+    full = np.ix_(state.sizes > 0, state.sizes > 0)
+    assert state.sums[full] == pytest.approx(again.sums[:-SPARE, :-SPARE], abs=1e-12)
+    assert state.to_sums[:, state.sizes > 0] == pytest.approx(again.to_sums[:, :-SPARE], abs=1e-12)
+
+
+def test_a_cut_gains_what_the_length_loses(some):
+    z, blocks = some
+    state, length = BlockState(Weights(z), blocks), slow_length(z, blocks)
+    members = np.flatnonzero(blocks == 1)
+
+    def gain(side: np.ndarray) -> float:
+        cut = blocks.copy()
+        cut[members[side]] = 4
+        return length - slow_length(z, cut)
+
+    start = np.arange(len(members)) % 2 == 0
+    cut = Cut(state, 1, start.copy())
+    assert cut.settled(np.inf) == pytest.approx(gain(start), abs=1e-9)
+    cut = Cut(state, 1, start.copy())
+    assert cut.settled(1e-9) == pytest.approx(gain(cut.side), abs=1e-9)
+    flipped = cut.side ^ np.eye(len(members), dtype=bool)
+    flipped = flipped[flipped.any(1) & ~flipped.all(1)]
+    assert gain(cut.side) >= max(gain(side) for side in [start, *flipped]) - 1e-9
 
 
 def test_more_blocks_are_made_than_there_was_room_for():
@@ -72,7 +95,7 @@ def test_more_blocks_are_made_than_there_was_room_for():
     blocks = np.arange(40) % 2
     state = BlockState(Weights(z), blocks)
     for unit in range(25):
-        state.move(unit, state.empty())
+        state.move(np.array([unit]), state.empty())
     assert state.n_blocks == 27
     assert state.length() == pytest.approx(slow_length(z, canonical(state.blocks)), rel=1e-12)
 
