@@ -7,7 +7,8 @@ cotangent g lives at p alone. Walking back through a section (see `engine.networ
    path are pulled back at p only. A parent that writes there (an `attn` or `mlp` site) receives
    what the stream holds at p.
 2. Attention carries it from query p to keys and values at q ≤ p (`engine.network.attention`).
-3. In layers below, if the segment has any, the cotangent is dense over q ≤ p.
+3. In layers below, if the segment has any, the cotangent is dense over q ≤ p. Positions with few
+   targets go there together: reaching further than some need costs less than as many calls.
 
 What depends on the network alone is had once a step and shared by all targets: the points that the
 MLP is linearised at, and the tables of attention. Targets are a batch dimension of the backward.
@@ -15,7 +16,7 @@ Steps are summed as soon as the rest of the way is the same for all of them; cot
 weights of the quadrature. Pinned by tests/features/test_pullback.py to autograd through `segment`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -27,6 +28,9 @@ from edgesweep.engine.network.base import LOGITS, Inputs, Pulled, batched_vjp
 from edgesweep.engine.network.layers import Stream
 from edgesweep.engine.network.sections import Sections
 from edgesweep.engine.network.sites import Place
+
+#: targets at most that are pulled back together from several positions
+FEW = 32
 
 Cotangents = Float[Tensor, "targets steps d_model"]
 
@@ -87,7 +91,7 @@ class AtSpan:
         self._at = steps, span
 
     def vjp(self, fn: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
-        return batched_vjp(fn, x[self._at], g)
+        return batched_vjp(fn, x[self._at].contiguous(), g)
 
 
 class LayerSlopes:
@@ -252,10 +256,10 @@ class SegmentSlopes:
         self.causal = all(a.causal for a in attention)
         self._first, self._mixes = first if self.causal else 0, bool(attention)
 
-    def _span(self, p: int) -> slice:
-        """Positions that a cotangent at p can reach and that are wanted."""
-        last = p + 1 if self.causal else self.x.shape[1]
-        return slice(self._first if self._mixes else p, last)
+    def _span(self, at: slice) -> slice:
+        """Positions that cotangents at some can reach and that are wanted."""
+        last = at.stop if self.causal else self.x.shape[1]
+        return slice(self._first if self._mixes else at.start, last)
 
     def pull(
         self, g: Cotangents, position: Int[Tensor, " targets"], rows: int
@@ -290,52 +294,62 @@ class SegmentSlopes:
         assert attention is not None
         out = dz.new_zeros(len(dz), *self._shapes[self._parents[0].name])
         for p, rows in groups(position):
-            at, span = slice(p, p + 1), self._span(p)
+            at = slice(p, p + 1)
+            span = self._span(at)
             out[rows, span] = attention.pull(dz[rows, :, None], at, span, summed=True)
         return out
 
     def _below(
         self, stream: Tensor | None, dz: Tensor | None, position: Tensor, rows: int
     ) -> dict[str, Float[Tensor, "targets positions d_model"]]:
-        """Through the layers under the top one, some targets of one position and step at a time."""
+        """Through the layers under the top one: where a position has many targets, they alone, a
+        step at a time and those that are 0 left out; where it has few, with those of the next
+        positions, over all that any of them reaches."""
         names = [p.name for p in self._parents if p.layer < self._layers[0].index]
         out = {name: self.x.new_zeros(len(position), *self._shapes[name]) for name in names}
         given = [g for g in (stream, dz) if g is not None]
         on = torch.stack([g.flatten(2).any(-1) for g in given]).any(0)
-        for p, group in groups(position):
-            for step in range(len(self.x)):
-                found = on[group, step].nonzero().flatten() + group.start
-                for first in range(0, len(found), rows):
-                    self._descend(p, step, stream, dz, found[first : first + rows], out)
+        n_steps = len(self.x)
+        for at, group in _joined(groups(position)):
+            if group.stop - group.start > FEW:
+                lots = [(on[group, step], slice(step, step + 1), rows) for step in range(n_steps)]
+            else:
+                lots = [(on[group].any(1), slice(None), max(1, rows // n_steps))]
+            for which, steps, size in lots:
+                found = which.nonzero().flatten() + group.start
+                for some in found.split(size) if len(found) else ():
+                    self._descend(at, steps, position[some], stream, dz, some, out)
         return out
 
     def _descend(
         self,
-        p: int,
-        step: int,
+        at: slice,
+        steps: slice,
+        position: Int[Tensor, " some"],
         stream: Tensor | None,
         dz: Tensor | None,
         some: Int[Tensor, " some"],
         out: Mapping[str, Tensor],
     ) -> None:
-        """Add to `out` what some targets at position p give at one step."""
-        attention, span, at = self._layers[0].attention, self._span(p), slice(step, step + 1)
+        """Add to `out` what some targets at positions `at` give at some steps."""
+        attention, span, rows = self._layers[0].attention, self._span(at), torch.arange(len(some))
         n, d_model = span.stop - span.start, self._shapes[self._parents[0].name][-1]
-        g = self.x.new_zeros(len(some), 1, n, d_model)
+        g = self.x.new_zeros(len(some), len(self.x[steps]), n, d_model)
         if dz is not None and attention is not None:
-            here = slice(p, p + 1)
-            g += attention.pull(dz[some, at, None], here, span, at, summed=False)
+            heads = dz.new_zeros(*g.shape[:2], at.stop - at.start, *dz.shape[2:])
+            heads[rows, :, position - at.start] = dz[some, steps]
+            g += attention.pull(heads, at, span, steps, summed=False)
         if stream is not None:
-            g[:, :, p - span.start] += stream[some, at]
+            g[rows, :, position - span.start] += stream[some, steps]
         for layer in self._layers[1:]:
-            below, z, parents = layer.blocks(g, AtSpan(at, span))
+            below, z, parents = layer.blocks(g, AtSpan(steps, span))
             assert below is not None
             for name, value in parents.items():
-                out[name][some, span] += value[:, 0]
+                out[name][some, span] += value.sum(1)
             g = below
             if z is not None and layer.attention is not None:
-                g = g + layer.attention.pull(z, span, span, at, summed=False)
-        out[self._parents[0].name][some, span] += g[:, 0]
+                g = g + layer.attention.pull(z, span, span, steps, summed=False)
+        out[self._parents[0].name][some, span] += g.sum(1)
 
 
 def groups(position: Int[Tensor, " targets"]) -> list[tuple[int, slice]]:
@@ -346,3 +360,13 @@ def groups(position: Int[Tensor, " targets"]) -> list[tuple[int, slice]]:
         (p, slice(end - n, end))
         for p, n, end in zip(found.tolist(), counts.tolist(), ends, strict=True)
     ]
+
+
+def _joined(groups: list[tuple[int, slice]]) -> Iterator[tuple[slice, slice]]:
+    """Neighbouring positions, as many as have `FEW` targets together, with these."""
+    while groups:
+        ends = [group.stop - groups[0][1].start <= FEW for _, group in groups]
+        n = max(1, sum(ends))
+        (first, start), (last, stop) = groups[0], groups[n - 1]
+        yield slice(first, last + 1), slice(start.start, stop.stop)
+        groups = groups[n:]

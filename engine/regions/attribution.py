@@ -13,8 +13,6 @@ both sums to those of features, and nodes to the heads of a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +21,7 @@ from torch import Tensor
 from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, target_rows
 from edgesweep.engine.features.nodes import NodeAttribution
-from edgesweep.engine.features.targets import AlongPath, AttributedTargets, LogitsTarget
+from edgesweep.engine.features.targets import LogitsTarget
 from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.network.base import LOGITS, Pulled
@@ -103,13 +101,11 @@ def _into(
     parents = [p.name for p in features.parents(target)]
     values = {name: ends.path(name, ts, number) for name in parents}
     slopes = features.pull_back(target, values, ends.inputs, number)
-    which = torch.full((1,), number)
-    start = features.segment(
-        target, {p: ends.patch.values(p)[which] for p in parents}, ends.inputs, which
-    )
-    cotangents, position, row = _cotangents(
-        regions, ends, nodes, metric, number, target, AlongPath(slopes.x, start[0])
-    )
+    if target == LOGITS:
+        cotangents, position, row = _of_logits(ends, metric, number, slopes.x)
+    else:
+        gradient = nodes.gradients[target][number]
+        cotangents, position, row = _of_regions(regions, ends, gradient, number, target, slopes.x)
     n_rows = 1 if target == LOGITS else regions.n_slots(target) - (not regions.has_rest(target))
     out = cotangents.new_zeros(n_rows, sum(moved[p].shape[1] for p in parents))
     rows = target_rows(ends, settings.micro_bytes)[1]
@@ -130,33 +126,37 @@ def _met(
     return found
 
 
-def _cotangents(
+def _of_logits(
+    ends: FeatureBatch, metric: str, number: int, x: Float[Tensor, "steps positions width"]
+) -> tuple[Table, Int[Tensor, " targets"], Int[Tensor, " targets"]]:
+    """The metric's cotangent at the read position, which is a table of one."""
+    wanted = ends.inputs.real[number].nonzero().flatten()
+    # by how much the metric changes is not asked for
+    sink = LogitsTarget(ends, metric, number, x, x.new_zeros(1), wanted)
+    return sink.cotangents(torch.arange(len(sink.node))), sink.position, sink.node
+
+
+def _of_regions(
     regions: Partitions,
     ends: FeatureBatch,
-    nodes: NodeAttribution,
-    metric: str,
+    gradient: Float[Tensor, "positions width"],
     number: int,
     target: str,
-    along: AlongPath,
+    x: Float[Tensor, "steps positions width"],
 ) -> tuple[Table, Int[Tensor, " targets"], Int[Tensor, " targets"]]:
     """Cotangents that are not 0, by position; the position of each and its node's place."""
-    wanted = ends.inputs.real[number].nonzero().flatten()
-    if target == LOGITS:
-        start = ends.objective(metric, wanted.new_full((1,), number))(along.start[None])
-        sink = LogitsTarget(ends, metric, number, along.x, start, wanted)
-        return sink.cotangents(torch.arange(len(sink.node))), sink.position, sink.node
-    site = next(s for s in ends.features.sites if s.name == target)
-    gradient = nodes.gradients[target][number]
-    of = AttributedTargets(ends, site, number, along, gradient, wanted)
-    slots = torch.cat([regions.slots(target), torch.tensor([regions.n_regions(target)])])
-    place = of.position * regions.n_slots(target) + slots[of.node]
-    table = along.x.new_zeros(along.x.shape[1] * regions.n_slots(target), *along.x.shape[::2])
-    for some in _by_position(of.position):
-        table.index_add_(0, place[some], of.cotangents(some) * of.factor(some)[:, None, None])
-    kept = table.flatten(1).any(1).nonzero().flatten()
-    return table[kept], kept // regions.n_slots(target), kept % regions.n_slots(target)
-
-
-def _by_position(position: Int[Tensor, " targets"]) -> Iterator[Int[Tensor, " some"]]:
-    for p in position.unique():
-        yield (position == p).nonzero().flatten()
+    dictionary, slots = ends.features.dictionary(target), regions.slots(target)
+    active = ends.active[target].of_input(number)
+    moved = torch.zeros(x.shape[1], dictionary.n_features, dtype=torch.bool)
+    moved[active.position, active.feature] = active.clean != active.patch
+    along = dictionary.slopes(x) * (gradient @ dictionary.decoder.T)
+    table = x.new_zeros(x.shape[1], regions.n_slots(target), *x.shape[::2])
+    for slot in range(regions.n_slots(target)):
+        some = (slots == slot).nonzero().flatten()
+        of_slot = (along[..., some] * moved[:, some]) @ dictionary.directions(some)
+        table[:, slot] = of_slot.transpose(0, 1)
+    error = gradient - along @ dictionary.directions(torch.arange(dictionary.n_features))
+    table[:, -1] += error.transpose(0, 1)
+    table[~ends.inputs.real[number]] = 0
+    kept = table.flatten(2).any(-1).nonzero()
+    return table[tuple(kept.T)], kept[:, 0], kept[:, 1]

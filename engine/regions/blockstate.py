@@ -69,10 +69,7 @@ class Weights:
         sizes = sizes[sizes > 0]
         n = self.n
         return float(
-            np.log(n)
-            + ln_choose(n - 1, len(sizes) - 1)
-            + gammaln(n + 1)
-            - gammaln(sizes + 1).sum()
+            np.log(n) + ln_choose(n - 1, len(sizes) - 1) + gammaln(n + 1) - gammaln(sizes + 1).sum()
         )
 
 

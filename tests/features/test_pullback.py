@@ -6,7 +6,7 @@ import torch
 from edgesweep.engine.dictionaries.base import Identity
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.model.tiny import tiny_model
-from edgesweep.engine.network import PromptBatch
+from edgesweep.engine.network import PromptBatch, pullback
 from edgesweep.engine.network.attention import AttentionSlopes
 from edgesweep.engine.network.pullback import AtPositions
 from tests.features.made import CHAIN, MIXED, WITHIN
@@ -125,10 +125,11 @@ def full(pulled, position, n):
     return out
 
 
-@pytest.mark.parametrize("rows", [1, 1000])
+@pytest.mark.parametrize(("rows", "few"), [(1, 4), (1000, 4), (1000, 0)])
 @pytest.mark.parametrize("sites", [CHAIN, MIXED, WITHIN, APART, LAST], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_segments_are_autograds(family, sites, rows):
+def test_segments_are_autograds(family, sites, rows, few, monkeypatch):
+    monkeypatch.setattr(pullback, "FEW", few)
     model, batch = model_and_batch(family, dtype=torch.float64)
     width = model.sites.width
     whole = {site: Identity(width(site)).to(dtype=torch.float64) for site in sites}
