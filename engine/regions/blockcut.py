@@ -53,7 +53,7 @@ class Cut:
             self.side[best] = not self.side[best]
 
     def _worth(self) -> np.ndarray:
-        """−Σ, but for what no cut changes, if a member changed sides, and if none did, `[k + 1]`."""
+        """−Σ but for what no cut changes, if a member changed sides, and if none did, `[k + 1]`."""
         # of each change: of the members that leave by it
         sign = np.append(np.where(self.side, -1, 1), 0)
         n_b = self.side.sum() + sign

@@ -1,15 +1,15 @@
 """The shortest partition under the weighted block model (`blockstate`), from Ward's tree.
 
-1. Ward's tree of the rows of z is cut at numbers of blocks from 1 to N/2, and the shortest cuts are
-   starts.
+1. Ward's tree of the rows of z is cut at numbers of blocks from 1 to N/2. Of the two shortest cuts
+   the finer is the start: merges go further than splits.
 2. *Moves*: units in an order drawn with the seed go to the block that shortens Σ most, of the eight
-   whose mean weights are most like theirs and an empty one, until a whole round moves none.
-3. *Merges*: the pair of blocks that shortens Σ most becomes one, as long as one does.
-4. *Splits*: each block is cut in two (Ward's tree of its rows, or an order drawn with the seed);
-   moves within both settle it; it stays if Σ is shorter.
-5. 2 to 4 again, until none of them helps.
+   whose mean weights are most like theirs and an empty one, until none moves.
+3. *Merges*: of near blocks the pair that shortens Σ most becomes one, as long as one does.
+4. *Splits*: each block is cut in two (Ward's tree of its rows, or an order drawn with the seed),
+   changes of side settle it (`blockcut`), and it stays cut if Σ is shorter.
+5. 2 to 4 again, where something has changed, until of all blocks none of them helps.
 
-Every step shortens Σ, so the end is at least as short as each start, and as all units in one block.
+Every step shortens Σ, so the end is at least as short as the start.
 A move costs O(B) blocks. Peixoto's merge-split (2020) is the same idea with temperature; graph-tool
 is handed the result, and judges it (`engine.regions.judge`).
 """
@@ -27,8 +27,8 @@ from edgesweep.engine.regions.blockstate import BlockState, Weights
 
 #: in nats: less is rounding, not a shorter description
 MIN_GAIN = 1e-7
-#: how many cuts of the tree are tried, and how many of them are starts
-N_CUTS, N_STARTS = 24, 2
+#: how many cuts of the tree are tried
+N_CUTS = 24
 #: blocks that a unit may move to, those nearest to it
 N_NEAR = 8
 #: of these, those whose changes make it weigh them again
@@ -72,9 +72,8 @@ def fit_blocks(z: np.ndarray, seed: int) -> Partition:
     if np.ptp(z[np.triu_indices(len(z), 1)]) == 0:  # nothing to describe
         return Partition(np.zeros(len(z), dtype=np.int64), 0.0)
     weights, rng = Weights(z), np.random.default_rng(seed)
-    found = [_descended(start, rng) for start in _starts(weights, z)]
-    best = min(found, key=BlockState.length)
-    return Partition(canonical(best.blocks), best.length())
+    best = canonical(_descended(_start(weights, z), rng).blocks)
+    return Partition(best, BlockState(weights, best).length())
 
 
 def merged_to(z: np.ndarray, blocks: np.ndarray, n_blocks: int) -> np.ndarray:
@@ -94,12 +93,12 @@ def canonical(blocks: np.ndarray) -> np.ndarray:
     return number
 
 
-def _starts(weights: Weights, z: np.ndarray) -> list[BlockState]:
-    """The shortest cuts of Ward's tree."""
+def _start(weights: Weights, z: np.ndarray) -> BlockState:
+    """Of the two shortest cuts of Ward's tree the finer."""
     wanted = np.unique(np.geomspace(1, max(len(z) // 2, 1), N_CUTS).astype(int))
     cuts = cut_tree(ward_tree(z), wanted)
     states = [BlockState(weights, cut) for cut in cuts.T]
-    return sorted(states, key=BlockState.length)[:N_STARTS]
+    return max(sorted(states, key=BlockState.length)[:2], key=lambda state: state.n_blocks)
 
 
 def _descended(state: BlockState, rng: np.random.Generator) -> BlockState:

@@ -32,8 +32,9 @@ def section(data: RunData) -> Iterator[Section]:
         f"blocks is given). <i>Without the first {NEAR:.0%}</i>: accuracy when so many regions of "
         "each input are gone. <i>Own class</i> and <i>others</i>: mean accuracy on a class without "
         "its own regions, and without another's. Finer partitions do better at all of this, single "
-        "units best, so compare rows of about as many blocks. Intervals are over inputs.",
-        (_table(rows, words), *several),
+        "units best, so compare rows of about as many blocks. Intervals are over inputs"
+        + ("; those of means over models are the models' range." if several else "."),
+        (*several, _table(rows, words)),
     )
 
 
@@ -110,7 +111,7 @@ def _range(values: pd.Series) -> str:
 def _with_ends(value: float, low: float = np.nan, high: float = np.nan) -> str:
     if pd.isna(value):
         return ""
-    ends = "" if pd.isna(low) else f" <span class='dim'>[{low:.3f}, {high:.3f}]</span>"
+    ends = "" if pd.isna(low) else f"&nbsp;<span class='dim'>[{low:.3f},&nbsp;{high:.3f}]</span>"
     return f"{value:.3f}{ends}"
 
 
