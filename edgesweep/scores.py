@@ -47,7 +47,8 @@ class _Numbers:
         sites = run.plan["kinds"][cell["nodes"]]["sites"]
         mine = [site for site in sites if site["model"] == cell["model"]]
         self._sites = [site["site"] for site in mine]
-        self._first = np.cumsum([0, *(site["n_features"] + 1 for site in mine)])
+        self._first = np.cumsum([0, *(_n_nodes(site) for site in mine)])
+        self._words = [site.get("word", "f") for site in mine]
 
     def names(self, numbers: np.ndarray) -> list[str]:
         """`resid3/f120`, `resid3/err`, `logits`."""
@@ -58,8 +59,13 @@ class _Numbers:
         if site == len(self._sites):
             return "logits"
         is_error = number + 1 == self._first[site + 1]
-        tail = "err" if is_error else f"f{number - self._first[site]}"
+        tail = "err" if is_error else f"{self._words[site]}{number - self._first[site]}"
         return f"{self._sites[site]}/{tail}"
+
+
+def _n_nodes(site: Mapping[str, Any]) -> int:
+    """Features, or regions of them, and the error node."""
+    return int(site.get("n_nodes", site["n_features"])) + 1
 
 
 def _of_list(

@@ -56,6 +56,7 @@ LOOKS = {
     "head": Look("circle", 16, "{number}", "middle center", 9, "column"),
     "mlp": Look("square", 16, "m", "middle center", 9, "middle", 0.5),
     "feature": Look(text="f{number}"),
+    "region": Look(text="r{number}"),
     "error": Look("diamond", text="err"),
     "logits": Look("square", 12, "logits", "top center", 13, "middle", 0.5),
 }

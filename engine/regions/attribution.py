@@ -13,6 +13,9 @@ both sums to those of features, and nodes to the heads of a model.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +24,7 @@ from torch import Tensor
 from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, target_rows
 from edgesweep.engine.features.nodes import NodeAttribution
-from edgesweep.engine.features.targets import LogitsTarget
+from edgesweep.engine.features.targets import AlongPath, AttributedTargets, LogitsTarget
 from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.network.base import LOGITS, Pulled
@@ -29,6 +32,22 @@ from edgesweep.engine.regions.graph import PartitionedGraph, Partitions
 
 #: (region, position) cotangents of one target site, by position
 Table = Float[Tensor, "targets steps width"]
+
+
+@dataclass(frozen=True)
+class RegionEdges:
+    """Edges of a batch.
+
+    Attributes:
+        weights: of the complete graph, `[inputs, edges]`.
+        residual: the largest |Σ weights − change| of the targets of each target site, logits last;
+            a target's change is what its features' change is worth, from patch to clean parents.
+        scale: the largest |change| there.
+    """
+
+    weights: Float[np.ndarray, "inputs edges"]
+    residual: Float[np.ndarray, "inputs sites"]
+    scale: Float[np.ndarray, "inputs sites"]
 
 
 @torch.no_grad()
@@ -52,8 +71,8 @@ def region_edges(
     nodes: NodeAttribution,
     metric: str,
     settings: EdgeSettings,
-) -> Float[np.ndarray, "inputs edges"]:
-    """Weights of all edges of the complete graph, summed over positions.
+) -> RegionEdges:
+    """All edges of the complete graph, summed over positions.
 
     Args:
         nodes: ḡ of every site, by the same metric.
@@ -65,14 +84,17 @@ def region_edges(
         raise MethodError(
             f"target {settings.target!r} is of single features; allowed for regions: attribution"
         )
-    out = np.zeros((len(ends.batch), graph.n_edges))
+    n, sites = len(ends.batch), len(graph.blocks)
+    out = RegionEdges(np.zeros((n, graph.n_edges)), np.zeros((n, sites)), np.zeros((n, sites)))
     every = {site.name: _moved(regions, ends, site.name) for site in ends.features.sites}
     for number in range(len(ends.batch)):
         moved = {site: y[number] for site, y in every.items()}
-        for block in graph.blocks:
-            found = _into(regions, ends, nodes, metric, settings, number, block.site, moved)
+        for place, block in enumerate(graph.blocks):
+            found, change = _into(regions, ends, nodes, metric, settings, number, block.site, moved)
             # edges of a complete graph are by target, then by source
-            out[number, block.edges] = found.cpu().numpy().ravel()
+            out.weights[number, block.edges] = found.cpu().numpy().ravel()
+            out.residual[number, place] = float((found.sum(1) - change).abs().max())
+            out.scale[number, place] = float(change.abs().max())
     return out
 
 
@@ -94,18 +116,20 @@ def _into(
     number: int,
     target: str,
     moved: dict[str, Float[Tensor, "positions slots width"]],
-) -> Float[Tensor, "targets sources"]:
-    """Weights of all edges into one site of one input."""
+) -> tuple[Float[Tensor, "targets sources"], Float[Tensor, " targets"]]:
+    """Weights of all edges into one site of one input, and the change of each of its nodes."""
     features = ends.features
     ts, weights = ends.inputs.embed.new_tensor(points(settings.rule, settings.steps)).unbind(1)
     parents = [p.name for p in features.parents(target)]
     values = {name: ends.path(name, ts, number) for name in parents}
     slopes = features.pull_back(target, values, ends.inputs, number)
-    if target == LOGITS:
-        cotangents, position, row = _of_logits(ends, metric, number, slopes.x)
-    else:
-        gradient = nodes.gradients[target][number]
-        cotangents, position, row = _of_regions(regions, ends, gradient, number, target, slopes.x)
+    which = torch.full((1,), number)
+    start = features.segment(
+        target, {p: ends.patch.values(p)[which] for p in parents}, ends.inputs, which
+    )
+    cotangents, position, row, change = _cotangents(
+        regions, ends, nodes, metric, number, target, AlongPath(slopes.x, start[0])
+    )
     n_rows = 1 if target == LOGITS else regions.n_slots(target) - (not regions.has_rest(target))
     out = cotangents.new_zeros(n_rows, sum(moved[p].shape[1] for p in parents))
     rows = target_rows(ends, settings.micro_bytes)[1]
@@ -113,7 +137,7 @@ def _into(
         pulled = slopes.pull(cotangents[some] * weights[:, None], position[some], rows)
         parts = [_met(pulled[p], position[some], moved[p]) for p in parents]
         out.index_add_(0, row[some], torch.cat(parts, 1).to(out))
-    return out
+    return out, change[:n_rows]
 
 
 def _met(
@@ -126,37 +150,38 @@ def _met(
     return found
 
 
-def _of_logits(
-    ends: FeatureBatch, metric: str, number: int, x: Float[Tensor, "steps positions width"]
-) -> tuple[Table, Int[Tensor, " targets"], Int[Tensor, " targets"]]:
-    """The metric's cotangent at the read position, which is a table of one."""
-    wanted = ends.inputs.real[number].nonzero().flatten()
-    # by how much the metric changes is not asked for
-    sink = LogitsTarget(ends, metric, number, x, x.new_zeros(1), wanted)
-    return sink.cotangents(torch.arange(len(sink.node))), sink.position, sink.node
-
-
-def _of_regions(
+def _cotangents(
     regions: Partitions,
     ends: FeatureBatch,
-    gradient: Float[Tensor, "positions width"],
+    nodes: NodeAttribution,
+    metric: str,
     number: int,
     target: str,
-    x: Float[Tensor, "steps positions width"],
-) -> tuple[Table, Int[Tensor, " targets"], Int[Tensor, " targets"]]:
-    """Cotangents that are not 0, by position; the position of each and its node's place."""
-    dictionary, slots = ends.features.dictionary(target), regions.slots(target)
-    active = ends.active[target].of_input(number)
-    moved = torch.zeros(x.shape[1], dictionary.n_features, dtype=torch.bool)
-    moved[active.position, active.feature] = active.clean != active.patch
-    along = dictionary.slopes(x) * (gradient @ dictionary.decoder.T)
-    table = x.new_zeros(x.shape[1], regions.n_slots(target), *x.shape[::2])
-    for slot in range(regions.n_slots(target)):
-        some = (slots == slot).nonzero().flatten()
-        of_slot = (along[..., some] * moved[:, some]) @ dictionary.directions(some)
-        table[:, slot] = of_slot.transpose(0, 1)
-    error = gradient - along @ dictionary.directions(torch.arange(dictionary.n_features))
-    table[:, -1] += error.transpose(0, 1)
-    table[~ends.inputs.real[number]] = 0
-    kept = table.flatten(2).any(-1).nonzero()
-    return table[tuple(kept.T)], kept[:, 0], kept[:, 1]
+    along: AlongPath,
+) -> tuple[Table, Int[Tensor, " targets"], Int[Tensor, " targets"], Float[Tensor, " slots"]]:
+    """Cotangents that are not 0, by position; the position of each and its node's place; the change
+    of each node."""
+    wanted = ends.inputs.real[number].nonzero().flatten()
+    if target == LOGITS:
+        start = ends.objective(metric, wanted.new_full((1,), number))(along.start[None])
+        sink = LogitsTarget(ends, metric, number, along.x, start, wanted)
+        every = torch.arange(len(sink.node))
+        return sink.cotangents(every), sink.position, sink.node, sink.change(every)
+    site = next(s for s in ends.features.sites if s.name == target)
+    gradient = nodes.gradients[target][number]
+    of = AttributedTargets(ends, site, number, along, gradient, wanted)
+    slots = torch.cat([regions.slots(target), torch.tensor([regions.n_regions(target)])])
+    place = of.position * regions.n_slots(target) + slots[of.node]
+    table = along.x.new_zeros(along.x.shape[1] * regions.n_slots(target), *along.x.shape[::2])
+    change = along.x.new_zeros(regions.n_slots(target))
+    for some in _by_position(of.position):
+        factor = of.factor(some)
+        table.index_add_(0, place[some], of.cotangents(some) * factor[:, None, None])
+        change.index_add_(0, slots[of.node[some]], of.change(some) * factor)
+    kept = table.flatten(1).any(1).nonzero().flatten()
+    return table[kept], kept // regions.n_slots(target), kept % regions.n_slots(target), change
+
+
+def _by_position(position: Int[Tensor, " targets"]) -> Iterator[Int[Tensor, " some"]]:
+    for p in position.unique():
+        yield (position == p).nonzero().flatten()

@@ -23,6 +23,7 @@ from torch import Tensor
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.features.values import NodeValues
 from edgesweep.engine.graph import ERROR, FeatureGraph
+from edgesweep.engine.graph.base import Ends
 from edgesweep.engine.network.base import Value
 from edgesweep.engine.regions.correlation import RegionError
 
@@ -34,6 +35,11 @@ class PartitionedGraph(FeatureGraph):
     """A graph over regions, rests and the logits; `numbers` are of regions, `ERROR` of rests."""
 
     word, kind = "roi", "region"
+
+    @property
+    def reach(self) -> Ends:  # type: ignore[override]
+        """A target is its node: each region is read from a run of its own."""
+        return self.ends
 
 
 @dataclass(frozen=True)

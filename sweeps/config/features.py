@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from edgesweep.sweeps.config.fields import NotNegative, Positive, Section, Text, one_of, within
 
@@ -39,6 +39,55 @@ class Trained(Section):
     sources: Annotated[int, within(0, 10**4)] = 1
 
 
+#: as many regions at each site as it has heads; as many as the block model finds
+OF_HEADS, AUTO = "heads", "auto"
+#: which need no samples
+GIVEN = ("heads", "random")
+PARTITIONS = (*GIVEN, "sbm", "ward", "kmeans", "spectral", "spectral_svd")
+
+
+class Regions(Section):
+    """How the features of each site are parted into regions, which are the nodes then. (A site whose
+    dictionary is `none` stays whole.)
+
+    `partition`: the model's heads, of `attn3.z` by `identity`; features drawn with the `seed` into
+    regions of equal sizes; a weighted block model (the shortest of `chains`, its blocks merged where
+    they are more than are asked for) or a clustering of what goes together: `of` features'
+    attribution (integrated gradients of `steps` steps, of the sweep's first metric and patch) or
+    activation, with a sample for each of the positions or the inputs that it is `over`. `blocks`:
+    regions of a site, a number, as many as it has heads, or `auto`, as many as the block model
+    finds.
+    """
+
+    partition: Annotated[str, one_of(*PARTITIONS)]
+    blocks: Any = OF_HEADS
+    of: Annotated[str, one_of("attribution", "activation")] = "attribution"
+    over: Annotated[str, one_of("positions", "inputs")] = "positions"
+    steps: Annotated[int, within(1, 1000)] = 1
+    chains: Annotated[int, within(1, 1000)] = 1
+    seed: Annotated[int, within(0, 2**31 - 1)] = 0
+
+    @field_validator("blocks")
+    @classmethod
+    def _is_a_word_or_a_number(cls, value: Any) -> Any:
+        if value in (OF_HEADS, AUTO):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"is {value!r}; allowed: {OF_HEADS}, {AUTO}, or a number, 1 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> Regions:
+        if self.blocks == AUTO and self.partition != "sbm":
+            raise ValueError(
+                f"has blocks {AUTO!r}, which only partition 'sbm' finds; allowed for "
+                f"{self.partition!r}: {OF_HEADS}, or a number"
+            )
+        if self.partition == OF_HEADS and self.blocks != OF_HEADS:
+            raise ValueError(f"has blocks {self.blocks!r} and heads are as many as there are")
+        return self
+
+
 def _given_as(value: Any) -> str:
     return "trained" if isinstance(value, dict | Trained) else "text"
 
@@ -60,7 +109,7 @@ class Features(Section):
     `target`: what an edge's weight is of: the target's value in its own units, its attribution (the
     same in units of the metric), or the metric with the target alone changed. Of each input
     the `keep` largest edges are stored, of all inputs together `edges`. Target positions are split
-    over `position_shards`.
+    over `position_shards`. With `regions` its nodes are regions of features (`Regions`).
     """
 
     dictionaries: dict[str, GivenDictionary] = Field(default_factory=dict)
@@ -69,6 +118,7 @@ class Features(Section):
     keep: Annotated[int, within(1, 10**7)] = 20000
     edges: Annotated[int, within(1, 10**8)] = 200000
     position_shards: Annotated[int, within(1, 1000)] = 1
+    regions: Regions | None = None
 
 
 def sets_of_features(value: Any) -> Any:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.granularity.featuresets import SiteDictionary
+    from edgesweep.sweeps.granularity.regionsets import RegionSet
     from edgesweep.sweeps.granularity.words import Words
     from edgesweep.sweeps.plan.cells import Cell, Condition
     from edgesweep.sweeps.plan.plan import Plan
@@ -49,6 +50,7 @@ class Nodes(Protocol):
         max_edges: edges of its graph, or a bound on them.
         words: how pages speak of them.
         position_shards: ranges of target positions, where scores are lists.
+        parted: how features are parted, where nodes are regions of them.
     """
 
     @property
@@ -69,6 +71,8 @@ class Nodes(Protocol):
     def max_edges(self) -> int: ...
     @property
     def position_shards(self) -> int: ...
+    @property
+    def parted(self) -> RegionSet | None: ...
     @property
     def words(self) -> Words: ...
 

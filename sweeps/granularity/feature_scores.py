@@ -15,7 +15,7 @@ import torch
 
 from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.edges import EdgeSettings, FeatureEdges, attribute_edges
-from edgesweep.engine.features.nodes import attribute_nodes, node_scores
+from edgesweep.engine.features.nodes import NodeAttribution, attribute_nodes, node_scores
 from edgesweep.engine.network import PromptBatch
 from edgesweep.storage import layout
 
@@ -32,29 +32,33 @@ def of_nodes(
 ) -> Iterator[dict[str, Any]]:
     """Scores of all features and error nodes, batch by batch, in the arrays of a cell over
     heads."""
-    for ends in _ends(context, cell, chosen, prompts, micro_batch):
-        found = attribute_nodes(ends, cell.build_metric, **_quadrature(cell))
+    for ends in ends_of(context, cell, chosen, prompts, micro_batch):
+        found = attribute_nodes(ends, cell.build_metric, **quadrature(cell))
         scores = np.zeros((len(ends.batch), ends.numbers.logits), dtype=np.float32)
         for row, of_input in zip(scores, node_scores(ends, found), strict=True):
             row[of_input.node] = of_input.score
-        unknown = np.full(len(scores), np.nan)
-        clean = found.metric_clean.double().cpu().numpy()
-        yield {
-            "scores": torch.from_numpy(scores),
-            "residual": unknown,
-            "metric_clean": clean,
-            "metric_baseline": unknown,
-        }
+        yield table_of(scores, found)
 
 
-def _quadrature(cell: Cell) -> dict[str, Any]:
+def table_of(scores: np.ndarray, found: NodeAttribution) -> dict[str, Any]:
+    """As the arrays of a cell over heads."""
+    unknown = np.full(len(scores), np.nan)
+    return {
+        "scores": torch.from_numpy(scores),
+        "residual": unknown,
+        "metric_clean": found.metric_clean.double().cpu().numpy(),
+        "metric_baseline": unknown,
+    }
+
+
+def quadrature(cell: Cell) -> dict[str, Any]:
     """Of the path; attribution patching takes the gradient at its clean end."""
     if cell.steps is None:
         return {"steps": 1, "rule": "right"}
     return {"steps": cell.steps, "rule": cell.rule}
 
 
-def _ends(
+def ends_of(
     context: Context, cell: Cell, chosen: FeatureSet, prompts: Sequence[Example], micro_batch: int
 ) -> Iterator[FeatureBatch]:
     features = context.feature_model(chosen)
@@ -76,8 +80,8 @@ def lists_of_edges(
 ) -> Iterator[dict[str, np.ndarray]]:
     """The largest edges of a block of inputs (of the split's `prompts`) and target positions."""
     positions, mine = _positions(shard, prompts), prompts[shard.rows.start : shard.rows.stop]
-    for ends in _ends(context, shard.cell, chosen, mine, micro_batch):
-        yield _as_lists(_edges(shard, ends, positions), shard.cell.keep or 0)
+    for ends in ends_of(context, shard.cell, chosen, mine, micro_batch):
+        yield as_lists(_edges(shard, ends, positions), shard.cell.keep or 0)
 
 
 def _positions(shard: AttributeShard, prompts: Sequence[Example]) -> range:
@@ -90,12 +94,12 @@ def _positions(shard: AttributeShard, prompts: Sequence[Example]) -> range:
 
 def _edges(shard: AttributeShard, ends: FeatureBatch, positions: range) -> FeatureEdges:
     cell = shard.cell
-    nodes = attribute_nodes(ends, cell.build_metric, **_quadrature(cell))
-    how = EdgeSettings(target=cell.target, keep=cell.keep, **_quadrature(cell))
+    nodes = attribute_nodes(ends, cell.build_metric, **quadrature(cell))
+    how = EdgeSettings(target=cell.target, keep=cell.keep, **quadrature(cell))
     return attribute_edges(ends, nodes, cell.build_metric, how, positions)
 
 
-def _as_lists(found: FeatureEdges, keep: int) -> dict[str, np.ndarray]:
+def as_lists(found: FeatureEdges, keep: int) -> dict[str, np.ndarray]:
     """Rows of equal length; what is over is -1 and NaN."""
     n = len(found.inputs)
     arrays = {

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.granularity.base import ByName, Measure
+    from edgesweep.sweeps.granularity.regionsets import RegionSet
     from edgesweep.sweeps.plan.cells import Cell, Condition
     from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.plan.resolve import Dataset, ResolvedModel
@@ -89,6 +90,10 @@ class Features:
     @property
     def position_shards(self) -> int:
         return self.chosen.settings.position_shards
+
+    @property
+    def parted(self) -> RegionSet | None:
+        return None
 
     def sites(self) -> list[dict[str, Any]]:
         return sites_told(self.chosen)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -72,11 +72,22 @@ class FeatureSet:
     dictionaries: tuple[SiteDictionary, ...]
     parents: Mapping[str, tuple[str, ...]]
     settings: Features
+    kind: ClassVar[type[FeatureGraph]] = FeatureGraph
 
     @cached_property
     def digest(self) -> str:
+        return digest(self.identity)[:10]
+
+    @property
+    def identity(self) -> list[Any]:
+        """What its nodes hang on."""
         sites = [(d.site, d.digest) for d in self.dictionaries]
-        return digest([self.model, self.settings.error, sites])[:10]
+        return [self.model, self.settings.error, sites]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Nodes of each site, its error apart."""
+        return {d.site: d.n_features for d in self.dictionaries}
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -85,7 +96,7 @@ class FeatureSet:
     @cached_property
     def numbers(self) -> NodeNumbers:
         """Numbers of its nodes."""
-        return NodeNumbers({d.site: d.n_features for d in self.dictionaries})
+        return NodeNumbers(self.sizes)
 
     @property
     def n_nodes(self) -> int:
@@ -96,7 +107,7 @@ class FeatureSet:
     def n_edges_possible(self) -> int:
         """Edges that the sites allow among all nodes of their dictionaries, whatever was found; of
         error terms where they are nodes."""
-        sizes = {d.site: d.n_features + (self.settings.error == "node") for d in self.dictionaries}
+        sizes = {site: n + (self.settings.error == "node") for site, n in self.sizes.items()}
         sizes[LOGITS] = 1
         return sum(sizes[p] * sizes[site] for site, of in self.parents.items() for p in of)
 
@@ -114,12 +125,12 @@ class FeatureSet:
 
     def complete_graph(self, nodes: np.ndarray) -> FeatureGraph:
         """The graph of all edges among these numbered nodes and the logits."""
-        return FeatureGraph.complete(self.parents, self.numbers.by_site(np.unique(nodes)))
+        return self.kind.complete(self.parents, self.numbers.by_site(np.unique(nodes)))
 
     def _graph(self, nodes: np.ndarray, pairs: np.ndarray) -> FeatureGraph:
         nodes = nodes[nodes < self.n_nodes]
         places = np.searchsorted(np.append(nodes, self.n_nodes), pairs)
-        return FeatureGraph(self.parents, self.numbers.by_site(nodes), places)
+        return self.kind(self.parents, self.numbers.by_site(nodes), places)
 
 
 def feature_set(
@@ -197,7 +208,7 @@ def _per_site(given: Mapping[str, str | Trained], sites: Sites) -> dict[str, str
     """`resid*` for every layer that has no entry of its own; `{layer}` filled in."""
     found: dict[str, str | Trained] = {}
     for name, what in given.items():
-        starred = name.endswith("*")
+        starred = "*" in name
         for site in sites.named(name) if starred else [name]:
             if starred and site in given:
                 continue

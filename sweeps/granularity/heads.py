@@ -63,6 +63,7 @@ class Heads:
     same_in_all_cells: bool = True
     distances: tuple[tuple[str, str], ...] = ()
     position_shards: int = 1
+    parted: None = None
     words: Words = HEADS
 
     @property

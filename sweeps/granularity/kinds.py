@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from edgesweep.sweeps.config.schema import NODES
 from edgesweep.sweeps.granularity.features import FeaturesKind
 from edgesweep.sweeps.granularity.heads import HeadsKind
+from edgesweep.sweeps.granularity.regions import RegionsKind
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.granularity.base import Kind
 
-FEATURES = FeaturesKind()
+FEATURES, REGIONS = FeaturesKind(), RegionsKind()
 #: by the name in `sweep.nodes`; sets of dictionaries have names of their own
 KINDS: dict[str, Kind] = {"heads": HeadsKind()}
 
@@ -27,4 +28,6 @@ def add_kind(name: str, kind: Kind) -> None:
 
 def kind_of(config: Config, nodes: str) -> Kind:
     """The kind that a name in `sweep.nodes` is of."""
-    return FEATURES if nodes in config.features else KINDS[nodes]
+    if (chosen := config.features.get(nodes)) is None:
+        return KINDS[nodes]
+    return FEATURES if chosen.regions is None else REGIONS

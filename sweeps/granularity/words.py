@@ -77,6 +77,30 @@ FEATURES = Words(
 )
 
 
+_OF_REGIONS = (
+    "Nodes are regions of the features of each site, and what is in none of them. Solid lines keep "
+    "the circuit's edges; dashed lines keep its nodes, and all others take their patch value, so "
+    "every edge that the sites allow among the kept ones acts, and is counted."
+)
+
+REGIONS = Words(
+    nodes="regions",
+    many=True,
+    curves=_OF_REGIONS,
+    curves_of_nodes=_OF_REGIONS,
+    circuit=(
+        "Circles are regions, a row a site, those with the strongest edges to the left; diamonds "
+        "are what is in no region. Regions outside the circuit are not drawn."
+    ),
+    methods={
+        "eap": ("AP edges", "attribution patching of edges between regions"),
+        "ig_activations": ("IG edges", "integrated gradients of edges between regions"),
+        "node_ap": ("node AP{}", "attribution patching of regions{}"),
+        "node_ig": ("node IG{}", "integrated gradients of regions{}"),
+    },
+)
+
+
 def told(ways: Sequence[Nodes]) -> dict[str, Any]:
     """Of the nodes of all models, as plan.json holds it; `sites` where they have dictionaries."""
     found: dict[str, Any] = {"words": asdict(ways[0].words)}

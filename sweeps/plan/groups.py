@@ -13,6 +13,11 @@ def dictionary(model: str, key: str) -> str:
     return f"dictionary {model} {key}"
 
 
+def parted(source: str) -> str:
+    """The partitions of all sites, on some prompts (`layout.source`)."""
+    return f"partitions {source}"
+
+
 def means(source: str) -> str:
     """Mean values of all groups of prompts (`layout.source`)."""
     return f"means {source}"

@@ -76,10 +76,11 @@ def _named(dataset: Dataset, seed: int) -> str:
 
 
 def _feature_identity(resolved: Resolved) -> dict[str, Any]:
-    """Nothing over heads. Where a dictionary lies is no identity; what it holds is."""
+    """Nothing over heads. Where a dictionary lies is no identity; what it holds, and how its
+    features are parted, is in the set's digest."""
     return {
         name: {
-            **settings.model_dump(mode="json", exclude={"dictionaries"}),
+            **settings.model_dump(mode="json", exclude={"dictionaries", "regions"}),
             "sets": {model: resolved.nodes[model, name].digest for model in resolved.models},
         }
         for name, settings in resolved.config.features.items()

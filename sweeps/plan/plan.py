@@ -138,9 +138,10 @@ class Plan:
         return frozenset(nodes.digest for nodes in ways if any(True for _ in nodes.trained()))
 
     def values(self, cell: Cell, patch: str) -> tuple[str, ...]:
-        """What a cell's runs wait for under a patch: dictionaries and means."""
+        """What a cell's runs wait for under a patch: dictionaries, means and partitions."""
         means = (groups.means(cell.source),) if patch == "mean" else ()
-        return (*self.trained(cell.features), *means)
+        parted = (groups.parted(cell.source),) if self.nodes(cell).parted is not None else ()
+        return (*self.trained(cell.features), *means, *parted)
 
     @property
     def mean_is_used(self) -> bool:

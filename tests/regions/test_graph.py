@@ -125,7 +125,9 @@ def test_scores_and_edges_are_sums_over_features(kind, patch):
         place[first : first + len(slots)] = nodes_of.start + slots
     scores = region_scores(regions, ends, nodes)
     settings = EdgeSettings(**STEPS)
-    weights = region_edges(regions, graph, ends, nodes, "logit_diff", settings)
+    found = region_edges(regions, graph, ends, nodes, "logit_diff", settings)
+    assert (found.residual <= 0.1 * found.scale).all()  # of a few steps
+    weights = found.weights
     fine = attribute_edges(ends, nodes, "logit_diff", settings)
     for i, of in enumerate(node_scores(ends, nodes)):
         summed = np.bincount(place[of.node], of.score, len(graph.sources))

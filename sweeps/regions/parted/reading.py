@@ -1,0 +1,33 @@
+"""What is committed of partitions of features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgesweep.engine.regions.graph import PartitionedGraph, Partitions
+from edgesweep.sweeps.interactions import files
+from edgesweep.sweeps.regions.parted.shards import PARTS, part_key
+
+if TYPE_CHECKING:
+    from edgesweep.sweeps.actor.context import Context
+    from edgesweep.sweeps.granularity.regionsets import RegionSet
+
+
+def partitions_of(
+    context: Context, chosen: RegionSet, dataset: str
+) -> tuple[Partitions, PartitionedGraph]:
+    """How the features of a set are parted on a dataset, and the complete graph of that."""
+    features = context.feature_model(chosen)
+    of = {
+        site.site: _regions(context, part_key(chosen.digest, dataset, site.site))
+        for site in chosen.parted()
+    }
+    found = Partitions(features, of)
+    return found, found.complete()
+
+
+def _regions(context: Context, key: str) -> np.ndarray:
+    found = files.read_tensors(context.run, context.log, PARTS, key)["regions"].numpy()
+    return found
