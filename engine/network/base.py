@@ -208,6 +208,13 @@ class Network(Protocol):
             rows: the input that each row belongs to; None: row i is input i.
         """
 
+    def joined(self, chosen: Sequence[Any], target: str) -> tuple[Any, ...] | None:
+        """The parents of a target with one site, first, in place of some that it only sees the sum
+        of what they write to it (`written`); None where there is no such site."""
+
+    def written(self, site: Any, value: Value) -> Value:
+        """What a difference of a site's value adds there."""
+
     def logits(
         self, final: Value, inputs: Inputs, rows: Int[Tensor, " rows"] | None = None
     ) -> Float[Tensor, "rows outputs"]:

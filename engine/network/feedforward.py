@@ -152,6 +152,12 @@ class FeedForward:
             value = block(value)
         return value
 
+    def joined(self, chosen: Sequence[Layer], target: str) -> None:
+        return None
+
+    def written(self, site: Layer, value: Value) -> Value:
+        return value
+
     def logits(
         self, final: Value, inputs: Inputs, rows: Int[Tensor, " rows"] | None = None
     ) -> Float[Tensor, "rows outputs"]:

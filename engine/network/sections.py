@@ -11,6 +11,7 @@ the model's own forward.
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -19,6 +20,9 @@ from edgesweep.engine.network.base import LOGITS, Inputs
 from edgesweep.engine.network.layers import Layer, Stream
 from edgesweep.engine.network.run import Run
 from edgesweep.engine.network.sites import Place, TransformerSites
+
+#: of a layer, both of which write
+BLOCKS = ("attn", "mlp")
 
 
 class _SiteValues(dict[str, Stream]):
@@ -73,6 +77,30 @@ class Sections:
             if written is not None:
                 return written.to(home)
         return stream.to(home)
+
+    def joined(self, chosen: Sequence[Place], target: str) -> tuple[Place, ...] | None:
+        """The parents of a target with the cut before its layer in place of those that write there:
+        the target sees their sum alone. None where there is no such cut: between them something is
+        computed, a norm follows a block, or none of them is below that."""
+        layer = self.spec.n_layers if target == LOGITS else self.sites.place(target).layer
+        first, *writers = self.sites.parents(chosen, target)
+        between = range(first.layer + 1, layer)
+        missing = {(i, block) for i in between for block in BLOCKS} - {
+            (p.layer, p.block) for p in writers
+        }
+        layers = [self.layers[i] for i in between]
+        normed = any(not of.adds_what_it_writes or of.plain_mlp is None for of in layers)
+        if not layers or missing or normed:
+            return None
+        return Place("resid", layer - 1), *(p for p in writers if p.layer == layer)
+
+    def written(self, place: Place, value: Stream) -> Stream:
+        """What a difference of a site's value adds to the stream, where no norm follows it."""
+        layer = self.layers[max(place.layer, 0)]
+        writes = {"z": layer.attention_of, "hidden": layer.mlp_of}.get(place.kind)
+        if writes is None:
+            return value
+        return (writes(value) - writes(torch.zeros_like(value[..., :1, :]))).to(value.device)
 
     def _layer(
         self,

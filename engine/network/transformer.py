@@ -180,6 +180,12 @@ class Model:
     ) -> Stream:
         return self._sections.section(chosen, target, values, inputs, rows)
 
+    def joined(self, chosen: Sequence[Place], target: str) -> tuple[Place, ...] | None:
+        return self._sections.joined(chosen, target)
+
+    def written(self, site: Place, value: Stream) -> Stream:
+        return self._sections.written(site, value)
+
     def logits(
         self, final: Stream, inputs: Inputs, rows: Int[Tensor, " rows"] | None = None
     ) -> Float[Tensor, "rows vocab"]:
