@@ -23,7 +23,7 @@ from torch import Tensor
 from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.methods.gradients import Objective
 from edgesweep.engine.methods.quadrature import points
-from edgesweep.engine.network.base import Inputs, Network, Site, Value
+from edgesweep.engine.network.base import LOGITS, Inputs, Network, Site, Value
 
 
 class Downstream:
@@ -68,7 +68,8 @@ class NodeAttribution:
         gradients: ḡ of each site, `[inputs, positions, width]`; 0 at padding.
         residual: Σ of a site's scores − (λ(clean) − λ(its patch value)), in units of the metric.
         metric_clean: λ of the clean run.
-        metric_patch: λ with each site at its patch value.
+        metric_patch: λ with each site at its patch value. It and the residual are NaN where that
+            was not run.
     """
 
     gradients: Mapping[str, Value]
@@ -124,6 +125,28 @@ def attribute_nodes(
         reached = (gradient * ends.difference(site.name)).flatten(1).sum(1)
         residual.append(reached - (clean - patched[-1]))
     return NodeAttribution(gradients, torch.stack(residual, 1), clean, torch.stack(patched, 1))
+
+
+def attribute_clean(ends: FeatureBatch, metric: str) -> NodeAttribution:
+    """ḡ of every site with the gradient at the clean run for that along the path (attribution
+    patching): one backward for all sites. Where a site is patched is not run.
+
+    Between its own sites the network is run from cut to cut, so that each layer is run once.
+    """
+    model, names = ends.features.model, [site.name for site in ends.features.sites]
+    every = model.sites.chosen([*names, *model.sites.cuts])
+    value = ends.inputs.embed.detach().requires_grad_()
+    values: dict[str, Value] = {every[0].name: value}
+    with torch.enable_grad():
+        for site in every[1:]:
+            values[site.name] = model.section(every, site.name, values, ends.inputs)
+        logits = model.logits(model.section(every, LOGITS, values, ends.inputs), ends.inputs)
+        clean = ends.objective(metric)(logits)
+        found = torch.autograd.grad(clean.sum(), [values[name] for name in names])
+    real = ends.inputs.real[..., None]
+    gradients = {name: of * real for name, of in zip(names, found, strict=True)}
+    unknown = clean.new_full((len(clean), len(names)), torch.nan).detach()
+    return NodeAttribution(gradients, unknown, clean.detach(), unknown)
 
 
 def _site_gradient(

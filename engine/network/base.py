@@ -56,6 +56,10 @@ class Sites(Protocol):
     def parents(self, chosen: Sequence[Any], target: str) -> tuple[Any, ...]:
         """The chosen sites that a site (or `logits`) is computed from, in forward order."""
 
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Sites that all of the network runs through and that may be chosen beside any others."""
+
     def width(self, site: str) -> int:
         """Numbers at one position."""
 

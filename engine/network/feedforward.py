@@ -70,6 +70,11 @@ class FeedForwardSites:
         end = len(self._widths) if target == LOGITS else self.place(target).number
         return ([layer for layer in chosen if layer.number < end][-1],)
 
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """See `engine.network.base.Sites`."""
+        return ()
+
     def width(self, site: str) -> int:
         """See `engine.network.base.Sites`."""
         return self._widths[site]

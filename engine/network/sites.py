@@ -123,6 +123,11 @@ class TransformerSites:
             parents = [s for s in parents if (s.block, s.layer) != ("attn", place.layer)]
         return tuple(parents)
 
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """See `engine.network.base.Sites`."""
+        return tuple(f"resid{layer}" for layer in range(self.spec.n_layers))
+
     def width(self, site: str) -> int:
         """See `engine.network.base.Sites`."""
         return self._width(self.place(site).kind)

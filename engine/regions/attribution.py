@@ -31,7 +31,7 @@ from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.network.base import LOGITS
 from edgesweep.engine.regions.graph import PartitionedGraph, Partitions
-from edgesweep.engine.regions.inflow import Inflow, Moved, first_moved, met
+from edgesweep.engine.regions.inflow import Inflow, Joined, Moved, first_moved, met
 
 #: (region, position) cotangents of one target site, by position
 Table = Float[Tensor, "targets steps width"]
@@ -90,8 +90,9 @@ def region_edges(
     n, sites = len(ends.batch), len(graph.blocks)
     out = RegionEdges(np.zeros((n, graph.n_edges)), np.zeros((n, sites)), np.zeros((n, sites)))
     moved = Moved.of(regions, ends)
+    joined = Joined(ends.features, ends.inputs, ends.patch)
     for number in range(n):
-        into = _Into(regions, ends, nodes, metric, settings, Inflow(moved, number))
+        into = _Into(regions, ends, nodes, metric, settings, Inflow(moved, joined, number))
         for place, block in enumerate(graph.blocks):
             found, change = into.edges(block.site)
             # edges of a complete graph are by target, then by source
@@ -126,7 +127,7 @@ class _Into:
             return out, out.new_zeros(n_rows)
         slopes = self.inflow.slopes(target, sources, ts, first)
         cotangents, position, row, change = self._cotangents(
-            target, AlongPath(slopes.x, self.inflow.start(target)[0]), first * slopes.causal
+            target, AlongPath(slopes.x, self.inflow.start(target)), first * slopes.causal
         )
         rows = target_rows(ends, how.micro_bytes)[1]
         for some in torch.arange(len(row)).split(max(1, rows // len(ts))):

@@ -12,7 +12,7 @@ edges are those of the parents themselves up to rounding (tests/regions/test_gra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgesweep.engine.features.batch import FeatureBatch
-from edgesweep.engine.network.base import LOGITS, Pulled, Slopes, Value
+from edgesweep.engine.features.model import FeatureModel
+from edgesweep.engine.features.values import NodeValues
+from edgesweep.engine.network.base import LOGITS, Inputs, Pulled, Slopes, Value, Values
 from edgesweep.engine.regions.graph import Partitions
 
 #: of a parent, at every position; those of all that are joined side by side
@@ -47,70 +49,79 @@ class Moved:
         return cls(ends, nodes, written)
 
 
-@dataclass
+class Joined:
+    """The parents of each target, and sites at their parents' patch values, of all inputs."""
+
+    def __init__(self, features: FeatureModel, inputs: Inputs, patch: NodeValues) -> None:
+        self._features, self._inputs, self._patch = features, inputs, patch
+        self._patched: dict[str, Value] = {}
+
+    def parents(self, target: str) -> tuple[Any, ...]:
+        """Those that are joined as one, first."""
+        sites = self._features.sites
+        found: tuple[Any, ...] | None = self._features.model.joined(sites, target)
+        return found or self._features.parents(target)
+
+    def apart(self, target: str) -> list[str]:
+        """The parents that are joined, by name, in forward order."""
+        own = {p.name for p in self.parents(target)}
+        return [p.name for p in self._features.parents(target) if p.name not in own]
+
+    def section(self, target: str, values: Values, rows: Int[Tensor, " rows"] | None = None) -> Value:
+        """A target from such parents; of `logits` the final value."""
+        run = self._features.model.section
+        found: Value = run(self.parents(target), target, values, self._inputs, rows)
+        return found
+
+    def patched(self, target: str) -> Value:
+        """A target for parents at their patch values."""
+        if target not in self._patched:
+            values = {p.name: self.at_patch(p.name) for p in self.parents(target)}
+            self._patched[target] = self.section(target, values)
+        return self._patched[target]
+
+    def at_patch(self, parent: str) -> Value:
+        """A parent's patch value."""
+        known = parent in self._patch.sites
+        return self._patch.values(parent) if known else self.patched(parent)
+
+
+@dataclass(frozen=True)
 class Inflow:
     """Of one input."""
 
     moved: Moved
+    joined: Joined
     number: int
-    _patched: dict[str, Value] = field(default_factory=dict)
-
-    @property
-    def _features(self) -> Any:
-        return self.moved.ends.features
-
-    def _parents(self, target: str) -> tuple[Any, ...]:
-        """With what is joined in one."""
-        sites = self._features.sites
-        found = self._features.model.joined(sites, target)
-        return found or self._features.model.sites.parents(sites, target)
-
-    def patched(self, target: str) -> Value:
-        """A site, or the logits' final value, for parents at their patch values, `[1, …]`."""
-        if target not in self._patched:
-            ends, which = self.moved.ends, torch.tensor([self.number])
-            parents = self._parents(target)
-            values = {p.name: self._at_patch(p.name) for p in parents}
-            run = ends.features.model.section
-            self._patched[target] = run(parents, target, values, ends.inputs, which)
-        return self._patched[target]
-
-    def _at_patch(self, parent: str) -> Value:
-        if parent in self.moved.nodes:
-            return self.moved.ends.patch.values(parent)[self.number][None]
-        return self.patched(parent)
 
     def nodes(self, target: str) -> dict[str, Nodes]:
-        """y of each parent's nodes, parents as in `_parents`."""
-        parents = self._parents(target)
-        own = {p.name for p in parents}
-        found = {name: self.moved.nodes[name][self.number] for name in own & {*self.moved.nodes}}
-        if (cut := parents[0].name) not in found:
-            every = (p.name for p in self._features.parents(target))
-            joined = [self.moved.written[name][self.number] for name in every if name not in own]
-            found[cut] = torch.cat(joined, 1)
-        return {p.name: found[p.name] for p in parents}
+        """y of the nodes of each parent as in `Joined`."""
+        moved, number = self.moved, self.number
+        names, apart = [p.name for p in self.joined.parents(target)], self.joined.apart(target)
+        found = {name: moved.nodes[name][number] for name in names if name in moved.nodes}
+        if apart:
+            found[names[0]] = torch.cat([moved.written[name][number] for name in apart], 1)
+        return {name: found[name] for name in names}
 
     def slopes(
         self, target: str, nodes: dict[str, Nodes], ts: Float[Tensor, " steps"], first: int
     ) -> Slopes:
         """The section, linearised at steps of the way."""
+        joined, ends, number = self.joined, self.moved.ends, self.number
         values = {
-            name: self._at_patch(name) + ts[:, None, None] * y.sum(1) for name, y in nodes.items()
+            name: joined.at_patch(name)[number] + ts[:, None, None] * y.sum(1)
+            for name, y in nodes.items()
         }
-        pull_back = self._features.model.pull_back
-        parents, inputs = self._parents(target), self.moved.ends.inputs
-        found: Slopes = pull_back(parents, target, values, inputs, self.number, first)
-        return found
+        pull_back, parents = ends.features.model.pull_back, joined.parents(target)
+        return pull_back(parents, target, values, ends.inputs, number, first)
 
     def start(self, target: str) -> Value:
         """The target's value for parents at their patch values; of `logits`, what the metric reads."""
-        value = self.patched(target)
+        value = self.joined.patched(target)
         if target != LOGITS:
-            return value
-        which = torch.tensor([self.number])
-        logits: Value = self._features.model.logits(value, self.moved.ends.inputs, which)
-        return logits
+            return value[self.number]
+        logits: Value = self.moved.ends.features.model.logits(value, self.moved.ends.inputs)
+        return logits[self.number]
 
 
 def first_moved(nodes: dict[str, Nodes]) -> int | None:

@@ -27,6 +27,7 @@ from edgesweep.engine.features.values import NodeValues, split
 from edgesweep.engine.graph import prune
 from edgesweep.engine.network.base import LOGITS, Inputs, Value
 from edgesweep.engine.regions.graph import PartitionedGraph, Partitions
+from edgesweep.engine.regions.inflow import Joined
 
 #: y of a site's nodes in one circuit's run, `[inputs, positions, slots, width]`
 Vectors = Float[Tensor, "inputs positions slots width"]
@@ -45,6 +46,8 @@ class _Run:
         self.regions, self.features, self.inputs = regions, regions.features, inputs
         self.clean, self.patch = values
         self.at_once = max(1, micro_bytes // self.features.model.row_bytes(inputs.real.shape[1]))
+        self.joined = Joined(self.features, inputs, self.patch)
+        self._places = {site.name: site for site in self.features.sites}
 
     def root(self) -> Vectors:
         """The first site is the clean run's."""
@@ -60,7 +63,10 @@ class _Run:
         n_rows = len(next(iter(flat.values())))
         for some in torch.arange(n_rows).split(self.at_once):
             values = {name: value[some] for name, value in flat.items()}
-            parts.append(self.features.segment(target, values, self.inputs, some % n))
+            found = self.joined.section(target, values, some % n)
+            if target == LOGITS:
+                found = self.features.model.logits(found, self.inputs, some % n)
+            parts.append(found)
         return torch.cat(parts).unflatten(0, (-1, n))
 
     def read(self, site: str, x: Float[Tensor, "masks inputs positions width"]) -> Tensor:
@@ -74,7 +80,11 @@ class _Run:
 
     def seen(self, site: str, kept: Bool[Tensor, "masks slots"], y: Vectors) -> Value:
         """x_s of each mask."""
-        return self.patch.values(site) + torch.einsum("ms,ipsw->mipw", kept.to(y), y)
+        return self.joined.at_patch(site) + torch.einsum("ms,ipsw->mipw", kept.to(y), y)
+
+    def written(self, site: str, y: Vectors) -> Vectors:
+        """What a site's nodes add to where it is joined with others (`inflow`)."""
+        return self.features.model.written(self._places[site], y)
 
 
 @torch.no_grad()
@@ -108,16 +118,20 @@ def run_region_circuits(
 def _edge_ablated(
     run: _Run, graph: PartitionedGraph, mask: Bool[np.ndarray, " edges"]
 ) -> Float[Tensor, "inputs outputs"]:
-    y: dict[str, Vectors] = {run.features.sites[0].name: run.root()}
+    root = run.features.sites[0].name
+    y: dict[str, Vectors] = {root: run.root()}
+    written = {root: run.written(root, y[root])}
     table = np.zeros((len(graph.targets), len(graph.sources)), dtype=bool)
     table[graph.edge_target[mask], graph.edge_source[mask]] = True
     for block in graph.blocks:
         rows = table[block.first_target : block.first_target + block.n_targets]
         distinct, which = np.unique(rows, axis=0, return_inverse=True)
-        seen = {
-            parent: run.seen(parent, _slots(run, graph, parent, distinct), y[parent])
-            for parent in graph.parents[block.site]
-        }
+        seen = {}
+        names, apart = [p.name for p in run.joined.parents(block.site)], run.joined.apart(block.site)
+        for name in names:
+            of, vectors = ([name], y) if name in y else (apart, written)
+            slots = torch.cat([_slots(run, graph, site, distinct) for site in of], 1)
+            seen[name] = run.seen(name, slots, torch.cat([vectors[site] for site in of], 2))
         out = run.segment(block.site, seen)
         if block.site == LOGITS:
             return out[0]
@@ -126,6 +140,7 @@ def _edge_ablated(
         slots = torch.arange(block.n_targets)  # the rest is the last, where it is a node
         picked = read[places, ..., slots, :]  # [targets, inputs, positions, width]
         y[block.site][..., : block.n_targets, :] = picked.movedim(0, 2)
+        written[block.site] = run.written(block.site, y[block.site])
     raise AssertionError("a graph ends at its logits")
 
 

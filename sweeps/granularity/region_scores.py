@@ -10,13 +10,14 @@ import torch
 
 from edgesweep.engine.features.edgelist import EdgeList, InputEdges
 from edgesweep.engine.features.edges import EdgeSettings, FeatureEdges
-from edgesweep.engine.features.nodes import attribute_nodes
+from edgesweep.engine.features.nodes import NodeAttribution, attribute_clean, attribute_nodes
 from edgesweep.engine.regions.attribution import region_edges, region_scores
 from edgesweep.engine.regions.graph import PartitionedGraph
 from edgesweep.sweeps.granularity.feature_scores import as_lists, ends_of, quadrature, table_of
 from edgesweep.sweeps.regions.parted.reading import partitions_of
 
 if TYPE_CHECKING:
+    from edgesweep.engine.features.batch import FeatureBatch
     from edgesweep.sweeps.actor.context import Context
     from edgesweep.sweeps.granularity.regionsets import RegionSet
     from edgesweep.sweeps.plan.cells import Cell
@@ -31,7 +32,7 @@ def of_nodes(
     regions, graph = partitions_of(context, chosen, cell.dataset)
     numbers = chosen.numbers.of(graph)
     for ends in ends_of(context, cell, chosen, prompts, micro_batch):
-        found = attribute_nodes(ends, cell.build_metric, **quadrature(cell))
+        found = _gradients(ends, cell)
         scores = np.zeros((len(ends.batch), chosen.n_nodes), dtype=np.float32)
         scores[:, numbers] = region_scores(regions, ends, found)
         yield table_of(scores, found)
@@ -50,11 +51,18 @@ def lists_of_edges(
     numbers = torch.as_tensor(np.append(chosen.numbers.of(graph), chosen.n_nodes))
     how = EdgeSettings(target=cell.target, **quadrature(cell))
     for ends in ends_of(context, cell, chosen, mine, micro_batch):
-        nodes = attribute_nodes(ends, cell.build_metric, **quadrature(cell))
+        nodes = _gradients(ends, cell)
         found = region_edges(regions, graph, ends, nodes, cell.build_metric, how)
         lists = [_listed(graph, numbers, row, cell.keep or 0) for row in found.weights]
         counts = np.zeros_like(found.residual, dtype=np.int64)
         yield as_lists(FeatureEdges(lists, found.residual, found.scale, counts), cell.keep or 0)
+
+
+def _gradients(ends: FeatureBatch, cell: Cell) -> NodeAttribution:
+    """ḡ of every site."""
+    if cell.steps is None:
+        return attribute_clean(ends, cell.build_metric)
+    return attribute_nodes(ends, cell.build_metric, steps=cell.steps, rule=cell.rule)
 
 
 def _listed(

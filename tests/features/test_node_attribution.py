@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from edgesweep.engine.features.batch import FeatureBatch
-from edgesweep.engine.features.nodes import attribute_nodes, node_scores
+from edgesweep.engine.features.nodes import attribute_clean, attribute_nodes, node_scores
 from edgesweep.engine.methods.base import MethodError
 from edgesweep.engine.network import PromptBatch
 from tests.features.made import CHAIN, KINDS, MIXED
@@ -117,3 +117,14 @@ def test_float32_agrees_with_float64():
     a, b = (attribute_nodes(ends, "logit_diff", **STEPS).gradients for ends in (narrow, wide))
     for site, gradient in b.items():
         assert (a[site] - gradient).abs().max() <= 1e-4 * gradient.abs().max()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sites", [CHAIN, MIXED], ids=["chain", "mixed"])
+def test_one_backward_gives_the_gradients_at_the_clean_run(family, sites):
+    _, _, _, ends = made(family, sites)
+    found = attribute_clean(ends, "logit_diff")
+    expected = attribute_nodes(ends, "logit_diff", steps=1, rule="right")
+    assert torch.allclose(found.metric_clean, expected.metric_clean)
+    for site, gradient in expected.gradients.items():
+        assert torch.allclose(found.gradients[site], gradient, rtol=tolerance(family), atol=1e-9)

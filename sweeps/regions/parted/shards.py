@@ -99,11 +99,12 @@ def sample_shards(plan: Plan) -> Iterator[SampleShard]:
     """Of all sites whose partitions hang on inputs, each once."""
     seen: set[str] = set()
     for dataset, nodes, chosen in _parted(plan):
-        for site in chosen.parted() if _hangs_on_inputs(chosen) else ():
-            of = sampled(chosen, dataset, site)
-            if of.key not in seen:
-                seen.add(of.key)
-                yield from (SampleShard(of, nodes, rows) for rows in plan.blocks(dataset))
+        sites = chosen.parted() if _hangs_on_inputs(chosen) else ()
+        found = (sampled(chosen, dataset, site) for site in sites)
+        new = {of.key: of for of in found if of.key not in seen}
+        seen |= {*new}
+        for rows in plan.blocks(dataset):  # of which all sites are had one after another
+            yield from (SampleShard(of, nodes, rows) for of in new.values())
 
 
 def part_shards(plan: Plan) -> Iterator[PartShard]:

@@ -79,19 +79,26 @@ def _whose(plan: Plan, shard: SampleShard | PartShard) -> str:
 def _moments(context: Context, shard: SampleShard) -> Iterator[Moments]:
     """Of a block's batches, one after another."""
     of = shard.of
-    chosen = context.nodes_of(of.model, shard.nodes).parted
-    assert chosen is not None
-    features = context.feature_model(chosen)
-    patch = context.feature_patch(of.patch, of.dataset, "build", chosen.digest)
-    prompts = context.prompts(of.dataset, "build")[shard.rows.start : shard.rows.stop]
-    for start in range(0, len(prompts), context.micro_batch):
-        batch = PromptBatch.make(prompts[start : start + context.micro_batch])
-        ends = FeatureBatch.of(features, batch, patch)
+    held = f"features {of.dataset} {of.base} {of.patch} {shard.rows.key}"
+    for ends in context.held(held, lambda: _batches(context, shard)):
         nodes = None
         if of.of == "attribution":
             nodes = attribute_nodes(ends, of.metric, steps=of.steps, only=(of.site,))
         yield moments_of(samples(ends, nodes, (of.site,), of=of.of, over=of.over))
         context.check_alive()
+
+
+def _batches(context: Context, shard: SampleShard) -> list[FeatureBatch]:
+    """Of a block of inputs, which the shards of all sites read."""
+    of = shard.of
+    chosen = context.nodes_of(of.model, shard.nodes).parted
+    assert chosen is not None
+    features = context.feature_model(chosen)
+    patch = context.feature_patch(of.patch, of.dataset, "build", chosen.digest)
+    prompts = context.prompts(of.dataset, "build")[shard.rows.start : shard.rows.stop]
+    starts = range(0, len(prompts), context.micro_batch)
+    batches = [PromptBatch.make(prompts[i : i + context.micro_batch]) for i in starts]
+    return [FeatureBatch.of(features, batch, patch) for batch in batches]
 
 
 class FeaturePartitions(Stage[PartShard]):
