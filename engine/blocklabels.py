@@ -71,6 +71,14 @@ def block_margins(attribution: np.ndarray) -> np.ndarray:
     return np.divide(largest, following, out=equal, where=following > 0)
 
 
+def block_purity(attribution: np.ndarray) -> float:
+    """The share of the blocks' attribution that is for the task that has most in its block, every
+    task weighing the same: Σ_b max_t a[b, t] / Σ_b Σ_t a[b, t]. 1 if each block serves one task,
+    NaN of no attribution; the mean over blocks of the first task's share, by attribution."""
+    total = float(attribution.sum())
+    return float(attribution.max(axis=1, initial=0.0).sum()) / total if total else float("nan")
+
+
 def block_edge_mask(
     block_of: np.ndarray,
     edge_nodes: Sequence[Sequence[int]],

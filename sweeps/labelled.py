@@ -11,6 +11,7 @@ from edgesweep.engine.blocklabels import (
     block_attribution,
     block_edge_mask,
     block_margins,
+    block_purity,
     label_blocks,
 )
 from edgesweep.engine.graph import Graph, edge_ends, node_edges, touched_nodes
@@ -64,9 +65,24 @@ class LabelledBlocks:
         self._mask, self._block_of = mask, block_of
         self._edge_nodes = edge_nodes(graph, mask, nodes)
         kept = np.nan_to_num(scores[:, mask], nan=0.0, posinf=0.0, neginf=0.0)
-        self.shares = block_attribution(block_of, self._edge_nodes, kept)
+        self._kept, self.shares = kept, block_attribution(block_of, self._edge_nodes, kept)
         self.labels, self.margins = label_blocks(self.shares, margin), block_margins(self.shares)
         self._always = [i for i, node in enumerate(nodes) if node in graph.fixed_nodes]
+
+    @property
+    def purity(self) -> float:
+        """How far each block is one task's (`engine.blocklabels`)."""
+        return block_purity(self.shares)
+
+    def shuffled_purities(self, seed: int, n: int) -> list[float]:
+        """The same of blocks of the same sizes with other nodes in them, the fixed ones apart."""
+        draw, found = np.random.default_rng(seed), []
+        free = np.setdiff1d(np.arange(len(self._block_of)), self._always)
+        for _ in range(n):
+            block_of = np.array(self._block_of)
+            block_of[free] = draw.permutation(block_of[free])
+            found.append(block_purity(block_attribution(block_of, self._edge_nodes, self._kept)))
+        return found
 
     def without(self, task: int) -> EdgeMask:
         """The circuit without every edge that touches a block of that task, ends apart."""

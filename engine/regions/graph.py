@@ -37,7 +37,7 @@ class PartitionedGraph(FeatureGraph):
     word, kind = "roi", "region"
 
     @property
-    def reach(self) -> Ends:  # type: ignore[override]
+    def reach(self) -> Ends:
         """A target is its node: each region is read from a run of its own."""
         return self.ends
 

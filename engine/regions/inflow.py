@@ -67,7 +67,9 @@ class Joined:
         own = {p.name for p in self.parents(target)}
         return [p.name for p in self._features.parents(target) if p.name not in own]
 
-    def section(self, target: str, values: Values, rows: Int[Tensor, " rows"] | None = None) -> Value:
+    def section(
+        self, target: str, values: Values, rows: Int[Tensor, " rows"] | None = None
+    ) -> Value:
         """A target from such parents; of `logits` the final value."""
         run = self._features.model.section
         found: Value = run(self.parents(target), target, values, self._inputs, rows)
@@ -116,7 +118,7 @@ class Inflow:
         return pull_back(parents, target, values, ends.inputs, number, first)
 
     def start(self, target: str) -> Value:
-        """The target's value for parents at their patch values; of `logits`, what the metric reads."""
+        """The target's value for parents at their patch values; of `logits` the outputs."""
         value = self.joined.patched(target)
         if target != LOGITS:
             return value[self.number]

@@ -127,7 +127,10 @@ def _edge_ablated(
         rows = table[block.first_target : block.first_target + block.n_targets]
         distinct, which = np.unique(rows, axis=0, return_inverse=True)
         seen = {}
-        names, apart = [p.name for p in run.joined.parents(block.site)], run.joined.apart(block.site)
+        names, apart = (
+            [p.name for p in run.joined.parents(block.site)],
+            run.joined.apart(block.site),
+        )
         for name in names:
             of, vectors = ([name], y) if name in y else (apart, written)
             slots = torch.cat([_slots(run, graph, site, distinct) for site in of], 1)

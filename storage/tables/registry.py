@@ -98,9 +98,11 @@ NULLS = Table(
 STRUCTURE = Table(
     "structure",
     "what a block model is worth: `saved` (by the first chain) beside random graphs, `agreement` "
-    "of two partitions (adjusted mutual information), `contrast` of block ablations: what is left "
-    "without others' blocks minus without one's own, or the reverse with `only` these, and p of "
-    "shuffled inputs; low and high: of what it is held `against`, or of all pairs",
+    "of two partitions (adjusted mutual information), `purity`: of the blocks' attribution the "
+    "share of the first task of each, beside blocks of random nodes, `contrast` of block "
+    "ablations: what is left without others' blocks minus without one's own, or the reverse with "
+    "`only` these, and p of shuffled inputs; low and high: of what it is held `against`, or of all "
+    "pairs",
     columns_of(
         "circuit cell measure against eval_patch metric value:float chance:float low:float "
         "high:float p:float n:int"

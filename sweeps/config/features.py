@@ -47,12 +47,12 @@ PARTITIONS = (*GIVEN, "sbm", "ward", "kmeans", "spectral", "spectral_svd")
 
 
 class Regions(Section):
-    """How the features of each site are parted into regions, which are the nodes then. (A site whose
-    dictionary is `none` stays whole.)
+    """How the features of each site are parted into regions, which are the nodes then. (A site of
+    which the dictionary is `none` stays whole.)
 
     `partition`: the model's heads, of `attn3.z` by `identity`; features drawn with the `seed` into
-    regions of equal sizes; a weighted block model (the shortest of `chains`, its blocks merged where
-    they are more than are asked for) or a clustering of what goes together: `of` features'
+    regions of equal sizes; a weighted block model (the shortest of `chains`, its blocks merged
+    where they are more than are asked for) or a clustering of what goes together: `of` features'
     attribution (integrated gradients of `steps` steps, of the sweep's first metric and patch) or
     activation, with a sample for each of the positions or the inputs that it is `over`. `blocks`:
     regions of a site, a number, as many as it has heads, or `auto`, as many as the block model

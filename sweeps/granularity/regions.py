@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.granularity.base import ByName, Measure
     from edgesweep.sweeps.plan.cells import Cell, Condition
-    from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.plan.resolve import Dataset, ResolvedModel
     from edgesweep.sweeps.stages.attribute import AttributeShard
     from edgesweep.tasks import Example

@@ -12,8 +12,8 @@ from edgesweep.sweeps.interactions.needed import EdgesNeeded
 from edgesweep.sweeps.interactions.rotations import Jacobians, Rotations
 from edgesweep.sweeps.interactions.structure import FindModules, FitLayerBlocks
 from edgesweep.sweeps.regions.ablated import RegionAblation
-from edgesweep.sweeps.regions.parted.stages import FeatureMoments, FeaturePartitions
 from edgesweep.sweeps.regions.moments import UnitMeans, UnitMoments, UnitTies
+from edgesweep.sweeps.regions.parted.stages import FeatureMoments, FeaturePartitions
 from edgesweep.sweeps.regions.partitions import Partitions, RegionChains, RegionJudge
 from edgesweep.sweeps.regions.views import RegionViews
 from edgesweep.sweeps.stages.attribute import Attribute, Refine

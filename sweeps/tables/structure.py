@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MODES = {"without": 1.0, "only": -1.0}
 #: what a table says of what there is none of
 NONE = dict.fromkeys(("value", "chance", "low", "high", "p"), np.nan)
+#: random blocks that purity stands beside
+PURITY_DRAWS = 199
 #: random graphs that are not the circuit's own
 SHUFFLES = ("nodes", "ports")
 
@@ -87,6 +89,18 @@ def structure_rows(
             ends = {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
             named = {"measure": "agreement", "against": against, "n": min(n)}
             yield {**base, **named, **ends, "chance": 0.0}
+
+
+def purity_rows(view: View, cell: Cell, fitted: Fitted) -> Iterator[Row]:
+    """The row of structure.parquet of how far blocks are one task's each; of mixtures."""
+    if len(view.plan.dataset(cell).members) < 2:
+        return
+    value = fitted.labelled.purity
+    draws = fitted.labelled.shuffled_purities(view.plan.config.seed, PURITY_DRAWS)
+    ends = {"chance": float(np.mean(draws)), "low": min(draws), "high": max(draws)}
+    named = {"measure": "purity", "against": "random", "eval_patch": "", "metric": ""}
+    about = {"circuit": fitted.circuit, "cell": cell.key, **named, "value": value, **ends}
+    yield {**about, "p": p_value(value - ROUNDING, draws), "n": PURITY_DRAWS}
 
 
 def contrast_rows(view: View, cell: Cell) -> Iterator[Row]:

@@ -7,8 +7,11 @@ from edgesweep.engine.blocklabels import (
     block_attribution,
     block_edge_mask,
     block_matrix,
+    block_purity,
     label_blocks,
 )
+from edgesweep.engine.graph import FeatureGraph
+from edgesweep.sweeps.labelled import LabelledBlocks
 
 # embed 0, a 1, b 2, c 3, logits 4. Edge 2 enters a kv port whose group holds the heads b and c.
 BLOCK_OF = np.array([0, 1, 1, 2, 0])
@@ -105,6 +108,33 @@ def test_the_fast_forms_equal_the_slow_ones(seed):
         for mode in ("without", "only"):
             arguments = (block_of, edge_nodes, labels, task, mode, (0, 29))
             assert block_edge_mask(*arguments).tolist() == slow_mask(*arguments)
+
+
+def test_purity_is_the_attribution_of_each_block_s_first_task():
+    assert block_purity(np.eye(3)) == 1
+    assert block_purity(np.full((4, 2), 0.25)) == 0.5
+    found = block_purity(np.array([[0.6, 0.2], [0.4, 0.8]]))
+    by_block = (0.6 / 0.8) * 0.8 / 2 + (0.8 / 1.2) * 1.2 / 2  # weighted by attribution
+    assert found == pytest.approx(by_block)
+    assert np.isnan(block_purity(np.zeros((2, 2))))
+
+
+def test_random_blocks_have_the_same_sizes_and_less_purity():
+    """Two tasks that share no node but the ends; blocks that are theirs, and shuffled ones."""
+    graph = FeatureGraph.complete(
+        {"a": (), "b": ("a",), "logits": ("b",)}, {"a": [-1], "b": range(12)}
+    )
+    mask = np.ones(graph.n_edges, dtype=bool)
+    first = np.array([int(graph.edge_name(e).split("f")[-1].split("->")[0]) < 6 for e in range(24)])
+    scores = np.stack([first, ~first]).astype(float)
+    nodes = list(range(14))
+    block_of = np.array([0, *[1] * 6, *[2] * 6, 3])
+    labelled = LabelledBlocks(graph, mask, nodes, block_of, scores, 1.5)
+    draws = labelled.shuffled_purities(0, 50)
+    assert labelled.purity == pytest.approx(0.75)  # half of the attribution is at the ends
+    assert max(draws) < labelled.purity
+    assert min(draws) >= 0.5
+    assert labelled.shuffled_purities(0, 50) == draws
 
 
 def test_no_edges():

@@ -1,4 +1,4 @@
-"""Edges between heads as regions against the methods over heads, queries, keys and values merged."""
+"""Edges between heads as regions against the methods over heads, their ports merged."""
 
 import numpy as np
 import pytest

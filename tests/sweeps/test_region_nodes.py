@@ -3,7 +3,6 @@ partition."""
 
 import numpy as np
 import pytest
-import torch
 
 from edgesweep.dashboards.data import load_run
 from edgesweep.dashboards.report import render
@@ -177,7 +176,9 @@ def test_scores_are_the_engine_s(run, plan, ends):
 def test_circuits_are_counted_named_and_drawn(run):
     assert_ran_is_what_was_counted(run)
     edges = read_table(run, CIRCUITS)
-    mine = edges[edges["circuit"].isin(read_table(run, RESULTS).query("nodes == 'ward'")["circuit"])]
+    mine = edges[
+        edges["circuit"].isin(read_table(run, RESULTS).query("nodes == 'ward'")["circuit"])
+    ]
     assert mine["target"].str.contains(r"^(?:attn\d\.z/(?:roi\d|err)|mlp\d/err|logits)$").all()
     table = read_table(run, RESULTS)
     whole = table[(table["nodes"] == "of-heads") & (table["method"] == "eap")]
@@ -219,8 +220,8 @@ def test_a_dry_run_counts_it(plan):
     [
         (
             a_set("heads", dictionaries={"mlp1.hidden": "identity"}),
-            "features.r.regions.blocks: 'heads' are of sites such as attn0.z, and 'mlp1.hidden' has "
-            "none; give a number",
+            "features.r.regions.blocks: 'heads' are of sites such as attn0.z, and 'mlp1.hidden' "
+            "has none; give a number",
         ),
         (
             a_set("heads", dictionaries={"attn0.z": {"kind": "pca"}}),

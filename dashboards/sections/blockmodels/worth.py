@@ -20,6 +20,10 @@ WORDS = {
     ("agreement", "chains"): "agreement of two chains",
     ("agreement", "halves"): "agreement of halves of the build prompts",
     ("agreement", "kind_depth"): "agreement with kind and layer",
+    (
+        "purity",
+        "random",
+    ): "purity: of blocks' attribution their first task's, against random blocks",
     ("contrast", "without"): "contrast of removing blocks: others' minus one's own",
     ("contrast", "only"): "contrast of keeping only them: one's own minus others'",
     ("contrast", "without_random"): "contrast of removing, against blocks of random nodes",
@@ -115,7 +119,7 @@ def _beside(row: dict[Any, Any]) -> str:
 
 def _is_drawn(row: dict[Any, Any]) -> bool:
     """Whether it stands beside draws of graphs or of blocks."""
-    return row["measure"] == "saved" or str(row["against"]).endswith("_random")
+    return row["measure"] in ("saved", "purity") or str(row["against"]).endswith("_random")
 
 
 def _range(row: dict[Any, Any]) -> str:
@@ -123,7 +127,12 @@ def _range(row: dict[Any, Any]) -> str:
 
 
 def _counted(row: dict[Any, Any]) -> str:
-    what = {"saved": "random graphs", "agreement": "nodes", "contrast": "prompts"}
+    what = {
+        "saved": "random graphs",
+        "purity": "draws",
+        "agreement": "nodes",
+        "contrast": "prompts",
+    }
     drawn = row["measure"] == "contrast" and _is_drawn(row)
     return f"{row['n']:,} {'draws' if drawn else what[row['measure']]}"
 

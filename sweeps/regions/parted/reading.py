@@ -29,5 +29,4 @@ def partitions_of(
 
 
 def _regions(context: Context, key: str) -> np.ndarray:
-    found = files.read_tensors(context.run, context.log, PARTS, key)["regions"].numpy()
-    return found
+    return files.read_tensors(context.run, context.log, PARTS, key)["regions"].numpy()

@@ -28,7 +28,7 @@ from edgesweep.storage.arrays import write_static
 from edgesweep.storage.atomic import to_json
 from edgesweep.storage.blocks import read_file, write_file
 from edgesweep.storage.packing.masks import write_masks
-from edgesweep.storage.tables import BLOCKS, Table
+from edgesweep.storage.tables import BLOCKS, STRUCTURE, Table
 from edgesweep.sweeps.circuits import nearest, ran_mask, read_fitted_key, read_ran
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.labelled import LabelledBlocks, simple_graph
@@ -36,6 +36,7 @@ from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.plan.canonical import digest
 from edgesweep.sweeps.plan.cells import Cell, Condition
 from edgesweep.sweeps.stages.base import Done, Gate, Passes, Row, Stage
+from edgesweep.sweeps.tables.structure import purity_rows
 
 if TYPE_CHECKING:
     from edgesweep.sweeps.actor.context import Context
@@ -84,7 +85,7 @@ class Blocks(Stage[BlockShard]):
 
     name = "blocks"
     title = "block models"
-    tables = (BLOCKS,)
+    tables = (BLOCKS, STRUCTURE)
 
     def shards(self, plan: Plan) -> Iterator[BlockShard]:
         for cell in plan.cells:
@@ -121,7 +122,10 @@ class Blocks(Stage[BlockShard]):
 
     def rows(self, view: View, cell: Cell) -> Mapping[Table, Iterable[Row]]:
         fitted = read_fitted(view, cell)
-        return {BLOCKS: () if fitted is None else _block_rows(view, cell, fitted)}
+        if fitted is None:
+            return {BLOCKS: (), STRUCTURE: ()}
+        rows = _block_rows(view, cell, fitted)
+        return {BLOCKS: rows, STRUCTURE: purity_rows(view, cell, fitted)}
 
 
 def fitting(plan: Plan, n_fits: int) -> Passes:
