@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from edgesweep.sweeps.config.features import Features, Trained
+from edgesweep.sweeps.config.features import Features, Regions, Trained
 from edgesweep.sweeps.config.fields import Section, did_you_mean
 
 
@@ -31,6 +31,10 @@ WANTED = {
 }
 #: parts of a location that pydantic puts in and no config has
 NO_KEYS = ("[key]", "text", "trained")
+
+
+#: sections of a set of dictionaries
+WITHIN_SETS: dict[str, type[Section]] = {"dictionaries": Trained, "regions": Regions}
 
 
 def describe(error: ValidationError, of: type[Section]) -> str:
@@ -66,8 +70,8 @@ def _keys_beside(location: Sequence[str], of: type[Section]) -> list[str]:
     """Known keys of the section that a location lies in."""
     section: Any = of
     for part in location[:-1]:
-        if part == "dictionaries":
-            section = Trained
+        if section is Features and part in WITHIN_SETS:
+            section = WITHIN_SETS[part]
             break
         if section is not Features:  # whose parts are names of sets
             section = Features if part == "features" else _section(section, part)

@@ -119,7 +119,10 @@ def test_scores_and_edges_are_sums_over_features(kind, patch):
     are_sums_over_features(regions, ends)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize(
+    "family",
+    ["llama", *(pytest.param(f, marks=pytest.mark.slow) for f in ("gpt2", "gpt_neox", "gemma2"))],
+)
 def test_edges_of_what_adds_to_a_stream_are_sums_over_features(family):
     """Where the parents are met in the stream, and where a norm between them forbids it."""
     _, _, regions, ends = at_heads(family)

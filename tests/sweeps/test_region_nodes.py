@@ -175,28 +175,28 @@ def test_scores_are_the_engine_s(run, plan, ends):
 
 def test_circuits_are_counted_named_and_drawn(run):
     assert_ran_is_what_was_counted(run)
-    edges = read_table(run, CIRCUITS)
-    mine = edges[
-        edges["circuit"].isin(read_table(run, RESULTS).query("nodes == 'ward'")["circuit"])
-    ]
+    edges, table = read_table(run, CIRCUITS), read_table(run, RESULTS)
+    mine = edges[edges["circuit"].isin(table.query("nodes == 'ward'")["circuit"])]
     assert mine["target"].str.contains(r"^(?:attn\d\.z/(?:roi\d|err)|mlp\d/err|logits)$").all()
-    table = read_table(run, RESULTS)
-    whole = table[(table["nodes"] == "of-heads") & (table["method"] == "eap")]
-    sizes = whole.groupby("threshold")["n_edges"].max()
+    by_edges = table.query("nodes == 'of-heads' and method == 'eap' and ablation == 'edge'")
+    sizes = by_edges.groupby("threshold")["n_edges"].max()
     assert (sizes <= sizes.index).all()
     assert (sizes > 0).all()
     page = render(load_run(run.path))
     assert "edges between regions" in page
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_what_failed_or_was_lost_has_the_same_bytes(run, tmp_path, stage):
+def test_what_failed_or_was_lost_has_the_same_bytes(run, tmp_path):
+    """A run whose moments fail at first, and then its partitions; then all shards of both are
+    lost."""
     again = tmp_path / "run"
-    failing = Faulty(before=FailsStages((stage,)))
-    assert run_tiny(again, config(), failing).exit_code == 3
+    for stage in STAGES:
+        failing = Faulty(before=FailsStages((stage,)))
+        assert run_tiny(again, config(), failing).exit_code == 3
     assert run_tiny(again, config()).exit_code == 0
     assert contents(again, *FILES) == contents(run.path, *FILES)
-    uncommit(again, stage, lambda _: True)
+    for stage in STAGES:
+        uncommit(again, stage, lambda _: True)
     assert run_tiny(again, config()).exit_code == 0
     assert contents(again, *FILES) == contents(run.path, *FILES)
 
