@@ -25,6 +25,7 @@ from edgesweep.sweeps.granularity.features import Features, FeaturesKind
 from edgesweep.sweeps.granularity.featuresets import feature_set
 from edgesweep.sweeps.granularity.regionsets import RegionSet, region_set
 from edgesweep.sweeps.granularity.words import REGIONS, Words, sites_told
+from edgesweep.sweeps.regions.parted import cost
 from edgesweep.sweeps.regions.parted.reading import partitions_of
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from edgesweep.sweeps.config.load import Config
     from edgesweep.sweeps.granularity.base import ByName, Measure
     from edgesweep.sweeps.plan.cells import Cell, Condition
+    from edgesweep.sweeps.plan.plan import Plan
     from edgesweep.sweeps.plan.resolve import Dataset, ResolvedModel
     from edgesweep.sweeps.stages.attribute import AttributeShard
+    from edgesweep.sweeps.stages.base import Passes
     from edgesweep.tasks import Example
 
 
@@ -64,6 +67,9 @@ class Regions(Features):
         sizes = self.chosen.sizes
         told = sites_told(self.chosen)
         return [{**site, "word": "roi", "n_nodes": sizes[site["site"]]} for site in told]
+
+    def passes(self, plan: Plan, shard: AttributeShard) -> Passes:
+        return cost.passes(plan, shard, self.chosen)
 
     def stats(self, graph: Graph, mask: EdgeMask, ablation: str, of_nodes: bool) -> CircuitStats:
         stats = circuit_stats(graph, mask)

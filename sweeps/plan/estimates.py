@@ -25,6 +25,7 @@ from edgesweep.sweeps.plan.rebuilding import rebuilt_specs
 from edgesweep.sweeps.regions.cost import disk_bytes as rois_on_disk
 from edgesweep.sweeps.regions.cost import memory_bytes as roi_bytes
 from edgesweep.sweeps.regions.cost import told as rois_told
+from edgesweep.sweeps.regions.parted.cost import disk_bytes as parted_on_disk
 from edgesweep.sweeps.searches import rounds_of, searches_of
 from edgesweep.sweeps.soundness.finished import SMALL_SHARDS
 from edgesweep.sweeps.stages.bootstrap import resampled_bytes
@@ -136,6 +137,7 @@ def _disk_bytes(plan: Plan) -> Iterator[int]:
             yield _mean_bytes(plan, dataset, nodes)
     yield interactions_on_disk(plan)
     yield rois_on_disk(plan)
+    yield parted_on_disk(plan)
     n_metrics = len(plan.config.evaluate.metric)
     for cell in plan.cells:
         n_edges, dataset = plan.nodes(cell).max_edges, plan.dataset(cell)

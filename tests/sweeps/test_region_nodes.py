@@ -183,7 +183,7 @@ def test_circuits_are_counted_named_and_drawn(run):
     assert (sizes <= sizes.index).all()
     assert (sizes > 0).all()
     page = render(load_run(run.path))
-    assert "edges between regions" in page
+    assert "Nodes are regions of the features of each site" in page
 
 
 def test_what_failed_or_was_lost_has_the_same_bytes(run, tmp_path):
