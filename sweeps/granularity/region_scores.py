@@ -12,9 +12,8 @@ from edgesweep.engine.features.edgelist import EdgeList, InputEdges
 from edgesweep.engine.features.edges import EdgeSettings, FeatureEdges
 from edgesweep.engine.features.nodes import NodeAttribution, attribute_clean, attribute_nodes
 from edgesweep.engine.regions.attribution import region_edges, region_scores
-from edgesweep.engine.regions.graph import PartitionedGraph
+from edgesweep.engine.regions.graph import PartitionedGraph, Partitions
 from edgesweep.sweeps.granularity.feature_scores import as_lists, ends_of, quadrature, table_of
-from edgesweep.sweeps.regions.parted.reading import partitions_of
 
 if TYPE_CHECKING:
     from edgesweep.engine.features.batch import FeatureBatch
@@ -25,11 +24,20 @@ if TYPE_CHECKING:
     from edgesweep.tasks import Example
 
 
+#: how a set's features are parted, and the complete graph of that
+Parted = tuple[Partitions, PartitionedGraph]
+
+
 def of_nodes(
-    context: Context, cell: Cell, chosen: RegionSet, prompts: Sequence[Example], micro_batch: int
+    context: Context,
+    cell: Cell,
+    chosen: RegionSet,
+    parted: Parted,
+    prompts: Sequence[Example],
+    micro_batch: int,
 ) -> Iterator[dict[str, Any]]:
     """Scores of all regions and rests, batch by batch; 0 of numbers that no node has."""
-    regions, graph = partitions_of(context, chosen, cell.dataset)
+    regions, graph = parted
     numbers = chosen.numbers.of(graph)
     for ends in ends_of(context, cell, chosen, prompts, micro_batch):
         found = _gradients(ends, cell)
@@ -42,12 +50,13 @@ def lists_of_edges(
     context: Context,
     shard: AttributeShard,
     chosen: RegionSet,
+    parted: Parted,
     prompts: Sequence[Example],
     micro_batch: int,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The largest edges of a block of inputs (of the split's `prompts`)."""
     cell, mine = shard.cell, prompts[shard.rows.start : shard.rows.stop]
-    regions, graph = partitions_of(context, chosen, cell.dataset)
+    regions, graph = parted
     numbers = torch.as_tensor(np.append(chosen.numbers.of(graph), chosen.n_nodes))
     how = EdgeSettings(target=cell.target, **quadrature(cell))
     for ends in ends_of(context, cell, chosen, mine, micro_batch):

@@ -82,12 +82,16 @@ class Regions(Features):
     def scores(
         self, context: Context, cell: Cell, prompts: Sequence[Example], micro_batch: int
     ) -> Iterator[dict[str, Any]]:
-        return region_scores.of_nodes(context, cell, self.chosen, prompts, micro_batch)
+        parted = partitions_of(context, self.chosen, cell.dataset)
+        return region_scores.of_nodes(context, cell, self.chosen, parted, prompts, micro_batch)
 
     def lists(
         self, context: Context, shard: AttributeShard, prompts: Sequence[Example], micro_batch: int
     ) -> Iterator[dict[str, np.ndarray]]:
-        return region_scores.lists_of_edges(context, shard, self.chosen, prompts, micro_batch)
+        chosen = self.chosen
+        parted = partitions_of(context, chosen, shard.cell.dataset)
+        lists = region_scores.lists_of_edges
+        return lists(context, shard, chosen, parted, prompts, micro_batch)
 
     def evaluation(
         self, context: Context, cell: Cell, condition: Condition, masks: np.ndarray

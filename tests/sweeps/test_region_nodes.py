@@ -18,8 +18,7 @@ from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.regions.attribution import region_edges
 from edgesweep.engine.regions.correlation import moments_of
 from edgesweep.engine.regions.graph import Partitions
-from edgesweep.engine.regions.partitions import Wanted, parted
-from edgesweep.engine.regions.samples import samples
+from edgesweep.engine.regions.samples import Wanted, parted, samples
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table

@@ -14,8 +14,7 @@ from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.nodes import attribute_nodes
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.regions.correlation import moments_of
-from edgesweep.engine.regions.partitions import Wanted, parted
-from edgesweep.engine.regions.samples import samples
+from edgesweep.engine.regions.samples import Wanted, parted, samples
 from edgesweep.storage import layout
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.plan import groups
