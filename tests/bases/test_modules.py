@@ -62,6 +62,14 @@ def test_weights_are_logarithms_to_the_weakest_that_is_needed():
     assert len(Wiring.of([3, 2], [Section(0, 1, SQUARE, 0)]).pairs) == 0
 
 
+def test_directions_without_interactions_are_modules_by_themselves():
+    wiring = Wiring.of([3, 2], [Section(0, 1, SQUARE, 4)])
+    modules = leiden(wiring, 1.0, 0)
+    assert modules.count(modules[2]) == 1
+    assert len(set(modules)) < 5
+    assert leiden(Wiring.of([3, 2], []), 1.0, 0) == (0, 1, 2, 3, 4)
+
+
 def test_modularity_is_what_it_is_by_hand():
     wiring = Wiring.of([3, 2], [Section(0, 1, SQUARE, 4)])
     strengths, inside = np.array([4 + 3, 2 + 3]), 2 * (3 + 2)

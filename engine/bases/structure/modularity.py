@@ -123,7 +123,9 @@ def leiden(wiring: Wiring, resolution: float, seed: int) -> Partition:
     import igraph
     import leidenalg
 
-    graph = igraph.Graph(n=wiring.n, edges=wiring.pairs.tolist())
+    # others would cost as much, and be modules by themselves
+    linked = wiring.linked
+    graph = igraph.Graph(n=len(linked), edges=np.searchsorted(linked, wiring.pairs).tolist())
     found = leidenalg.find_partition(
         graph,
         leidenalg.RBConfigurationVertexPartition,
@@ -132,7 +134,9 @@ def leiden(wiring: Wiring, resolution: float, seed: int) -> Partition:
         seed=seed,
         resolution_parameter=resolution,
     )
-    return numbered(found.membership)
+    modules = len(linked) + np.arange(wiring.n)
+    modules[linked] = found.membership
+    return numbered(modules.tolist())
 
 
 def modularity(wiring: Wiring, modules: Partition, resolution: float = 1.0) -> float:
