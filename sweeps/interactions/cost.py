@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgesweep.engine.bases.ablation import KEPT_NUMBERS
+from edgesweep.sweeps.config.schema import NUMBER_BYTES
 from edgesweep.sweeps.interactions.loading import EVAL_BATCH
 from edgesweep.sweeps.interactions.shards import blocks, n_units
 
@@ -60,11 +61,12 @@ def _kept_bytes(plan: Plan) -> int:
 
 
 def memory_bytes(plan: Plan) -> Iterator[int]:
-    """An actor's at the peak of any shard, beside its process: weights in float64, moments folded
-    and being read, a batch of cotangents, and evaluation prompts at one layer with what is kept of
-    their runs."""
+    """An actor's at the peak of any shard, beside its process: weights in float64 and in the run's
+    own precision, moments folded and being read, a batch of cotangents, and evaluation prompts at
+    one layer with what is kept of their runs."""
+    number = NUMBER_BYTES[plan.config.execution.dtype]
     for of in dict.fromkeys(graph.of for graph in plan.graphs):
-        weights = 8 * plan.resolved.models[of.model].sizes.n_params
+        weights = (8 + number % 8) * plan.resolved.models[of.model].sizes.n_params
         data = plan.dataset_of(of.dataset)
         n_eval = len(data.data.evaluation)
         held = 4 * n_eval * data.length * max(of.widths) * 4

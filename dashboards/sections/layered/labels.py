@@ -49,6 +49,11 @@ def _of_text(labels: pd.DataFrame) -> Section:
     )
 
 
+def _share(share: float) -> str:
+    """Of tens of thousands of tokens one has little."""
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"
+
+
 def _text_table(labels: pd.DataFrame) -> Table:
     told = varying(labels, ("model", "task"))
     rows = []
@@ -59,7 +64,7 @@ def _text_table(labels: pd.DataFrame) -> Table:
         by_kind = {kind: of.sort_values("rank") for kind, of in mine.groupby("kind")}
         words = [
             ", ".join(
-                f"<code>{escape(row['term'])}</code>&nbsp;{row['share']:.0%}"
+                f"<code>{escape(row['term'])}</code>&nbsp;{_share(row['share'])}"
                 for row in by_kind[kind].to_dict("records")
             )
             if kind in by_kind

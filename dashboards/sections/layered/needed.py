@@ -56,16 +56,23 @@ def _table(needed: pd.DataFrame) -> Table:
                 *(escape(str(robust[c])) for c in told),
                 _section(robust),
                 escape(robust["basis"]),
-                "" if bisect is None else f"{bisect['edges']:,}",
+                *([] if bisect is None else [f"{bisect['edges']:,}"]),
                 f"{robust['edges']:,}",
                 _span(robust),
                 f"{robust['possible']:,}",
-                f"{max(0.0, 1 - robust['edges'] / robust['possible']):.2%}",
+                _can_go(robust["edges"], robust["possible"]),
             ]
         )
-    searches = ["published search", "robust", "interval"]
+    bisected = ["published search"] if "bisect" in set(needed["search"]) else []
+    searches = [*bisected, "robust", "interval"]
     head = [*told, "section", "basis", *searches, "interactions", "can go"]
     return Table(head, rows, range(len(told) + 2, len(head)))
+
+
+def _can_go(edges: int, possible: int) -> str:
+    """Never rounded to all of them."""
+    share = max(0.0, 1 - edges / possible)
+    return f"{share:.2%}" if share < 0.9999 else f"{share:.4%}"
 
 
 def _at_once(needed: pd.DataFrame) -> Table:
