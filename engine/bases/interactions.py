@@ -86,7 +86,7 @@ def interaction_sums(
     alone = keep is None and len(inputs) == len(row) and batch.real_out.shape[1] == 1
     n_held = 0 if alone else len(inputs)
     per_input = kept.f.new_zeros(n_held, end.k, 1 + start.k)
-    total, fourth, (missed, real) = 0.0, 0.0, kept.f.new_zeros(2)
+    total, fourth, missed, real = kept.f.new_zeros(4)  # of any shape
     for rows, told, found in attributions(section, kept, bases, weights, nodes, sources):
         whole = _whole(reached[rows], told)
         missed += (found.sum(-1) - whole).square().sum()
