@@ -6,8 +6,7 @@ the directions of one layer interact with those of the next.
     constant      biases as what a folded constant coordinate adds
     moments       means and second moments, in parts that fold exactly
     forms, closed sections whose Jacobian's second moment needs no Jacobian
-    attention     the Jacobian of one layer's attention
-    attended      its second moment
+    attention     the Jacobian of one layer's attention; its second moment is `closed.attended`
     rotation      PCA, LIB and GIB from these moments
     jacobians     second moments and interactions by batched vector-Jacobian products
     sources       random signs that stand for all positions

@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from edgesweep.engine.bases.attended import Later, SecondMoment
 from edgesweep.engine.bases.attention import Attention
 from edgesweep.engine.bases.chain import Section
+from edgesweep.engine.bases.closed.attended import Later, SecondMoment
 from edgesweep.engine.bases.forms import Affine, Directions, Form, Outlet
 from edgesweep.engine.bases.moments import Sums, squared
 from edgesweep.engine.bases.rotation import Basis

@@ -6,7 +6,7 @@
    whose mean weights are most like theirs and an empty one, until none moves.
 3. *Merges*: of near blocks the pair that shortens Σ most becomes one, as long as one does.
 4. *Splits*: each block is cut in two (Ward's tree of its rows, or an order drawn with the seed),
-   changes of side settle it (`blockcut`), and it stays cut if Σ is shorter.
+   changes of side settle it (`Cut`), and it stays cut if Σ is shorter.
 5. 2 to 4 again, where something has changed, until of all blocks none of them helps.
 
 Every step shortens Σ, so the end is at least as short as the start.
@@ -22,8 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.cluster.hierarchy import cut_tree, linkage
 
-from edgesweep.engine.regions.blockcut import Cut
-from edgesweep.engine.regions.blockstate import BlockState, Weights
+from edgesweep.engine.regions.blockstate import BlockState, Cut, Weights
 
 #: in nats: less is rounding, not a shorter description
 MIN_GAIN = 1e-7

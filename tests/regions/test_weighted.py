@@ -7,8 +7,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from edgesweep.engine.blockmodel import find_interpreter
 from edgesweep.engine.blockmodel_process import BlockModelError
-from edgesweep.engine.regions.blockcut import Cut
-from edgesweep.engine.regions.blockstate import SPARE, BlockState, Weights
+from edgesweep.engine.regions.blockstate import SPARE, BlockState, Cut, Weights
 from edgesweep.engine.regions.judge import Judging, judge
 from edgesweep.engine.regions.weighted import (
     Partition,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
-from edgesweep.engine.regions.blockstate import BlockState, ln_choose
+from edgesweep.engine.regions.blockstate.state import BlockState, ln_choose
 
 
 class Cut:
