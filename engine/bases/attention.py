@@ -14,8 +14,8 @@ logarithm of the largest weight of (h, s) by the key at t, L_h(t) = z_h − v_h(
 Q̇_h(u) that of A_h(s, u) by the query. Only these take derivatives through the family's own scores,
 masks and rotary tables, as many as positions, whatever k is. What is left of an input is some
 weights of maps that all inputs share, and a matrix of as many ranks as heads times positions.
-Attributions sum over t before anything of the size of a map is made; `closed.attended` has the Jacobian's
-second moment.
+Attributions sum over t before anything of the size of a map is made; `closed.attended` has the
+Jacobian's second moment.
 
 Exact, with biases folded. Pinned by tests/bases/test_attention.py to one autograd call for each
 direction and position.
