@@ -126,7 +126,17 @@ def test_keys_are_unique_and_can_be_file_names():
         sweep={"task": "ioi+agreement", "nodes": "features", "method": "ig_activations"},
         features={"dictionaries": {"resid1": {"kind": "topk"}}, "position_shards": 2},
     )
+    parted = plan(
+        sweep={"task": "ioi+agreement", "nodes": "features", "method": "eap"},
+        features={
+            "dictionaries": {"resid*": "identity"},
+            "regions": {"partition": "ward", "blocks": 3},
+        },
+    )
+    of_regions = {"feature_moments", "feature_partitions"}
+    assert all(parted.stages[stage] for stage in of_regions)
     beside = made.stages.keys() & {
+        *of_regions,
         *("moments", "jacobians", "rotations", "interaction_sums", "interactions"),
         *("edges_needed", "directions", "labels", "modules", "layer_blocks", "network_scores"),
         *("unit_means", "unit_moments", "unit_ties", "region_chains", "partitions"),
@@ -136,7 +146,8 @@ def test_keys_are_unique_and_can_be_file_names():
     lacks = [found - beside for found in empty]
     assert lacks[0] == {"dictionaries", "block_evaluate", "nulls", "random_blocks"}
     assert not lacks[0] & lacks[1]
-    for shards in (*made.stages.values(), *mixed.stages.values()):
+    plans = made, mixed, parted
+    for shards in (shards for p in plans for shards in p.stages.values()):
         keys = [s.key for s in shards]
         assert len(set(keys)) == len(keys)
         assert all(slug(key, 200) == key for key in keys)
