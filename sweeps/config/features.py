@@ -53,7 +53,8 @@ class Regions(Section):
     `partition`: the model's heads, of `attn3.z` by `identity`; features drawn with the `seed` into
     regions of equal sizes; a weighted block model (the shortest of `chains`, its blocks merged
     where they are more than are asked for) or a clustering of what goes together: `of` features'
-    attribution (integrated gradients of `steps` steps, of the sweep's first metric and patch) or
+    attribution (integrated gradients of `steps` steps, of the sweep's first metric and patch; of 0
+    steps the gradient is that at the clean run, which one backward has for all sites) or
     activation, with a sample for each of the positions or the inputs that it is `over`. `blocks`:
     regions of a site, a number, as many as it has heads, or `auto`, as many as the block model
     finds.
@@ -63,7 +64,7 @@ class Regions(Section):
     blocks: Any = OF_HEADS
     of: Annotated[str, one_of("attribution", "activation")] = "attribution"
     over: Annotated[str, one_of("positions", "inputs")] = "positions"
-    steps: Annotated[int, within(1, 1000)] = 1
+    steps: Annotated[int, within(0, 1000)] = 1
     chains: Annotated[int, within(1, 1000)] = 1
     seed: Annotated[int, within(0, 2**31 - 1)] = 0
 

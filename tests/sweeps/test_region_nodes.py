@@ -50,7 +50,12 @@ def a_set(partition, **regions):
     return {"dictionaries": dictionaries, "regions": {"partition": partition, **regions}}
 
 
-SETS = {"of-heads": a_set("heads"), "ward": a_set("ward"), "random": a_set("random", seed=3)}
+SETS = {
+    "of-heads": a_set("heads"),
+    "ward": a_set("ward"),
+    "at-clean": a_set("ward", steps=0),
+    "random": a_set("random", seed=3),
+}
 
 
 def config(sets=SETS, **changes) -> dict:
@@ -136,10 +141,15 @@ def _sites(chosen):
 
 
 def test_partitions_are_the_engine_s(run, plan, ends):
-    nodes = attribute_nodes(ends, "logit_diff", steps=1)
-    found = partition(run, plan, "ward")
-    assert len(found) == ends.features.model.spec.n_layers
-    for site, regions in found.items():
+    gradients = {
+        "ward": attribute_nodes(ends, "logit_diff", steps=1),
+        "at-clean": attribute_clean(ends, "logit_diff"),
+    }
+    found = {name: partition(run, plan, name) for name in gradients}
+    sites = [(name, site) for name, of in found.items() for site in of]
+    assert len(sites) == 2 * ends.features.model.spec.n_layers
+    for name, site in sites:
+        nodes, regions = gradients[name], found[name][site]
         seen = samples(ends, nodes, [site], over="positions")
         expected = parted(Wanted("ward", 4), seen.shape[1], fold([moments_of(seen)]))
         assert regions.tolist() == expected.tolist()
@@ -209,7 +219,7 @@ def test_ray_has_the_same_bytes(run, tmp_path):
 
 def test_a_dry_run_counts_it(plan):
     told = describe(plan)
-    assert "feature_moments 4, feature_partitions 12" in told
+    assert "feature_moments 8, feature_partitions 16" in told
     shards = plan.stages["feature_moments"]
     assert all(plan.stage("feature_moments").passes(plan, s).forwards >= 2 for s in shards)
 

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from edgesweep.engine.bases.moments import Moments, fold
 from edgesweep.engine.features.batch import FeatureBatch
-from edgesweep.engine.features.nodes import attribute_nodes
+from edgesweep.engine.features.nodes import NodeAttribution, attribute_clean, attribute_nodes
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.regions.correlation import moments_of
 from edgesweep.engine.regions.samples import Wanted, parted, samples
@@ -78,17 +78,19 @@ def _whose(plan: Plan, shard: SampleShard | PartShard) -> str:
 def _moments(context: Context, shard: SampleShard) -> Iterator[Moments]:
     """Of a block's batches, one after another."""
     of = shard.of
-    held = f"features {of.dataset} {of.base} {of.patch} {shard.rows.key}"
-    for ends in context.held(held, lambda: _batches(context, shard)):
-        nodes = None
-        if of.of == "attribution":
+    held = f"features {of.dataset} {of.base} {of.patch} {of.metric} {of.steps} {shard.rows.key}"
+    for ends, nodes in context.held(held, lambda: _batches(context, shard)):
+        if of.of == "attribution" and nodes is None:
             nodes = attribute_nodes(ends, of.metric, steps=of.steps, only=(of.site,))
         yield moments_of(samples(ends, nodes, (of.site,), of=of.of, over=of.over))
         context.check_alive()
 
 
-def _batches(context: Context, shard: SampleShard) -> list[FeatureBatch]:
-    """Of a block of inputs, which the shards of all sites read."""
+def _batches(
+    context: Context, shard: SampleShard
+) -> list[tuple[FeatureBatch, NodeAttribution | None]]:
+    """Of a block of inputs, which the shards of all sites read, with gradients that are had of all
+    sites at once."""
     of = shard.of
     chosen = context.nodes_of(of.model, shard.nodes).parted
     assert chosen is not None
@@ -97,7 +99,9 @@ def _batches(context: Context, shard: SampleShard) -> list[FeatureBatch]:
     prompts = context.prompts(of.dataset, "build")[shard.rows.start : shard.rows.stop]
     starts = range(0, len(prompts), context.micro_batch)
     batches = [PromptBatch.make(prompts[i : i + context.micro_batch]) for i in starts]
-    return [FeatureBatch.of(features, batch, patch) for batch in batches]
+    ends = [FeatureBatch.of(features, batch, patch) for batch in batches]
+    at_once = of.of == "attribution" and of.steps == 0
+    return [(one, attribute_clean(one, of.metric) if at_once else None) for one in ends]
 
 
 class FeaturePartitions(Stage[PartShard]):
