@@ -2,7 +2,8 @@
 
 The text is tokenized once and cut, without overlap, into windows of ``context`` tokens, of which
 the first is the BOS where the tokenizer puts one before a text. Good is the token that follows a
-window. Patch is another window, of its split or of none, that another token follows, which is bad.
+window. Patch is another window that another token follows, which is bad: the next of its split, or
+one of no split where its own has none.
 Windows with tokens that the tokenizer does not know are left out, and equal ones count once.
 
 Whole windows are dealt to the splits by the seed, evaluation first, so that none is in both and
@@ -79,7 +80,10 @@ def draw(
     evaluation, rest = found[:n_eval], found[n_eval:]
     build, neither = rest[:n_build], rest[n_build:]
     build_split, evaluation_split = (
-        [_prompt(corpus, encoder, at, some + neither) for at in range(len(some))]
+        [
+            _prompt(corpus, encoder, some[at], some[at + 1 :] + some[:at] + neither)
+            for at in range(len(some))
+        ]
         for some in (build, evaluation)
     )
     return build_split, evaluation_split
@@ -97,17 +101,14 @@ def _windows(tokens: tuple[int, ...], encoder: Encoder, context: int) -> list[Wi
     return list(found.items())
 
 
-def _prompt(corpus: Corpus, encoder: Encoder, at: int, pool: list[Window]) -> Prompt:
-    """A window beside the next of the pool, round a circle, that is followed by another token."""
-    clean, good = pool[at]
-    for step in range(1, len(pool)):
-        patch, bad = pool[(at + step) % len(pool)]
-        if bad != good:
-            break
-    else:
+def _prompt(corpus: Corpus, encoder: Encoder, window: Window, others: list[Window]) -> Prompt:
+    """A window beside the first of the others that another token follows."""
+    clean, good = window
+    patch, bad = next((other for other in others if other[1] != good), ((), good))
+    if not patch:
         raise TaskError(
             f"task file {corpus.path} has no window to patch another with: every one of "
-            f"{len(pool)} is followed by the token {encoder.text((good,))!r}; give more text"
+            f"{len(others) + 1} is followed by the token {encoder.text((good,))!r}; give more text"
         )
     labels = {"end": len(clean) - 1}
     texts = encoder.text(clean), encoder.text(patch)
