@@ -22,7 +22,6 @@ from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.schema import FEATURE_METHODS
 from edgesweep.sweeps.granularity import region_scores
 from edgesweep.sweeps.granularity.features import Features, FeaturesKind
-from edgesweep.sweeps.granularity.featuresets import feature_set
 from edgesweep.sweeps.granularity.regionsets import RegionSet, region_set
 from edgesweep.sweeps.granularity.words import REGIONS, Words, sites_told
 from edgesweep.sweeps.regions.parted import cost
@@ -145,9 +144,8 @@ class RegionsKind(FeaturesKind):
     def resolve(
         self, config: Config, nodes: str, model: ResolvedModel, datasets: Sequence[Dataset]
     ) -> Regions:
-        prompts = [d.fingerprint for d in datasets if d.model == model.label]
-        chosen = feature_set(config, nodes, model.label, model.source, prompts)
-        return Regions(region_set(config, nodes, chosen, model.source))
+        found = super().resolve(config, nodes, model, datasets)
+        return Regions(region_set(config, nodes, found.chosen, model.source))
 
     def check(self, config: Config, nodes: str) -> None:
         super().check(config, nodes)
