@@ -74,7 +74,7 @@ class Regions(Section):
         if value in (OF_HEADS, AUTO):
             return value
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"is {value!r}; allowed: {OF_HEADS}, {AUTO}, or a number, 1 or more")
+            raise ValueError(f"is no number of regions; allowed: {OF_HEADS}, {AUTO}, or 1 or more")
         return value
 
     @model_validator(mode="after")
