@@ -6,7 +6,7 @@ import torch
 from edgesweep.engine.dictionaries.base import Identity
 from edgesweep.engine.features.model import FeatureModel
 from edgesweep.engine.model.tiny import tiny_model
-from edgesweep.engine.network import PromptBatch, pullback
+from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.network.attention import AttentionSlopes
 from edgesweep.engine.network.pullback import AtPositions
 from tests.features.made import CHAIN, MIXED, WITHIN
@@ -129,7 +129,7 @@ def full(pulled, position, n):
 @pytest.mark.parametrize("sites", [CHAIN, MIXED, WITHIN, APART, LAST], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_segments_are_autograds(family, sites, rows, few, monkeypatch):
-    monkeypatch.setattr(pullback, "FEW", few)
+    monkeypatch.setattr("edgesweep.engine.network.pullback.slopes.FEW", few)
     model, batch = model_and_batch(family, dtype=torch.float64)
     width = model.sites.width
     whole = {site: Identity(width(site)).to(dtype=torch.float64) for site in sites}
