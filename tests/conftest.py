@@ -1,7 +1,8 @@
 """`--shapes`: shapes in signatures of the engine are checked wherever a test calls them.
 
 No test cuts the power, so the processes of pytest wait for no disk: half of the time that a small
-run takes is fsync. Drivers and actors that a test starts do wait.
+run takes is fsync. Drivers and actors that a test starts do wait. Actors take their share of the
+cores: Ray would have them yield to the other processes of pytest, and tests of Ray wait minutes.
 """
 
 import os
@@ -29,5 +30,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.fsync = lambda descriptor: None
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if config.getoption("shapes"):  # before any test imports the engine
         install_import_hook(checked(), f"{shapes.__module__}.{shapes.__name__}")

@@ -198,12 +198,9 @@ def by_position(model, batch, nodes):
     )
     for source, target in pairs:
         size = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
-
-        def reads(name, source=source, target=target):
-            return name == target if target else source in ends.slow.sources_of(name)
-
         by = size * (ends.clean[source] - ends.patch[source])
-        value = ends.value("logit_diff", batch, None, reads, by).sum()
+        added = dict.fromkeys([target] if target else ends.readers(source), by)
+        value = ends.value("logit_diff", batch, None, added).sum()
         columns.append(torch.autograd.grad(value, size)[0][..., 0])
     return torch.stack(columns, dim=1)
 
@@ -220,8 +217,7 @@ def test_a_small_change_of_what_a_port_reads_does_what_its_score_says(family):
         delta = step * (ends.clean[source] - ends.patch[source])
         with torch.no_grad():
             up, down = (
-                ends.value("logit_diff", batch, None, lambda t, to=target: t == to, by)
-                for by in (delta, -delta)
+                ends.value("logit_diff", batch, None, {target: by}) for by in (delta, -delta)
             )
         change = (up - down) / (2 * step)
         assert torch.allclose(scores[:, edge], change, rtol=1e-3, atol=1e-3)

@@ -6,6 +6,7 @@ the engine's attribution is used. tests/features/test_segments.py pins `segment`
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -55,6 +56,7 @@ class SlowAttribution:
             self.clean = run_nodes(features, self.inputs, run)
             self.patch = patch.values(features, self.batch, self.inputs)
         self.gradients = {site.name: self._node_gradient(site.name) for site in features.sites}
+        self.run = cache(self._run)
 
     # --- values ------------------------------------------------------------------------------
     def f(self, values, site):
@@ -105,9 +107,13 @@ class SlowAttribution:
             return [("metric", n - 1)]
         return [*self.active(site), *(("err", p) for p in range(n))]
 
-    def scalar(self, site, target, parents, kind):
-        """A target's value from its parents'."""
-        x = self.features.segment(site, parents, self.inputs)
+    def _run(self, site, t):
+        """A site's parents at t of their path, as leaves, and its value then."""
+        leaves = {p.name: self.at(p.name, t) for p in self.features.parents(site)}
+        return leaves, self.features.segment(site, leaves, self.inputs)
+
+    def scalar(self, site, target, x, kind):
+        """A target's value from its site's."""
         if site == "logits":
             return self.value_of_metric(x)
         node, p = target
@@ -137,14 +143,14 @@ class SlowAttribution:
         names = [p.name for p in self.features.parents(site)]
         gradients = dict.fromkeys(names, 0.0)
         for t, weight in self.points:
-            leaves = {name: self.at(name, t) for name in names}
-            value = self.scalar(site, target, leaves, kind)
+            leaves, x = self.run(site, t)
+            value = self.scalar(site, target, x, kind)
             # a feature that is off has no gradient anywhere
             value = value + 0 * sum(leaf.sum() for leaf in leaves.values())
-            found = torch.autograd.grad(value, list(leaves.values()))
+            found = torch.autograd.grad(value, list(leaves.values()), retain_graph=True)
             for name, gradient in zip(names, found, strict=True):
                 gradients[name] = gradients[name] + weight * gradient[0]
-        ends = [self.scalar(site, target, {n: self.at(n, t) for n in names}, kind) for t in (0, 1)]
+        ends = [self.scalar(site, target, self.run(site, t)[1], kind) for t in (0, 1)]
         contributions = self._contributions(gradients)
         return SlowTarget(
             contributions, self.factor(site, target, kind), float((ends[1] - ends[0]).detach())
@@ -154,10 +160,9 @@ class SlowAttribution:
         found: dict[Source, float] = {}
         for site, gradient in gradients.items():
             delta = self.f(self.clean, site) - self.f(self.patch, site)
-            decoder = self.features.dictionary(site).decoder
-            for i, q in self.active(site):
-                found[site, i, q] = float(delta[q, i] * decoder[i] @ gradient[q])
+            worth = (delta * (gradient @ self.features.dictionary(site).decoder.T)).tolist()
+            found |= {(site, i, q): worth[q][i] for i, q in self.active(site)}
             error = (self.clean.error(site) - self.patch.error(site))[0]
-            for q in range(len(error)):
-                found[site, "err", q] = float(error[q] @ gradient[q])
+            missed = (error * gradient).sum(-1).tolist()
+            found |= {(site, "err", q): value for q, value in enumerate(missed)}
         return found

@@ -1,4 +1,4 @@
-"""What gradient methods should give, from `SlowModel` alone: one edge or node, one autograd call.
+"""What gradient methods should give, from `SlowModel` alone: one source, one autograd call.
 
 A *point* of the expansion says which nodes are overwritten, for all that read them, and by what
 weight its gradient counts.
@@ -76,51 +76,49 @@ class Ends:
     def module_of(self, node: str) -> list[str]:
         return next(module for module in self.modules() if node in module)
 
-    def value(self, metric, batch, overwritten=None, reads=lambda target: False, by=0.0):
-        """λ of each input, some nodes overwritten and `by` added to what some targets read."""
+    def value(self, metric, batch, overwritten=None, added: Values | None = None):
+        """λ of each input, some nodes overwritten and `added` to what some targets read."""
 
         def stream_of(target, values, constant):
             stream = self.slow.plain(target, values | (overwritten or {}), constant)
-            return stream + by if reads(target) else stream
+            return stream + added[target] if added and target in added else stream
 
         logits, _ = self.slow.forward(stream_of)
         return oriented(metric, logits, batch, self.logits)
 
+    def readers(self, source: str) -> list[str]:
+        return [t for t in self.slow.graph.targets if source in self.slow.sources_of(t)]
 
-def slope(ends, batch, metric, source, points, reads):
-    """Σ over points of weight × dλ/dsize, `size` × (clean − patch of source) added to what the
-    targets named by `reads` read."""
-    total = 0.0
+
+def slopes(ends, batch, metric, source, points):
+    """Σ over points of weight × dλ/dsize, `[inputs]` of each reader of a source: size × (clean −
+    patch of source) is added to what it reads, every reader with a size of its own."""
+    totals = dict.fromkeys(ends.readers(source), 0.0)
     for overwritten, weight in points:
-        size = torch.zeros(len(batch), 1, 1, dtype=ends.logits.dtype, requires_grad=True)
-        by = size * (ends.clean[source] - ends.patch[source])
-        value = ends.value(metric, batch, overwritten, reads, by).sum()
-        value = value + 0 * size.sum()  # a port that reaches nothing has the gradient zero
-        gradient = torch.autograd.grad(value, size)[0]
-        total = total + weight * gradient.flatten().double()
-    return total
+        size = {
+            reader: torch.zeros(len(batch), 1, 1, dtype=ends.logits.dtype, requires_grad=True)
+            for reader in totals
+        }
+        change = ends.clean[source] - ends.patch[source]
+        added = {reader: size[reader] * change for reader in totals}
+        value = ends.value(metric, batch, overwritten, added).sum()
+        value = value + 0 * sum(
+            map(torch.sum, size.values())
+        )  # a port that reaches nothing has slope zero
+        for reader, slope in zip(totals, torch.autograd.grad(value, size.values()), strict=True):
+            totals[reader] = totals[reader] + weight * slope.flatten().double()
+    return totals
 
 
 def slow_edges(model, batch, ends, metric, points_of: Callable[[str], list[Point]]):
     """Scores of all edges, `[inputs, edges]`; `points_of` says where a source's are expanded."""
-    columns = []
-    for edge in range(model.graph.n_edges):
-        source, _, target = model.graph.edge_name(edge).partition("->")
-        columns.append(
-            slope(
-                ends, batch, metric, source, points_of(source), lambda t, target=target: t == target
-            )
-        )
-    return torch.stack(columns, dim=1)
+    found = {s: slopes(ends, batch, metric, s, points_of(s)) for s in model.graph.sources}
+    names = map(model.graph.edge_name, range(model.graph.n_edges))
+    edges = (name.split("->") for name in names)
+    return torch.stack([found[source][target] for source, target in edges], dim=1)
 
 
 def slow_nodes(model, batch, ends, metric, points_of: Callable[[str], list[Point]]):
-    """Scores of all sources, `[inputs, sources]`."""
-    columns = []
-    for source in model.graph.sources:
-
-        def reads(target, source=source):
-            return source in ends.slow.sources_of(target)
-
-        columns.append(slope(ends, batch, metric, source, points_of(source), reads))
-    return torch.stack(columns, dim=1)
+    """Scores of all sources, `[inputs, sources]`: a change of all that they are read as."""
+    found = [slopes(ends, batch, metric, s, points_of(s)) for s in model.graph.sources]
+    return torch.stack([sum(of.values()) for of in found], dim=1)
