@@ -26,10 +26,14 @@ def run(model, batch, masks, patch):
 
 
 def slow_run(model, batch, mask, kind):
+    return slow_runs(model, batch, [mask], kind)[0]
+
+
+def slow_runs(model, batch, masks, kind):
     slow = SlowModel(model.hf, model.graph, batch.clean, batch.real)
     with torch.no_grad():
         patch = patch_values(kind, model, batch, slow)
-        return slow.forward(slow.ablated(mask, patch))[0]
+        return [slow.forward(slow.ablated(mask, patch))[0] for mask in masks]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,8 +42,8 @@ def test_equals_one_port_at_a_time(family, kind):
     model, batch = model_and_batch(family)
     masks = random_masks(model.graph)
     ours = run(model, batch, masks, patch_of(kind, model))
-    for circuit, mask in enumerate(masks):
-        assert_agree(ours[circuit], slow_run(model, batch, mask, kind), 1e-4)
+    for circuit, slow in enumerate(slow_runs(model, batch, masks, kind)):
+        assert_agree(ours[circuit], slow, 1e-4)
 
 
 @pytest.mark.parametrize("kind", ["counterfactual", "zero"])
@@ -48,7 +52,7 @@ def test_groups_of_layers_equal_one_port_at_a_time(family, kind, monkeypatch):
     """More layers than a group has; a group that the last layer ends, and one that it does not."""
     model, batch = model_and_batch(family, n_layers=5, dtype=torch.float64)
     masks = random_masks(model.graph, seed=7)
-    slow = [slow_run(model, batch, mask, kind) for mask in masks]
+    slow = slow_runs(model, batch, masks, kind)
     tolerance = 1e-6 if family in FLOAT32_NORMS else 1e-9
     for group in (1, 2, 4):
         monkeypatch.setattr(circuits, "GROUP", group)
@@ -99,10 +103,9 @@ def test_pruning_does_not_change_the_function(family, kind):
     masks = random_masks(model.graph, seed=5)
     pruned = np.stack([prune(model.graph, m, both_sides=kind == "counterfactual") for m in masks])
     assert (pruned.sum(1) < masks.sum(1)).any()
-    for mask, smaller in zip(masks, pruned, strict=True):
-        assert_agree(
-            slow_run(model, batch, smaller, kind), slow_run(model, batch, mask, kind), 1e-5
-        )
+    runs = (slow_runs(model, batch, of, kind) for of in (pruned, masks))
+    for smaller, whole in zip(*runs, strict=True):
+        assert_agree(smaller, whole, 1e-5)
 
 
 def test_node_ablation_patches_nodes_after_they_are_computed():
