@@ -97,9 +97,10 @@ class EdgesNeeded(Section):
 
 
 class Modules(Section):
-    """Modules of each interaction graph, of the interactions that the published search needs:
-    Leiden's at each `resolution`, the best of `seeds`, beside those of `rewired` graphs with the
-    same degrees; with `sbm` also a weighted block model, the shortest of `chains`."""
+    """Modules of each interaction graph, of the interactions that the published search needs, or
+    the robust rule where that alone is asked for: Leiden's at each `resolution`, the best of
+    `seeds`, beside those of `rewired` graphs with the same degrees; with `sbm` also a weighted
+    block model, the shortest of `chains`."""
 
     leiden: bool = True
     resolution: Annotated[tuple[Positive, ...], AXIS] = (1.0, 0.5)

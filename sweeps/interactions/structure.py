@@ -1,5 +1,6 @@
 """What interaction graphs are made of: modules of directions, and block models, of the interactions
-that the published search says are needed. A shard is a graph."""
+that the published search says are needed, or the robust rule where that alone was asked for. A
+shard is a graph."""
 
 from __future__ import annotations
 

@@ -161,7 +161,13 @@ def test_modules_are_those_of_the_interactions_that_are_needed(run):
         twice = 2 * weights.w.sum()
         q = 2 * weights.w[ends[0] == ends[1]].sum() / twice - ((strength / twice) ** 2).sum()
         assert about["q"] == pytest.approx(q)
-    assert "<h2>Modules</h2>" in render(load_run(run.path))
+    data = load_run(run.path)
+    page = render(data)
+    assert "<h2>Modules</h2>" in page
+    assert "interactions that are needed by the published search (Leiden" in page
+    needed = data.layered["edges_needed"]
+    data.layered["edges_needed"] = needed[needed["search"] != "bisect"]
+    assert "interactions that are needed by the robust rule (Leiden" in render(data)
 
 
 def test_what_is_redone_has_the_same_bytes(run, model, tmp_path):

@@ -8,6 +8,8 @@ import pandas as pd
 from edgesweep.dashboards.data import RunData
 from edgesweep.dashboards.names import varying
 from edgesweep.dashboards.pages import Section, Table
+from edgesweep.dashboards.searched import leading
+from edgesweep.dashboards.summary import BY_SEARCH
 
 
 def section(data: RunData) -> Iterator[Section]:
@@ -21,7 +23,7 @@ def section(data: RunData) -> Iterator[Section]:
         "modules",
         "Modules",
         "Sets of directions that act on each other more than their degrees would have it, among "
-        "the interactions that the published search needs (Leiden's partition, the best of some "
+        f"the interactions that are needed {_by(data)} (Leiden's partition, the best of some "
         "seeds; a weight is the logarithm of an interaction to the weakest that is needed). "
         "<i>Agreement</i>: adjusted mutual information of two seeds. <i>Rewired</i>: modularity of "
         "graphs with the same degrees in each section, on average and at the most, and p of the "
@@ -30,6 +32,12 @@ def section(data: RunData) -> Iterator[Section]:
         "acted on, alike: what their description saves of that with one block a layer.",
         tuple(tables),
     )
+
+
+def _by(data: RunData) -> str:
+    """How it was found which are needed; of sections that differ in it, all ways."""
+    searches = set(leading(data.layered["edges_needed"])["search"])
+    return " or ".join(words for search, words in BY_SEARCH.items() if search in searches)
 
 
 def of_directions(data: RunData, graph: str) -> dict[str, int]:
