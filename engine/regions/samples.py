@@ -101,6 +101,16 @@ def _numbered(of: Int[np.ndarray, " features"]) -> Int[np.ndarray, " features"]:
     return out
 
 
+class TooFewVary(RegionError):
+    """More regions are asked for than there are features that vary."""
+
+    def __init__(self, blocks: int, live: int, n: int) -> None:
+        super().__init__(
+            f"{blocks} of {live} features that vary ({n - live} of {n} do not); allowed: 1 to "
+            f"{live}"
+        )
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What partition is asked for.
@@ -124,7 +134,8 @@ def parted(wanted: Wanted, n: int, moments: Moments | None) -> Int[np.ndarray, "
         moments: of what the features are, where the partition hangs on that.
 
     Raises:
-        RegionError: fewer features that vary than regions; no moments where they are needed.
+        TooFewVary: fewer features that vary than regions.
+        RegionError: no moments where they are needed.
     """
     even = np.arange(n) * wanted.blocks // n
     if wanted.how == "heads":
@@ -134,6 +145,8 @@ def parted(wanted: Wanted, n: int, moments: Moments | None) -> Int[np.ndarray, "
     if moments is None:
         raise RegionError(f"partition {wanted.how!r} is of what features are on inputs")
     ties = correlation(moments)
+    if wanted.how != "sbm" and wanted.blocks > len(ties.live):
+        raise TooFewVary(wanted.blocks, len(ties.live), n)
     out = np.full(n, NO_REGION)
     out[ties.live] = _blocks(wanted, ties.z)
     return out

@@ -23,6 +23,7 @@ from edgesweep.engine.runtime.work import (
     Failure,
     Mishap,
     PoolOptions,
+    RunRefused,
     Tell,
     Work,
     WorkerStopped,
@@ -151,7 +152,8 @@ class Policy:
     def failed(self, attempt: Attempt, mishap: Mishap) -> None:
         """It raised, or its process died and the node lives. Raises WorkerStopped."""
         if mishap.fatal:
-            raise WorkerStopped(mishap.error.partition(": ")[2] or mishap.error)
+            stopped = RunRefused if mishap.refusal else WorkerStopped
+            raise stopped(mishap.error.partition(": ")[2] or mishap.error)
         if self._end(attempt):
             return
         work = attempt.work

@@ -49,6 +49,13 @@ class WorkerStopped(ExecutorError):
     """
 
 
+class RunRefused(WorkerStopped):
+    """What the run asks for cannot be had of what it has found: done again, it ends the same way.
+
+    A worker says so by raising an exception that has `is_refusal` true besides.
+    """
+
+
 @dataclass(frozen=True, slots=True)  # a pool holds all that wait
 class Work:
     """One unit of work. `key` is unique within a run of the executor and safe as a file name;
@@ -96,13 +103,14 @@ class Mishap:
     """One failed attempt, as it comes back from a worker, and where that was.
 
     kind: as of a Failure, or "refused": another attempt at the work writes. fatal: no retry, the
-    run stops.
+    run stops; refusal: and so it would again.
     """
 
     kind: str
     error: str
     traceback: str = ""
     fatal: bool = False
+    refusal: bool = False
     node: str = ""
     host: str = ""
 
@@ -248,7 +256,8 @@ def mishap_of(error: BaseException) -> Mishap:
     text = "".join(traceback.format_exception(error))
     fatal = bool(getattr(error, "stops_run", False))
     kind = "refused" if isinstance(error, NotGranted) else "exception"
-    return Mishap(kind, error_line(error), shorten(text), fatal)
+    refusal = bool(getattr(error, "is_refusal", False))
+    return Mishap(kind, error_line(error), shorten(text), fatal, refusal)
 
 
 def error_line(error: BaseException) -> str:

@@ -142,7 +142,7 @@ def drive_and_tell(
         take_over: go on where another driver is at work.
         page: makes the page; None for a run without one.
     """
-    from edgesweep.engine.runtime import ExecutorError, NoPlaceError
+    from edgesweep.engine.runtime import ExecutorError, NoPlaceError, RunRefused
     from edgesweep.storage import Refused, StorageError
     from edgesweep.sweeps.actor.worker import make_worker
     from edgesweep.sweeps.launch import drive
@@ -153,7 +153,7 @@ def drive_and_tell(
     try:
         factory = factory or make_worker
         outcome = drive(launch, progress, factory, take_over=take_over, page=page)
-    except Refused as error:
+    except (Refused, RunRefused) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (StorageError, ExecutorError) as error:

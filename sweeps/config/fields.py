@@ -15,6 +15,13 @@ class ConfigError(ValueError):
     """A config or an argument that cannot be used: one line; the command exits with 2."""
 
 
+class UnfitError(ConfigError):
+    """What a config asks for, where what a run has found does not allow it. A worker that raises
+    it ends the run; what is committed stays."""
+
+    stops_run = is_refusal = True
+
+
 class Section(BaseModel):
     """A frozen part of the config that knows all of its keys."""
 

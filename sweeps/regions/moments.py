@@ -11,10 +11,12 @@ import torch
 
 from edgesweep.engine.bases.moments import Moments, Sums, fold
 from edgesweep.engine.regions.correlation import correlation, moments_of
+from edgesweep.sweeps.config.fields import UnfitError
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.regions import shards
 from edgesweep.sweeps.regions.loading import BUILD, Units, site_of, units_of
 from edgesweep.sweeps.regions.shards import TiesShard, UnitShard
+from edgesweep.sweeps.regions.sites import UnitsOf, partitions_of
 from edgesweep.sweeps.regions.stage import OfUnits
 from edgesweep.sweeps.stages.base import Done, Passes
 
@@ -125,6 +127,7 @@ class UnitTies(OfUnits[TiesShard]):
         read = files.parts(context, shards.MOMENTS, shard.parts)
         both = fold(_Both(files.moments_in("units", p), files.sums_in("class", p)) for p in read)
         ties = correlation(both.moments, context.config.rois.cut)
+        _check_blocks(context, shard.of, len(ties.live))
         sums = both.sums.sums
         tensors = {
             "live": torch.as_tensor(ties.live),
@@ -136,3 +139,14 @@ class UnitTies(OfUnits[TiesShard]):
 
     def passes(self, plan: Plan, shard: TiesShard) -> Passes:
         return Passes(flop=20.0 * len(shard.parts) * shard.of.n_units**2)
+
+
+def _check_blocks(context: Context, of: UnitsOf, n_live: int) -> None:
+    """Before anything is made of the correlations: how many units live is known here first."""
+    asked = (which.asked for which in partitions_of(context.config, of))
+    if (most := max(asked)) > n_live:
+        raise UnfitError(
+            f"rois.blocks: {most} of {n_live} live units at {of.site!r} of {of.model!r} on "
+            f"{of.task!r} ({of.n_units - n_live} of {of.n_units} do not vary); allowed: 1 to "
+            f"{n_live}"
+        )

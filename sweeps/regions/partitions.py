@@ -174,16 +174,9 @@ def _blocks(context: Context, shard: PartitionShard, z: np.ndarray, live: np.nda
     if which.partition == "sbm":
         return model.blocks
     if which.partition == "random":
-        sizes = _even(len(live), which.asked) if which.asked else model.blocks
+        sizes = np.arange(len(live)) % which.asked if which.asked else model.blocks
         return shuffled(sizes, chain_seeds(seed + 1, which.draw + 1)[-1])
     read = files.parts(context, shards.MOMENTS, shard.parts)
     parts = [part["attributions"].double().numpy()[:, live] for part in read]
     samples = np.concatenate(parts) if parts else np.zeros((0, len(live)))
     return clustered(which.partition, z, samples, which.asked or model.n_blocks, seed)
-
-
-def _even(n: int, k: int) -> np.ndarray:
-    """Blocks of sizes that differ by one at most."""
-    if k > n:
-        raise ValueError(f"rois.blocks: {k} of {n} live units; allowed: 1 to {n}")
-    return np.arange(n) % k

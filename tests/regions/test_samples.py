@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edgesweep.engine.features.nodes import attribute_nodes, node_scores
-from edgesweep.engine.regions.correlation import RegionError
+from edgesweep.engine.regions.correlation import RegionError, moments_of
 from edgesweep.engine.regions.graph import NO_REGION
-from edgesweep.engine.regions.samples import by_site, samples
+from edgesweep.engine.regions.samples import TooFewVary, Wanted, by_site, parted, samples
 from tests.regions.test_graph import STEPS, over_features
 
 SITES = ["attn1.z", "mlp1.hidden"]
@@ -48,6 +48,18 @@ def test_blocks_of_several_sites_are_regions_of_each():
     assert found.of["mlp1.hidden"].tolist() == [0, 1] * 6
     with pytest.raises(RegionError, match=r"3 blocks of 24 features at attn1\.z, mlp1"):
         by_site(ends.features, SITES, blocks[:3])
+
+
+def test_more_regions_than_features_that_vary_are_told_of():
+    x = np.random.default_rng(0).normal(size=(20, 6))
+    x[:, :2] = 1.0
+    for how in ("ward", "kmeans"):
+        with pytest.raises(
+            TooFewVary, match=r"^5 of 4 features that vary \(2 of 6 do not\); allow"
+        ):
+            parted(Wanted(how, 5), 6, moments_of(x))
+    assert parted(Wanted("ward", 4), 6, moments_of(x)).tolist() == [-1, -1, 0, 1, 2, 3]
+    assert parted(Wanted("sbm", 5), 6, moments_of(x)).max() < 4
 
 
 def test_words_that_are_not_known_are_refused():

@@ -1,5 +1,5 @@
-"""What regions of a CNN on MNIST do when they are gone, as specified (shared/regions.md, section 6),
-and the published encoding's first level. By hand: make proof."""
+"""What regions of a CNN on MNIST do when they are gone, as the specification says, and the first
+level of the published encoding. By hand: make proof."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from edgesweep.engine.runtime import (
     Executor,
     Failure,
     PoolOptions,
+    RunRefused,
     Work,
     WorkerStartError,
     WorkerStopped,
@@ -160,8 +161,14 @@ def test_a_long_traceback_is_shortened(executor: Executor) -> None:
 
 
 def test_what_no_retry_mends_stops_the_run(executor: Executor) -> None:
-    with pytest.raises(WorkerStopped, match=r"^the disk is full$"):
+    with pytest.raises(WorkerStopped, match=r"^the disk is full$") as stopped:
         run(executor, works("stop", "the disk is full") + works("echo", *range(5)))
+    assert not isinstance(stopped.value, RunRefused)
+
+
+def test_what_would_end_the_same_way_again_is_told_apart(executor: Executor) -> None:
+    with pytest.raises(RunRefused, match=r"^9 blocks of 8 units$"):
+        run(executor, works("refuse", "9 blocks of 8 units") + works("echo", *range(5)))
 
 
 def test_a_factory_that_raises_is_one_clear_error(make: Make) -> None:

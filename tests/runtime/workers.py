@@ -15,6 +15,10 @@ class Unmendable(Exception):
     stops_run = True
 
 
+class Refusal(Unmendable):
+    is_refusal = True
+
+
 class Unpicklable(Exception):
     def __init__(self, a: int, b: int) -> None:
         super().__init__("has a constructor that pickle cannot call")
@@ -78,6 +82,10 @@ def _die_until(value: int, attempt: int) -> dict[str, Any]:
 
 def _stop(value: str, attempt: int) -> dict[str, Any]:
     raise Unmendable(value)
+
+
+def _refuse(value: str, attempt: int) -> dict[str, Any]:
+    raise Refusal(value)
 
 
 def _unpicklable(value: Any, attempt: int) -> dict[str, Any]:
@@ -152,6 +160,7 @@ VERBS = {
     "die_until": _die_until,
     "exit": _exit,
     "stop": _stop,
+    "refuse": _refuse,
     "unpicklable": _unpicklable,
     "big": _big,
     "note": _note,

@@ -22,12 +22,13 @@ from edgesweep.engine.regions.samples import Wanted, parted, samples
 from edgesweep.storage import CommitLog, RunDirectory, layout
 from edgesweep.storage.arrays import open_array
 from edgesweep.storage.tables import CIRCUITS, RESULTS, read_table
-from edgesweep.sweeps.config.fields import ConfigError
+from edgesweep.sweeps.config.fields import ConfigError, UnfitError
 from edgesweep.sweeps.config.load import parse_config
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.plan.estimates import describe
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
+from edgesweep.sweeps.regions.parted.stages import found_in
 from tests.sweeps.helpers import (
     DATA,
     FailsStages,
@@ -180,6 +181,19 @@ def test_scores_are_the_engine_s(run, plan, ends):
         assert (codes[place] == mine).all()
         gap = np.abs(expected[row][place] - stored["weight"][row][there]).max()
         assert gap <= 1e-5 * np.abs(expected[row]).max()
+
+
+def test_more_regions_than_features_that_vary_end_the_run(plan):
+    shard = next(s for s in plan.stages["feature_partitions"] if s.nodes == "ward")
+    seen = np.zeros((20, shard.of.n_features))
+    seen[:, :3] = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(UnfitError) as caught:
+        found_in(Wanted("ward", 4), shard, moments_of(seen))
+    assert caught.value.is_refusal
+    assert str(caught.value) == (
+        "features.ward.regions.blocks: 4 of 3 features that vary (29 of 32 do not); allowed: 1 to "
+        "3 at 'attn0.z' of 'tiny-random'"
+    )
 
 
 def test_circuits_are_counted_named_and_drawn(run):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,7 @@ from edgesweep.storage.tables import (
     ROIS,
     read_table,
 )
+from edgesweep.sweeps.command.cli import drive_and_tell
 from edgesweep.sweeps.command.train_model import ModelRequest, train_model
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.load import load_config, parse_config
@@ -37,7 +40,7 @@ from edgesweep.sweeps.planning import make_plan
 from edgesweep.sweeps.progress import Silence
 from edgesweep.sweeps.stages.blockmodels import blocks
 from edgesweep.tasks import build_task
-from tests.sweeps.helpers import FailsStages, Faulty, contents, run_tiny
+from tests.sweeps.helpers import FailsStages, Faulty, committed, contents, run_tiny
 
 N, HELD = 96, 90
 FILES = ("regions", *(table.file for table in ROIS))
@@ -242,6 +245,21 @@ def test_a_dry_run_says_what_it_takes(model):
 def test_what_cannot_be_is_refused(model, section, change, message):
     with pytest.raises(ConfigError, match=message):
         resolve(parse_config(config(model, **{section: change})))
+
+
+def test_more_blocks_than_units_that_live_end_the_run_in_one_line(model, tmp_path, capsys):
+    """Corners of the images are never lit: so much is known once the images have been seen."""
+    raw = config(model, rois={"sites": "input", "blocks": [64], "partition": ["ward"]})
+    assert drive_and_tell(start(parse_config(raw), tmp_path / "run"), page=None) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(
+        r"error: rois.blocks: 64 of (\d+) live units at 'input' of '\S+' on 'digits' \(\d+ of 64 "
+        r"do not vary\); allowed: 1 to \1",
+        said,
+    )
+    assert [stage for stage, keys in committed(tmp_path / "run").items() if keys] == [
+        *("unit_means", "unit_moments")
+    ]
 
 
 def test_what_graph_tool_alone_fits_is_left_out_without_it(model, monkeypatch):

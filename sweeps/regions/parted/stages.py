@@ -14,8 +14,9 @@ from edgesweep.engine.features.batch import FeatureBatch
 from edgesweep.engine.features.nodes import NodeAttribution, attribute_clean, attribute_nodes
 from edgesweep.engine.network import PromptBatch
 from edgesweep.engine.regions.correlation import moments_of
-from edgesweep.engine.regions.samples import Wanted, parted, samples
+from edgesweep.engine.regions.samples import TooFewVary, Wanted, parted, samples
 from edgesweep.storage import layout
+from edgesweep.sweeps.config.fields import UnfitError
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.plan import groups
 from edgesweep.sweeps.regions.parted import shards
@@ -69,6 +70,15 @@ class FeatureMoments(Stage[SampleShard]):
 
     def whose(self, plan: Plan, shard: SampleShard) -> str:
         return _whose(plan, shard)
+
+
+def found_in(wanted: Wanted, shard: PartShard, moments: Moments | None) -> np.ndarray:
+    """How many features vary is known here first."""
+    try:
+        return parted(wanted, shard.of.n_features, moments)
+    except TooFewVary as error:
+        key = f"features.{shard.nodes}.regions.blocks"
+        raise UnfitError(f"{key}: {error} at {shard.of.site!r} of {shard.of.model!r}") from None
 
 
 def _whose(plan: Plan, shard: SampleShard | PartShard) -> str:
@@ -129,7 +139,7 @@ class FeaturePartitions(Stage[PartShard]):
         site = shard.of.site
         wanted = Wanted(how.partition, chosen.blocks[site], how.chains, how.seed)
         with threadpool_limits(context.config.execution.threads):
-            found = parted(wanted, shard.of.n_features, moments)
+            found = found_in(wanted, shard, moments)
         tensors = {"regions": torch.as_tensor(found)}
         told: dict[str, Any] = {
             "n_regions": int(found.max()) + 1,
