@@ -8,6 +8,9 @@ Parts of the samples are moments, of which M2 = Σ (x − mean)(x − mean)ᵀ (
 description length by the same constant. A unit that does not vary, or less than `dead` times the
 median variance of those that do, is dead: it has no correlation and is left out. Units that are
 copies of each other (|C| = 1) are clipped, and counted.
+
+Of samples in classes there is a z of each class as well, a layer. A unit that lives and does not
+vary over a class has nothing to go along with there: its z is 0 in that layer.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ MAX_UNITS = 20_000
 DEAD = 1e-12
 #: |C| at most
 CLIP = 1 - 1e-7
+#: samples of a layer at least: the variance of z is 1 / (n − 3)
+MIN_SAMPLES = 4
 
 
 class RegionError(ValueError):
@@ -87,19 +92,52 @@ def correlation(moments: Moments, dead: float | None = None) -> Correlation:
     if moments.n < 2:
         raise RegionError(f"{moments.n} sample has no correlations; give two or more")
     m2 = moments.m2.numpy()
-    variance = np.diagonal(m2) / moments.n
-    varying = variance > 0
-    cut = DEAD * np.median(variance[varying]) if dead is None and varying.any() else dead or 0.0
-    live = np.flatnonzero(varying & (variance > cut))
+    live = _live(m2, moments.n, dead)
     if len(live) < 2:
         raise RegionError(
-            f"{len(live)} of {len(variance)} units vary over {moments.n} samples; two or more are "
+            f"{len(live)} of {len(m2)} units vary over {moments.n} samples; two or more are "
             "needed: give more samples, or another site"
         )
+    c = _correlated(m2, live)
+    n_clipped = int((np.abs(np.triu(c)) > CLIP).sum())
+    return Correlation(live, _fishers(c), len(m2) - len(live), n_clipped)
+
+
+def layer(moments: Moments, live: np.ndarray, dead: float | None = None) -> np.ndarray:
+    """z of one class, `[live, live]`.
+
+    Args:
+        moments: over the class, of all units.
+        live: numbers of the units that live over all samples. dead: as of `correlation`.
+
+    Raises:
+        RegionError: fewer samples than a correlation takes.
+    """
+    if moments.n < MIN_SAMPLES:
+        raise RegionError(f"{moments.n} samples are too few; allowed: {MIN_SAMPLES} or more")
+    m2 = moments.m2.numpy()
+    z, vary = np.zeros((len(m2), len(m2))), _live(m2, moments.n, dead)
+    z[np.ix_(vary, vary)] = _fishers(_correlated(m2, vary))
+    return z[np.ix_(live, live)]
+
+
+def _live(m2: np.ndarray, n: int, dead: float | None) -> np.ndarray:
+    """Numbers of the units that vary."""
+    variance = np.diagonal(m2) / n
+    varying = variance > 0
+    cut = DEAD * np.median(variance[varying]) if dead is None and varying.any() else dead or 0.0
+    return np.flatnonzero(varying & (variance > cut))
+
+
+def _correlated(m2: np.ndarray, live: np.ndarray) -> np.ndarray:
+    """C, with 0 on the diagonal."""
     spread = np.sqrt(np.diagonal(m2)[live])
-    c = m2[np.ix_(live, live)] / np.outer(spread, spread)
+    c: np.ndarray = m2[np.ix_(live, live)] / np.outer(spread, spread)
     c = (c + c.T) / 2
     np.fill_diagonal(c, 0.0)
-    n_clipped = int((np.abs(np.triu(c)) > CLIP).sum())
-    z = np.arctanh(np.clip(c, -CLIP, CLIP))
-    return Correlation(live, z, len(variance) - len(live), n_clipped)
+    return c
+
+
+def _fishers(c: np.ndarray) -> np.ndarray:
+    z: np.ndarray = np.arctanh(np.clip(c, -CLIP, CLIP))
+    return z

@@ -9,8 +9,11 @@
     encoding   simple          each pair once, no loops, degrees are not described
                published       as in *Emerging Structures* (section 4.2): each pair twice, N loops
                                of weight 0, degree-corrected, and the second level taken
-    layers     one partition for several tables of weights, of tasks or classes: every layer has
-               its own means and variances (Peixoto 2015)
+    layers     none
+               class     one partition for several tables of weights, one a class: every layer has
+                         means and variances of its own, with a prior in common, so that Σ is the
+                         sum of the layers' ln P but for a constant (Peixoto 2015;
+                         tests/regions/test_layers.py); flat
 
 The first level of the published encoding has nearly a block a unit, whatever the weights: a block
 of one has few weights with any other, which cost next to nothing there, and the level above
@@ -24,6 +27,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MODELS, FITS, ENCODINGS = ("nix", "microcanonical"), ("flat", "nested"), ("simple", "published")
+LAYERS = ("none", "class")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Encoding:
     """Which block model.
 
     Attributes:
-        model, fit, encoding: see the module.
+        model, fit, encoding, layers: see the module.
         level: of a nested fit, 0 the lowest; "auto": the lowest that has N / 5 blocks at most.
         max_rounds, n_iter: of merge-split after the agglomeration, and of sweeps in each.
 
@@ -43,11 +47,13 @@ class Encoding:
     fit: str = "flat"
     encoding: str = "simple"
     level: int | Literal["auto"] = "auto"
+    layers: str = "none"
     max_rounds: int = 10
     n_iter: int = 10
 
     def __post_init__(self) -> None:
-        for name, allowed in (("model", MODELS), ("fit", FITS), ("encoding", ENCODINGS)):
+        words = {"model": MODELS, "fit": FITS, "encoding": ENCODINGS, "layers": LAYERS}
+        for name, allowed in words.items():
             if getattr(self, name) not in allowed:
                 told = f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}"
                 raise ValueError(told)
@@ -56,7 +62,11 @@ class Encoding:
         if self.encoding == "published" and self.fit != "nested":
             raise ValueError("encoding 'published' has fit 'flat'; allowed with it: nested")
 
+        if self.layers != "none" and self.fit == "nested":
+            raise ValueError(f"layers {self.layers!r} has fit 'nested'; allowed with it: flat")
+
     @property
     def is_ours(self) -> bool:
         """Whether the engine fits it without graph-tool (`weighted.fit_blocks`)."""
-        return (self.model, self.fit, self.encoding) == ("nix", "flat", "simple")
+        told = self.model, self.fit, self.encoding, self.layers
+        return told == ("nix", "flat", "simple", "none")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, field_validator, model_validator
 
-from edgesweep.engine.regions.encoding import ENCODINGS, FITS, MODELS, Encoding
+from edgesweep.engine.regions.encoding import ENCODINGS, FITS, LAYERS, MODELS, Encoding
 from edgesweep.sweeps.config.fields import AXIS, Section, one_of, within
 from edgesweep.sweeps.config.grids import grid_values
 
@@ -51,7 +51,8 @@ class Rois(Section):
     `draws` of random blocks. `views`: regions of each class of which the page shows what they see.
     `model`, `fit`, `encoding`: which block model (`engine.regions.encoding`); all but the default
     are graph-tool's work, and are not judged. `level` of a nested fit, `auto` for the lowest with
-    five units a block.
+    five units a block. `layers`: `class` for one block model of the units' correlations over the
+    inputs of each class that is attributed, a layer a class, in place of those over all inputs.
     """
 
     sites: Annotated[Any, AfterValidator(_sites)] = AUTO
@@ -66,6 +67,7 @@ class Rois(Section):
     fit: Annotated[str, one_of(*FITS)] = "flat"
     encoding: Annotated[str, one_of(*ENCODINGS)] = "simple"
     level: Any = AUTO
+    layers: Annotated[str, one_of(*LAYERS)] = "none"
     judge: bool = True
     score: Annotated[str, one_of("mean", "sum")] = "mean"
     tau: Any = grid_values({"linear": [0, 1, 20]})
@@ -100,12 +102,18 @@ class Rois(Section):
     @model_validator(mode="after")
     def _goes_together(self) -> Rois:
         assert self.how  # it refuses what does not
+        if self.layers != "none" and "sbm" not in self.partition:
+            raise ValueError(
+                f"layers {self.layers!r} are of the block model, and partition has no 'sbm'; "
+                "allowed: a partition with 'sbm', or layers none"
+            )
         return self
 
     @property
     def how(self) -> Encoding:
         """The block model."""
-        return Encoding(self.model, self.fit, self.encoding, self.level)
+        how = self.model, self.fit, self.encoding, self.level
+        return Encoding(*how, layers=self.layers)
 
     @property
     def cut(self) -> float | None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from edgesweep.engine.bases.moments import Moments, Sums, fold
-from edgesweep.engine.regions.correlation import correlation, moments_of
+from edgesweep.engine.bases.moments import Folding, Moments, Sums
+from edgesweep.engine.regions.correlation import correlation, layer, moments_of
 from edgesweep.sweeps.config.fields import UnfitError
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.regions import shards
 from edgesweep.sweeps.regions.loading import BUILD, Units, site_of, units_of
 from edgesweep.sweeps.regions.shards import TiesShard, UnitShard
-from edgesweep.sweeps.regions.sites import UnitsOf, partitions_of
+from edgesweep.sweeps.regions.sites import UnitsOf, check_layers, partitions_of
 from edgesweep.sweeps.regions.stage import OfUnits
 from edgesweep.sweeps.stages.base import Done, Passes
 
@@ -51,7 +51,8 @@ class UnitMeans(OfUnits[UnitShard]):
 
 
 class UnitMoments(OfUnits[UnitShard]):
-    """Moments, sums by class, and the attributions themselves, which co-clustering reads."""
+    """Moments, of all inputs and of layers, sums by class, and the attributions themselves, which
+    co-clustering reads."""
 
     name = shards.MOMENTS
     title = "moments of units"
@@ -72,6 +73,7 @@ class UnitMoments(OfUnits[UnitShard]):
         found = units.attributions()
         samples = found if shard.of.of == "attribution" else units.samples()
         tensors = {
+            **(_by_layer(units, samples) if context.config.rois.layers != "none" else {}),
             **files.of_moments("units", moments_of(samples)),
             **files.of_sums("class", _by_class(units, found)),
             "attributions": torch.as_tensor(found.astype(np.float32)),
@@ -83,6 +85,15 @@ class UnitMoments(OfUnits[UnitShard]):
         rows, width = shard.rows.stop - shard.rows.start, shard.of.n_units
         batches = plan.batches(shard.rows)
         return Passes(batches, shard.of.steps * batches, flop=2.0 * rows * width**2)
+
+
+def _by_layer(units: Units, samples: np.ndarray) -> files.Tensors:
+    """Moments over the inputs of each class that has any."""
+    found: files.Tensors = {}
+    for number in range(units.of.n_classes):
+        if len(mine := samples[units.classes == number]):
+            found |= files.of_moments(f"layer{number}", moments_of(mine))
+    return found
 
 
 def _by_class(units: Units, attributions: np.ndarray) -> Sums:
@@ -108,7 +119,8 @@ class _Both:
 
 
 class UnitTies(OfUnits[TiesShard]):
-    """Fisher's z of the live units' correlations, and each unit's mean attribution by class."""
+    """Fisher's z of the live units' correlations, of all inputs and, where they are layers, of each
+    class; each unit's mean attribution by class."""
 
     name = shards.TIES
     title = "correlations of units"
@@ -125,7 +137,7 @@ class UnitTies(OfUnits[TiesShard]):
 
     def work(self, context: Context, shard: TiesShard) -> Done:
         read = files.parts(context, shards.MOMENTS, shard.parts)
-        both = fold(_Both(files.moments_in("units", p), files.sums_in("class", p)) for p in read)
+        both, layers = _folded(read, shard.of.n_classes)
         ties = correlation(both.moments, context.config.rois.cut)
         _check_blocks(context, shard.of, len(ties.live))
         sums = both.sums.sums
@@ -134,11 +146,28 @@ class UnitTies(OfUnits[TiesShard]):
             "z": torch.as_tensor(ties.z),
             "attributions": sums["attributions"] / sums["count"][:, None],
         }
+        if context.config.rois.layers != "none":
+            check_layers(sums["count"].numpy().astype(int), UnfitError)
+            cut = context.config.rois.cut
+            found = [layer(of_class.whole(), ties.live, cut) for of_class in layers]
+            tensors["layers"] = torch.as_tensor(np.stack(found))
         told = {"n_dead": ties.n_dead, "n_clipped": ties.n_clipped, "n_live": len(ties.live)}
         return self.written(context, shard, tensors, **told)
 
     def passes(self, plan: Plan, shard: TiesShard) -> Passes:
         return Passes(flop=20.0 * len(shard.parts) * shard.of.n_units**2)
+
+
+def _folded(parts: Iterable[files.Tensors], n_classes: int) -> tuple[_Both, list[Folding[Moments]]]:
+    """Of all inputs; of each class what is there of it."""
+    both: Folding[_Both] = Folding()
+    layers: list[Folding[Moments]] = [Folding() for _ in range(n_classes)]
+    for part in parts:
+        both.add(_Both(files.moments_in("units", part), files.sums_in("class", part)))
+        for number, of_class in enumerate(layers):
+            if f"layer{number}/n" in part:
+                of_class.add(files.moments_in(f"layer{number}", part))
+    return both.whole(), layers
 
 
 def _check_blocks(context: Context, of: UnitsOf, n_live: int) -> None:

@@ -17,6 +17,7 @@ from edgesweep.engine.regions.judge import judge
 from edgesweep.engine.regions.weighted import Partition, fit_blocks
 from edgesweep.sweeps.interactions import files
 from edgesweep.sweeps.regions import shards
+from edgesweep.sweeps.regions.cost import n_layers
 from edgesweep.sweeps.regions.reading import read_chain
 from edgesweep.sweeps.regions.shards import ChainShard, JudgeShard, PartitionShard
 from edgesweep.sweeps.regions.sites import partitions_of
@@ -62,7 +63,7 @@ class RegionChains(OfUnits[ChainShard]):
         return (shards.ties_of(shard.of),)
 
     def work(self, context: Context, shard: ChainShard) -> Done:
-        found = _fitted(context, _ties(context, shard.of)["z"].numpy(), shard.seed)
+        found = _fitted(context, _ties(context, shard.of), shard.seed)
         tensors = {
             "blocks": torch.as_tensor(found.blocks),
             "length": torch.tensor(found.length, dtype=torch.float64),
@@ -70,16 +71,19 @@ class RegionChains(OfUnits[ChainShard]):
         return self.written(context, shard, tensors)
 
     def passes(self, plan: Plan, shard: ChainShard) -> Passes:
-        if plan.config.rois.how.is_ours:
-            return Passes(seconds=_seconds(shard.of))
-        return Passes(seconds=ITS_CHAIN_S * (shard.of.n_units / 1500) ** ITS_CHAIN_POWER)
+        rois, of = plan.config.rois, shard.of
+        if rois.how.is_ours:
+            return Passes(seconds=_seconds(of))
+        layers = max(1, n_layers(plan.config, of))
+        return Passes(seconds=layers * ITS_CHAIN_S * (of.n_units / 1500) ** ITS_CHAIN_POWER)
 
 
-def _fitted(context: Context, z: np.ndarray, seed: int) -> Partition:
+def _fitted(context: Context, ties: files.Tensors, seed: int) -> Partition:
     """A partition of the live units; graph-tool's where the block model is not the engine's."""
     how = context.config.rois.how
     if how.is_ours:
-        return fit_blocks(z, seed)
+        return fit_blocks(ties["z"].numpy(), seed)
+    z = ties["z" if how.layers == "none" else "layers"].numpy()
     return fit_encoded(z, how, seed, context.interpreter).partition
 
 

@@ -9,12 +9,13 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from edgesweep.engine.blockmodel_process import HOW_TO_INSTALL, find_interpreter
 from edgesweep.engine.model.kinds import kind_of
 from edgesweep.engine.network.base import SiteError
-from edgesweep.engine.regions.correlation import RegionError, check_size
+from edgesweep.engine.regions.correlation import MIN_SAMPLES, RegionError, check_size
 from edgesweep.engine.regions.site import PATCHES, UnitSite
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.rois import ROIS
@@ -98,13 +99,17 @@ def rois_of(
     for dataset in datasets:
         network = _skeleton(models[dataset.model].source)
         _check_classes(dataset)
+        if config.rois.layers != "none" and config.rois.target == "label":
+            _check_layers(dataset)
         found += _of_dataset(config, network, dataset)
     return tuple(found)
 
 
 def _check(config: Config) -> None:
     if not config.rois.how.is_ours and find_interpreter(config.execution.graph_tool) is None:
-        raise ConfigError(f"rois.model: no block model but nix, flat and simple: {HOW_TO_INSTALL}")
+        raise ConfigError(
+            f"rois.model: no block model but nix, flat, simple, without layers: {HOW_TO_INSTALL}"
+        )
     sweep, evaluate = config.sweep, config.evaluate
     axes = {"sweep.build_patch": sweep.build_patch, "evaluate.eval_patch": evaluate.eval_patch}
     for key, patches in axes.items():
@@ -135,6 +140,23 @@ def _check_classes(dataset: Dataset) -> None:
                 f"{key}: none of {len(split)} examples of {dataset.task!r} is of class "
                 f"{lacking[0]}; allowed: so many that every class is there"
             )
+
+
+def _check_layers(dataset: Dataset) -> None:
+    """Of true labels it is known beforehand how many inputs a layer is of."""
+    labels = [example.good[0] for example in dataset.data.build]
+    check_layers(np.bincount(labels), ConfigError)
+
+
+def check_layers(counts: np.ndarray, error: type[ConfigError]) -> None:
+    """Refuses classes with fewer build inputs, `[classes]`, than a correlation takes."""
+    if counts.min() < MIN_SAMPLES:
+        few = int(counts.argmin())
+        raise error(
+            f"rois.layers: class {few} has {counts[few]} of {counts.sum()} build inputs, too few "
+            f"for correlations of its own; allowed: {MIN_SAMPLES} or more of each class "
+            "(data.n_build), or layers none"
+        )
 
 
 def _of_dataset(config: Config, network: Network, dataset: Dataset) -> Iterator[UnitsOf]:

@@ -13,7 +13,9 @@ from edgesweep.engine.blockmodel import chain_seeds, find_interpreter
 from edgesweep.engine.methods.quadrature import points
 from edgesweep.engine.model import load_model, resolve_model
 from edgesweep.engine.regions.ablation import Regions, class_labels
-from edgesweep.engine.regions.correlation import correlation, moments_of
+from edgesweep.engine.regions.correlation import correlation, layer, moments_of
+from edgesweep.engine.regions.encoding import Encoding
+from edgesweep.engine.regions.encodings import fit_encoded
 from edgesweep.engine.regions.site import UnitSite, patch_values
 from edgesweep.engine.regions.weighted import fit_blocks
 from edgesweep.engine.training import NetworkTraining
@@ -32,8 +34,9 @@ from edgesweep.storage.tables import (
 from edgesweep.sweeps.command.cli import drive_and_tell
 from edgesweep.sweeps.command.train_model import ModelRequest, train_model
 from edgesweep.sweeps.config.fields import ConfigError
-from edgesweep.sweeps.config.load import load_config, parse_config
-from edgesweep.sweeps.launch import drive, start
+from edgesweep.sweeps.config.load import parse_config
+from edgesweep.sweeps.interactions.files import read_tensors
+from edgesweep.sweeps.launch import start
 from edgesweep.sweeps.plan.estimates import describe
 from edgesweep.sweeps.plan.resolve import resolve
 from edgesweep.sweeps.planning import make_plan
@@ -209,6 +212,42 @@ def test_the_published_block_model_is_graph_tools_and_is_not_judged(model, tmp_p
     assert fits["chain"].tolist() == [0]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(find_interpreter() is None, reason="no graph-tool")
+def test_layers_are_of_the_classes_that_are_attributed(model, found, tmp_path):
+    rois = {"layers": "class", "chains": 1, "judge": True, "partition": ["sbm", "random"]}
+    raw = config(model, rois=rois)
+    assert run_tiny(tmp_path / "run", raw).exit_code == 0
+    run = RunDirectory.open(tmp_path / "run")
+    _, scores, classes, ties, _ = found
+    plan = make_plan(resolve(parse_config(raw)))
+    stored = read_tensors(run, CommitLog(run), "unit_ties", plan.rois[0].key)["layers"].numpy()
+    layers = [layer(moments_of(scores[classes == c]), ties.live) for c in range(10)]
+    np.testing.assert_allclose(stored, layers, rtol=1e-5, atol=1e-7)
+    how, seed = Encoding(layers="class"), chain_seeds(0, 1)[0]
+    blocks = fit_encoded(stored, how, seed, find_interpreter()).partition.blocks
+    table = read_table(run, REGIONS).query("partition == 'sbm' and not dead")
+    assert table.sort_values("unit")["roi"].tolist() == blocks.tolist()
+    assert read_table(run, REGION_FITS)["engine"].tolist() == ["graph-tool"]
+    assert "one partition for all classes, each a layer" in render(load_run(run.path))
+    assert "1 chains of 10 layers, 5 partitions" in describe(plan)
+
+
+def test_a_class_of_too_few_inputs_has_no_layer(model, tmp_path, capsys):
+    """Of true labels it is known at once; of predicted ones once there are some."""
+    rois = {"layers": "class", "partition": ["sbm"], "target": "label"}
+    few = {"n_build": 30, "n_eval": HELD}
+    message = (
+        r"rois.layers: class (\d) has [123] of 30 build inputs, too few for correlations of its "
+        r"own; allowed: 4 or more of each class \(data.n_build\), or layers none"
+    )
+    with pytest.raises(ConfigError, match=message):
+        resolve(parse_config(config(model, rois=rois, data=few)))
+    raw = config(model, rois=rois | {"target": "predicted"}, data=few)
+    assert drive_and_tell(start(parse_config(raw), tmp_path / "run"), page=None) == 2
+    assert re.fullmatch("error: " + message, capsys.readouterr().err.splitlines()[-1])
+
+
 def test_a_dry_run_says_what_it_takes(model):
     told = describe(make_plan(resolve(parse_config(config(model)))))
     assert "rois of conv0 (64 neurons), attribution of the predicted class, mean, 2 steps" in told
@@ -237,6 +276,17 @@ def test_a_dry_run_says_what_it_takes(model):
         ("rois", {"tau": [0, 2]}, r"rois.tau: \[0, 2\] has 2; allowed: 0 to 1"),
         ("rois", {"dead": "x"}, "rois.dead: 'x' is no variance; allowed: relative, or a number"),
         ("rois", {"fit": "nested"}, "rois: .*fit 'nested' has model 'nix'; allowed with it: micro"),
+        (
+            "rois",
+            {"layers": "class", "fit": "nested", "model": "microcanonical"},
+            "rois: .*layers 'class' has fit 'nested'; allowed with it: flat",
+        ),
+        (
+            "rois",
+            {"layers": "class", "partition": ["ward"]},
+            "rois: .*layers 'class' are of the block model, and partition has no 'sbm'; allowed: ",
+        ),
+        ("rois", {"layers": "task"}, "rois.layers: 'task' is not known; allowed: none, class"),
         ("rois", {"level": -1}, "rois.level: .*is -1; allowed: auto, or a level, 0 or more"),
         ("rois", {"chain": 2}, "unknown key 'rois.chain'; did you mean 'chains'"),
         ("data", {"n_build": 12}, "data.n_build: none of 12 examples of 'digits' is of class"),
@@ -266,6 +316,7 @@ def test_what_graph_tool_alone_fits_is_left_out_without_it(model, monkeypatch):
     monkeypatch.setattr(blocks, "find_interpreter", lambda setting: None)
     published = {"model": "microcanonical", "fit": "nested", "encoding": "published", "level": 1}
     for rois, wanted in (
+        ({"layers": "class"}, {"region_chains", "partitions", "region_ablation", "region_views"}),
         (published, {"region_chains", "partitions", "region_ablation", "region_views"}),
         ({"judge": True}, {"region_judge"}),
         ({}, set()),
@@ -273,38 +324,3 @@ def test_what_graph_tool_alone_fits_is_left_out_without_it(model, monkeypatch):
         plan = make_plan(resolve(parse_config(config(model, rois=rois))))
         planned = (name for name, shards in plan.stages.items() if shards)
         assert {name for name in planned if plan.stage(name).lacks(plan)} == wanted
-
-
-PETS = """
-name: pets
-sweep: {{model: {model}, task: ./pets/, nodes: rois, method: node_ig, steps: 5, build_patch: zero}}
-rois: {{partition: [sbm, random], chains: 1, draws: 2, judge: false}}
-evaluate: {{eval_patch: [zero, mean]}}
-data: {{n_build: 32, n_eval: 8}}
-report: {{published: {{source: me, ablate: [[0, 1], [1, 0.5]], own_class: [0, 0.5]}}}}
-execution: {{executor: serial}}
-"""
-
-
-def test_a_folder_of_one_s_own_images_makes_a_page(tmp_path, monkeypatch):
-    """Two classes by name; a few lines of YAML; the page calls them by it."""
-    image = pytest.importorskip("PIL.Image", reason="the extra edgesweep[vision] is not installed")
-    noise = np.random.default_rng(0)
-    for number in range(40):
-        pixels = noise.integers(0, 90, (6, 6)).astype(np.uint8)
-        pixels[:, :3] += 150 * (number % 2)  # cats are bright on the left
-        file = tmp_path / "pets" / ("dog", "cat")[number % 2] / f"{number:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        image.fromarray(pixels).save(file)
-    monkeypatch.chdir(tmp_path)
-    how = NetworkTraining(epochs=20, lr=5e-3)
-    request = ModelRequest("./pets/", (3,), (), "relu", how, tmp_path / "pets-cnn")
-    assert train_model(request, Silence())["test_accuracy"] > 0.5
-    (tmp_path / "pets.yaml").write_text(PETS.format(model="./pets-cnn"))
-    assert drive(start(load_config("pets.yaml"), tmp_path / "run"), Silence()).exit_code == 0
-    page = render(load_run(tmp_path / "run"))
-    assert '"cat"' in page
-    assert "Open circles: me." in page
-    (tmp_path / "pets" / "cat" / "01.png").write_bytes(b"no image")
-    with pytest.raises(ConfigError, match=r"sweep.task: \S+/01.png: no image can be read"):
-        resolve(load_config("pets.yaml"))

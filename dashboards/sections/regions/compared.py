@@ -156,4 +156,8 @@ def _model(data: RunData) -> str:
         )
     prior = "with a normal-inverse-χ² prior" if rois["model"] == "nix" else "microcanonical"
     level = f"nested, level {rois['level']}" if rois["fit"] == "nested" else "flat"
-    return f"{level}, weights normal {prior}, not degree-corrected"
+    layers = (
+        ", one partition for all classes, each a layer of correlations over its inputs, in which a "
+        "unit that does not vary there has no tie"
+    ) * (rois.get("layers", "none") != "none")
+    return f"{level}, weights normal {prior}, not degree-corrected{layers}"
