@@ -112,7 +112,8 @@ def test_dead_features_are_given_new_directions(kind, monkeypatch):
     assert fit_of(found, x, Baseline.of(x)).dead_share < 0.3
     assert share_found(found, directions) >= 0.85
     monkeypatch.setattr(Dead, "_resample", lambda *_: None)
-    assert fit_of(train(x, HOW[kind]), x, Baseline.of(x)).dead_share > 0.9
+    left = train(x, replace(HOW[kind], steps=HOW[kind].steps // 8))  # they are no deader later
+    assert fit_of(left, x, Baseline.of(x)).dead_share > 0.9
 
 
 @pytest.mark.parametrize("kind", SHORT)
@@ -241,8 +242,7 @@ def test_fit_of_what_does_not_vary_or_is_not_there():
     assert fit_of(Identity(2), x, Baseline.of(0 * x)).sinks == 0  # of no norm there is no multiple
 
 
-@pytest.mark.parametrize("tokens", [4, 4096])
-@pytest.mark.parametrize("micro_batch", [1, 4, 16])
+@pytest.mark.parametrize(("tokens", "micro_batch"), [(4096, 1), (4, 4), (4096, 16)])
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("family", slow_splicing.PLACES)
 def test_activations_are_the_sites_values(family, site, micro_batch, tokens, monkeypatch):
