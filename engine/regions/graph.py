@@ -35,6 +35,9 @@ class PartitionedGraph(FeatureGraph):
     """A graph over regions, rests and the logits; `numbers` are of regions, `ERROR` of rests."""
 
     word, kind = "roi", "region"
+    #: pairs of nodes that the sites allow among all regions and rests that there are, where this is
+    #: a graph over some of them
+    n_edges_of_all = 0
 
     @property
     def reach(self) -> Ends:

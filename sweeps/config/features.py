@@ -53,11 +53,11 @@ class Regions(Section):
     `partition`: the model's heads, of `attn3.z` by `identity`; features drawn with the `seed` into
     regions of equal sizes; a weighted block model (the shortest of `chains`, its blocks merged
     where they are more than are asked for) or a clustering of what goes together: `of` features'
-    attribution (integrated gradients of `steps` steps, of the sweep's first metric and patch; of 0
-    steps the gradient is that at the clean run, which one backward has for all sites) or
-    activation, with a sample for each of the positions or the inputs that it is `over`. `blocks`:
-    regions of a site, a number, as many as it has heads, or `auto`, as many as the block model
-    finds.
+    attribution (integrated gradients of `steps` steps, of the sweep's first metric and patch, for
+    cells of all of them; of 0 steps the gradient is that at the clean run, which one backward has
+    for all sites) or activation, with a sample for each of the positions or the inputs that it is
+    `over`. `blocks`: regions of a site, a number, as many as it has heads, or `auto`, as many as
+    the block model finds.
     """
 
     partition: Annotated[str, one_of(*PARTITIONS)]

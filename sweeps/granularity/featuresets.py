@@ -107,9 +107,13 @@ class FeatureSet:
     def n_edges_possible(self) -> int:
         """Edges that the sites allow among all nodes of their dictionaries, whatever was found; of
         error terms where they are nodes."""
-        sizes = {site: n + (self.settings.error == "node") for site, n in self.sizes.items()}
-        sizes[LOGITS] = 1
-        return sum(sizes[p] * sizes[site] for site, of in self.parents.items() for p in of)
+        errors = self.settings.error == "node"
+        return self.n_edges_among({site: n + errors for site, n in self.sizes.items()})
+
+    def n_edges_among(self, sizes: Mapping[str, int]) -> int:
+        """Edges that the sites allow among so many nodes of each and the logits."""
+        n = {**sizes, LOGITS: 1}
+        return sum(n[p] * n[site] for site, of in self.parents.items() for p in of)
 
     def trained(self) -> Iterator[SiteDictionary]:
         """Those that the run trains."""

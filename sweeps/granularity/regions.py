@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from edgesweep.engine.graph.circuits import CircuitStats
 from edgesweep.engine.methods import METHODS
 from edgesweep.engine.regions.graph import PartitionedGraph
 from edgesweep.engine.regions.running import run_region_circuits, run_region_nodes
+from edgesweep.storage import CommitLog, RunDirectory, StorageError
 from edgesweep.sweeps.config.fields import ConfigError
 from edgesweep.sweeps.config.schema import FEATURE_METHODS
 from edgesweep.sweeps.granularity import region_scores
@@ -25,7 +28,7 @@ from edgesweep.sweeps.granularity.features import Features, FeaturesKind
 from edgesweep.sweeps.granularity.regionsets import RegionSet, region_set
 from edgesweep.sweeps.granularity.words import REGIONS, Words, sites_told
 from edgesweep.sweeps.regions.parted import cost
-from edgesweep.sweeps.regions.parted.reading import partitions_of
+from edgesweep.sweeps.regions.parted.reading import partitions_of, sizes_of
 
 if TYPE_CHECKING:
     from edgesweep.engine.graph import Graph
@@ -73,10 +76,21 @@ class Regions(Features):
     def stats(self, graph: Graph, mask: EdgeMask, ablation: str, of_nodes: bool) -> CircuitStats:
         stats = circuit_stats(graph, mask)
         n_edges = stats.n_edges
-        assert isinstance(graph, FeatureGraph)
+        assert isinstance(graph, PartitionedGraph)
         if ablation == "node":
             n_edges = graph.n_edges_among(touched_nodes(graph, mask))
-        return CircuitStats(stats.n_nodes, n_edges, self.chosen.n_edges_possible)
+        return CircuitStats(stats.n_nodes, n_edges, graph.n_edges_of_all)
+
+    def graph(self, run: RunDirectory, cell: Cell) -> Graph:
+        """It knows how many edges there can be among the regions that were found: where a block
+        model says how many, fewer than places are held for."""
+        found = super().graph(run, cell)
+        assert isinstance(found, PartitionedGraph)
+        try:
+            found.n_edges_of_all = _n_edges_of_all(run.address, self.chosen, cell.dataset)
+        except StorageError:  # a partition was lost and is being redone: places, meanwhile
+            found.n_edges_of_all = self.chosen.n_edges_possible
+        return found
 
     def scores(
         self, context: Context, cell: Cell, prompts: Sequence[Example], micro_batch: int
@@ -110,6 +124,13 @@ class Regions(Features):
             return dict(given.measured(context.config.evaluate.metric, logits))
 
         return measure
+
+
+@lru_cache(maxsize=8)
+def _n_edges_of_all(where: Path | str, chosen: RegionSet, dataset: str) -> int:
+    """Edges that the sites allow among all regions and rests of a dataset's partition."""
+    run = RunDirectory.open(where)
+    return chosen.n_edges_among(sizes_of(run, CommitLog(run), chosen, dataset))
 
 
 def _in_complete(

@@ -80,7 +80,9 @@ FEATURES = Words(
 _OF_REGIONS = (
     "Nodes are regions of the features of each site, and what is in none of them. Solid lines keep "
     "the circuit's edges; dashed lines keep its nodes, and all others take their patch value, so "
-    "every edge that the sites allow among the kept ones acts, and is counted."
+    "every edge that the sites allow among the kept ones acts, and is counted. A partition by "
+    "attribution is found once, for the first build metric and patch of the run, and is that of "
+    "curves of other ones too. Density is of the edges that there can be among the regions found."
 )
 
 REGIONS = Words(

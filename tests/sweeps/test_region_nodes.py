@@ -196,6 +196,20 @@ def test_more_regions_than_features_that_vary_end_the_run(plan):
     )
 
 
+def test_density_is_of_the_regions_that_there_are(ends, tmp_path):
+    """A block model finds fewer than there are places for."""
+    raw = config(
+        {"found": a_set("sbm", blocks="auto")}, sweep={"nodes": "found", "method": "node_ig"}
+    )
+    assert run_tiny(tmp_path / "run", raw).exit_code == 0
+    run, plan = RunDirectory.open(tmp_path / "run"), make_plan(resolve(parse_config(raw)))
+    n = Partitions(ends.features, partition(run, plan, "found")).complete().n_edges
+    table = read_table(run, RESULTS)
+    assert set(table["n_edges_possible"]) == {n}
+    assert n < plan.nodes(plan.cells[0]).chosen.n_edges_possible
+    np.testing.assert_allclose(table["density"], table["n_edges"] / n)
+
+
 def test_circuits_are_counted_named_and_drawn(run):
     assert_ran_is_what_was_counted(run)
     edges, table = read_table(run, CIRCUITS), read_table(run, RESULTS)
@@ -207,6 +221,7 @@ def test_circuits_are_counted_named_and_drawn(run):
     assert (sizes > 0).all()
     page = render(load_run(run.path))
     assert "Nodes are regions of the features of each site" in page
+    assert "is found once, for the first build metric and patch" in page
 
 
 def test_what_failed_or_was_lost_has_the_same_bytes(run, tmp_path):
