@@ -5,6 +5,9 @@
 2. *Moves*: units in an order drawn with the seed go to the block that shortens Σ most, of the eight
    whose mean weights are most like theirs and an empty one, until none moves.
 3. *Merges*: of near blocks the pair that shortens Σ most becomes one, as long as one does.
+   Of `N_FEW` units at most also *dissolutions*: the members of a block, of the smallest first, go
+   one by one to the best of other blocks, and stay there if Σ is shorter. (A merge takes a block
+   whole.)
 4. *Splits*: each block is cut in two (Ward's tree of its rows, or an order drawn with the seed),
    changes of side settle it (`Cut`), and it stays cut if Σ is shorter.
 5. 2 to 4 again, where something has changed, until of all blocks none of them helps.
@@ -36,6 +39,8 @@ N_NEAREST = 3
 ALL = -1
 #: units whose moves are weighed at once
 N_AT_ONCE = 64
+#: units at most whose blocks are dissolved
+N_FEW = 512
 #: rounds of moves, of all steps
 MAX_SWEEPS, MAX_ROUNDS = 50, 20
 
@@ -102,12 +107,15 @@ def _start(weights: Weights, z: np.ndarray) -> BlockState:
 
 def _descended(state: BlockState, rng: np.random.Generator) -> BlockState:
     """After rounds of moves, merges and splits of what changed since, until of all none helps."""
-    length, settled, cut = state.length(), ALL, ALL
+    length, settled, dissolved, cut = state.length(), ALL, ALL, ALL
     for _ in range(MAX_ROUNDS):
         whole = settled == ALL
         _settle(state, rng, settled)
         settled = state.clock
         _merge(state)
+        if whole and state.weights.n <= N_FEW:
+            merged = state.clock
+            state, dissolved = dissolve(state, dissolved), merged
         now = state.clock
         _split(state, rng, cut)
         cut = now
@@ -156,6 +164,21 @@ def _merge(state: BlockState) -> None:
             there = state.sizes[r] > 0 and state.sizes[s] > 0
             if there and state.merging(int(r), np.array([s]))[0] < -MIN_GAIN:
                 state.move(np.flatnonzero(state.blocks == s), int(r))
+
+
+def dissolve(state: BlockState, since: int) -> BlockState:
+    """Without the blocks that have changed and whose members are better off in others."""
+    for block in np.argsort(state.sizes, kind="stable"):
+        members = np.flatnonzero(state.blocks == block)
+        if not len(members) or state.n_blocks == 1 or state.changed[block] <= since:
+            continue
+        tried, near = state.copy(), state.near(N_NEAR)[members]
+        for unit, among in zip(members[:, None], near, strict=True):
+            others = among[(among != block) & (tried.sizes[among] > 0)]
+            tried.move(unit, int(others[tried.changes(unit, others)[0].argmin()]))
+        if tried.length() < state.length() - MIN_GAIN:
+            state = tried
+    return state
 
 
 def _split(state: BlockState, rng: np.random.Generator, since: int) -> None:

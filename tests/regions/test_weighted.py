@@ -13,6 +13,7 @@ from edgesweep.engine.regions.weighted import (
     Partition,
     canonical,
     description_length,
+    dissolve,
     fit_blocks,
     merged_to,
 )
@@ -53,6 +54,19 @@ def test_blocks_are_merged_where_it_costs_least(some):
     assert merged_to(z, blocks, 3).tolist() == expected.tolist()
     assert merged_to(z, blocks, 1).max() == 0
     assert merged_to(z, blocks, 9).tolist() == blocks.tolist()
+
+
+def test_a_block_of_units_of_all_others_is_dissolved_and_no_other_is():
+    z, blocks = planted(30, 3, 3.0, 0)
+    mixed = blocks.copy()
+    mixed[[0, 12, 25]] = 3
+    state = BlockState(Weights(z), mixed)
+    before = state.length()
+    found = dissolve(state, since=-1)
+    assert state.length() == before
+    state = found
+    assert canonical(state.blocks).tolist() == blocks.tolist()
+    assert state.length() == pytest.approx(slow_length(z, blocks), rel=1e-12)
 
 
 def test_after_many_moves_the_sums_are_those_of_the_partition(some):

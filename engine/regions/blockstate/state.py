@@ -24,6 +24,7 @@ is made until the cut is.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -113,6 +114,14 @@ class BlockState:
     @property
     def n_blocks(self) -> int:
         return int((self.sizes > 0).sum())
+
+    def copy(self) -> BlockState:
+        """With tables of its own."""
+        new = copy.copy(self)
+        for name, table in vars(self).items():
+            if isinstance(table, np.ndarray):
+                setattr(new, name, table.copy())
+        return new
 
     def length(self) -> float:
         """Σ(b), nats."""
