@@ -29,7 +29,7 @@ shapes:           ## the engine's tests, with the shapes in signatures checked: 
 	./setup.sh dev
 	$(PYTEST) --shapes $(ENGINE_TESTS)
 
-proof:            ## a hundred drivers killed before any operation; every file hurt in every way: by hand
+proof:            ## what takes minutes a test: a hundred drivers killed before any operation, every file hurt in every way: by hand
 	./setup.sh dev
 	$(PYTEST) -s -m proof
 

@@ -58,7 +58,7 @@ def test_a_wheel_holds_one_package_with_all_its_files(wheel: Path) -> None:
     assert {"edgesweep/py.typed", *(f"edgesweep/{file}" for file in files)} <= names
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_smoke_runs_beside_a_users_own_modules(python: Path, tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()

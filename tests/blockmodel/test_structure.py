@@ -159,7 +159,7 @@ def test_a_planted_partition_is_no_accident_of_degrees_and_order(graph_tool):
     assert p_of(pairs, allowed, 120, 10, graph_tool) < 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_of_a_shuffled_graph_p_is_uniform(graph_tool):
     # A graph in layers has blocks for the order alone: what is planted is not, and must not be
     # found. Each of 50 graphs is itself shuffled, and held against 19 shuffles.

@@ -51,7 +51,7 @@ def test_each_kind_of_model_loads_with_declared_packages_only(tmp_path, monkeypa
     assert done.stdout.splitlines() == list(kinds.values())
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_model_of_the_wheel_loads_with_declared_packages_only(tmp_path, monkeypatch):
     done = _load(tmp_path, monkeypatch, "smollm2-135m")
     assert done.returncode == 0, done.stderr

@@ -100,8 +100,8 @@ def reap(orphans: list[tuple[int, str]]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
 def test_killed_anywhere_and_resumed_the_bytes_are_the_same(tmp_path):
     calm, hurt = tmp_path / "calm", tmp_path / "hurt"
     assert run_tiny(calm, chaos_config("serial")).exit_code == 0

@@ -117,7 +117,7 @@ def test_a_dry_run_writes_nothing(monkeypatch, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_smoke_preset_through_ray(tmp_path):
     """As CI runs it: a process of its own, the page at the end."""
     done = subprocess.run(

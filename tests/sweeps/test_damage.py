@@ -288,7 +288,7 @@ def test_kinds_are_read_off_the_directory(wholes):
 
 @pytest.mark.parametrize(
     ("bench", "name"),
-    [pytest.param(*ON_HEADS, marks=pytest.mark.slow), ON_FEATURES],
+    [pytest.param(*ON_HEADS, marks=pytest.mark.proof), ON_FEATURES],
     indirect=["bench"],
 )
 @pytest.mark.timeout(900)

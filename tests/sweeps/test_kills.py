@@ -84,7 +84,7 @@ PARTS = [pytest.param(25, part, marks=pytest.mark.proof) for part in range(1, 5)
 
 
 @pytest.mark.parametrize(
-    ("n_kills", "part"), [(2, 0), pytest.param(6, 0, marks=pytest.mark.slow), *PARTS]
+    ("n_kills", "part"), [(2, 0), pytest.param(6, 0, marks=pytest.mark.proof), *PARTS]
 )
 @pytest.mark.timeout(3600)
 def test_killed_before_any_operation_and_resumed_the_bytes_are_the_same(

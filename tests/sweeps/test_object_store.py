@@ -201,7 +201,7 @@ def _run_with_actors_that_die(where: str) -> None:
     sys.exit(run_tiny(where, raw, Dying()).exit_code)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_actors_killed_on_a_bucket_change_no_byte(calm: dict[str, bytes], door: Door) -> None:
     """In a process of its own: actors have the environment in which its Ray began."""
     where = f"s3://{servers.BUCKET}/actors"
@@ -308,7 +308,7 @@ def test_a_finished_run_with_many_segments_too(
     assert sum(door.seen.values()) <= 30
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_smoke_is_the_same_on_a_bucket_by_so_many_requests(door: Door, tmp_path: Path) -> None:
     config = load_config("smoke", ["execution.executor=serial"])
     where = f"s3://{servers.BUCKET}/smoke"

@@ -63,17 +63,17 @@ def serial(tmp_path_factory) -> Path:
     return out
 
 
-SLOW = pytest.mark.slow
+SLOW, PROOF = pytest.mark.slow, pytest.mark.proof
 
 
-@pytest.mark.parametrize("actors", [2, pytest.param(1, marks=SLOW), pytest.param(3, marks=SLOW)])
+@pytest.mark.parametrize("actors", [2, pytest.param(1, marks=PROOF), pytest.param(3, marks=PROOF)])
 def test_ray_gives_the_bytes_of_the_serial_executor(serial, tmp_path, actors):
     out = tmp_path / "run"
     assert run_tiny(out, config(executor="ray", actors=actors)).exit_code == 0
     assert contents(out, *ALL) == contents(serial, *ALL)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_interaction_graphs_are_the_same_bytes_also_after_a_kill(drivers, tmp_path):
     """Of a network of images with all bases; its driver on Ray is killed once some are found."""
@@ -178,10 +178,10 @@ def _with_terminal() -> None:
 #: signal, how often, and the seconds that a shard takes
 ASKED = [
     (signal.SIGINT, 1, 0.25),
-    pytest.param(signal.SIGINT, 2, 4, marks=SLOW),
+    pytest.param(signal.SIGINT, 2, 4, marks=PROOF),
     pytest.param(signal.SIGTERM, 1, 0.25, marks=SLOW),
-    pytest.param(signal.SIGTERM, 2, 4, marks=SLOW),
-    pytest.param(signal.SIGHUP, 1, 0.25, marks=SLOW),
+    pytest.param(signal.SIGTERM, 2, 4, marks=PROOF),
+    pytest.param(signal.SIGHUP, 1, 0.25, marks=PROOF),
 ]
 
 

@@ -81,8 +81,11 @@ def test_a_prime_number_of_prompts(tmp_path, task):
     assert contents(out, *DATA) == contents(calm, *DATA)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("n", "target"), PRIMES)
+@pytest.mark.parametrize(
+    ("n", "target"),
+    [pytest.param(*prime, marks=pytest.mark.proof) for prime in PRIMES[:-1]]
+    + [pytest.param(*PRIMES[-1], marks=pytest.mark.slow)],
+)
 def test_ray_gives_the_bytes_of_the_serial_executor(tmp_path, n, target):
     assert run_tiny(tmp_path / "serial", split(n, target)).exit_code == 0
     assert run_tiny(tmp_path / "ray", split(n, target, executor="ray", actors=2)).exit_code == 0
