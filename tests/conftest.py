@@ -17,6 +17,11 @@ ENGINE = Path(__file__).parent.parent / "engine"
 #: configs of transformers, whose classes take more than their fields: the hook would refuse that
 UNCHECKED = ("network/plain.py", "network/feedforward_net.py")
 
+#: families whose layers are another's but for a detail: what is tested of every family takes these
+#: in `make test-all`, where it is not of the models themselves
+ALIKE = ("gpt_neo", "mistral", "qwen2", "gemma3_text")
+OF_FAMILIES = ("evaluation", "features", "methods")
+
 
 def checked() -> list[str]:
     files = (path.relative_to(ENGINE) for path in ENGINE.rglob("[!_]*.py"))
@@ -33,3 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("RAY_worker_niceness", "0")
     if config.getoption("shapes"):  # before any test imports the engine
         install_import_hook(checked(), f"{shapes.__module__}.{shapes.__name__}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before what is slow is left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        given = getattr(item, "callspec", None)
+        of_families = item.path.parent.name in OF_FAMILIES
+        if given and of_families and given.params.get("family") in ALIKE:
+            item.add_marker(pytest.mark.slow)
