@@ -22,12 +22,12 @@ from edgesweep.engine.runtime import (
 )
 from tests.runtime.workers import MadeOnce, never_made, obedient
 
-SLOW = pytest.mark.slow
+PROOF = pytest.mark.proof
 KINDS = [
     pytest.param(("serial", 1), id="serial1"),
-    pytest.param(("ray", 1), id="ray1", marks=SLOW),
+    pytest.param(("ray", 1), id="ray1", marks=PROOF),
     pytest.param(("ray", 2), id="ray2"),
-    pytest.param(("ray", 3), id="ray3", marks=SLOW),
+    pytest.param(("ray", 3), id="ray3", marks=PROOF),
 ]
 Make = Callable[..., Executor]
 

@@ -201,7 +201,7 @@ def test_a_driver_that_is_asked_to_stop(drivers, number, times, seconds_a_shard)
     assert_stopped_well(driver.out)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_a_closed_terminal_drains(drivers):
     driver = drivers(0.25, terminal=True)
