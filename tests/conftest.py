@@ -17,8 +17,8 @@ ENGINE = Path(__file__).parent.parent / "engine"
 #: configs of transformers, whose classes take more than their fields: the hook would refuse that
 UNCHECKED = ("network/plain.py", "network/feedforward_net.py")
 
-#: families whose layers are another's but for a detail: what is tested of every family takes these
-#: in `make test-all`, where it is not of the models themselves
+#: families whose layers are another's but for a detail: what is tested of every family is a proof
+#: of these, where it is not of the models themselves
 ALIKE = ("gpt_neo", "mistral", "qwen2", "gemma3_text")
 OF_FAMILIES = ("evaluation", "features", "methods")
 
@@ -40,10 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
         install_import_hook(checked(), f"{shapes.__module__}.{shapes.__name__}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before what is slow is left out
+@pytest.hookimpl(tryfirst=True)  # before marks choose
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         given = getattr(item, "callspec", None)
         of_families = item.path.parent.name in OF_FAMILIES
         if given and of_families and given.params.get("family") in ALIKE:
-            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.proof)

@@ -49,8 +49,8 @@ print(json.dumps({"stated": stated, "measured": peak_bytes() - before}))
 
 
 #: what is measured in `make test-all`, and by hand alone: a minute each and more
-WORKS = ("eap", "ig_inputs", "evaluation")
-LONG_WORKS = ("ig_activations", "node_ig", "exact", "acdc")
+WORKS = ("eap", "evaluation")
+LONG_WORKS = ("ig_inputs", "ig_activations", "node_ig", "exact", "acdc")
 MARKED = [
     pytest.param(work, marks=mark)
     for works, mark in ((WORKS, pytest.mark.slow), (LONG_WORKS, pytest.mark.proof))

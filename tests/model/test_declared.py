@@ -58,6 +58,7 @@ def test_the_model_of_the_wheel_loads_with_declared_packages_only(tmp_path, monk
     assert done.stdout == "llama, tokenizer: True\n"
 
 
+@pytest.mark.proof
 def test_a_package_that_is_not_declared_is_missed(tmp_path, monkeypatch):
     """As accelerate was: declared nowhere, and hidden by caches."""
     file = write_tiny_gguf(tmp_path / "tiny.gguf")

@@ -38,6 +38,7 @@ def writers(folder: Path) -> list[str]:
     return [path.read_text().strip() for path in sorted(folder.iterdir())]
 
 
+@pytest.mark.proof
 def test_a_work_that_never_ends_is_done_by_its_copy(
     executor: Any, told: list[Event], tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_of_two_that_come_to_write_one_does(executor: Any, tmp_path: Path) -> No
     assert len(run(executor, todo(tmp_path, 0)).done) == 1, "it was forgotten who wrote"
 
 
+@pytest.mark.proof
 def test_a_writer_that_dies_is_followed_by_another(executor: Any, tmp_path: Path) -> None:
     todo = [Work(str(i), ("write_and_die", str(tmp_path / str(i))), "g") for i in range(2)]
     book = run(executor, todo)

@@ -103,11 +103,13 @@ def test_two_poison_works_alone_do_not_pass_for_a_broken_machine(make: Make) -> 
     assert sorted(book.failed) == ["die-0", "die-1"]
 
 
+@pytest.mark.proof
 def test_a_work_that_outlives_its_accidents_is_done(make: Make) -> None:
     book = run(make(actors=1), works("die_until", 3))
     assert book.done["die_until-0"]["attempt"] == 3
 
 
+@pytest.mark.proof
 def test_a_pool_whose_slots_are_all_dead_says_so(make: Make) -> None:
     executor = make(actors=1)
     with pytest.raises(PoolExhausted, match=r"works are left and none of the 1 slots is alive"):
@@ -172,11 +174,13 @@ def test_a_frozen_actor_is_replaced(make: Make) -> None:
     assert gone({frozen})
 
 
+@pytest.mark.proof
 def test_threads_are_set_by_the_pool_and_not_by_the_machine(make: Make) -> None:
     book = run(make(actors=1, threads=2), works("environment", "OMP_NUM_THREADS"))
     assert book.done["environment-0"]["value"] == "2"
 
 
+@pytest.mark.proof
 def test_an_error_in_a_callback_kills_what_is_in_flight(make: Make, tmp_path: Path) -> None:
     """A fenced driver leaves no actor that goes on writing."""
     executor = make(actors=2)

@@ -135,6 +135,7 @@ def test_the_smoke_preset_through_ray(tmp_path):
     assert len(read_table(RunDirectory.open(run), RESULTS)) > 100
 
 
+@pytest.mark.proof
 def test_resume_takes_more_actors(monkeypatch, capsys, tmp_path):
     out = tmp_path / "run"
     serial = ["--set", "execution.executor=serial"]

@@ -268,7 +268,7 @@ def test_a_run_stopped_in_any_wave_ends_with_the_same_bytes(few, tmp_path):
     assert contents(out, *DATA, *DERIVED) == few
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_ray_gives_the_same_bytes(few, tmp_path):
     out, ray = tmp_path / "run", {"executor": "ray", "actors": 2}
     assert run_tiny(out, config(sweep=FEW, execution=ray)).exit_code == 0

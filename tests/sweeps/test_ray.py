@@ -63,7 +63,7 @@ def serial(tmp_path_factory) -> Path:
     return out
 
 
-SLOW, PROOF = pytest.mark.slow, pytest.mark.proof
+PROOF = pytest.mark.proof
 
 
 @pytest.mark.parametrize("actors", [2, pytest.param(1, marks=PROOF), pytest.param(3, marks=PROOF)])
@@ -179,7 +179,7 @@ def _with_terminal() -> None:
 ASKED = [
     (signal.SIGINT, 1, 0.25),
     pytest.param(signal.SIGINT, 2, 4, marks=PROOF),
-    pytest.param(signal.SIGTERM, 1, 0.25, marks=SLOW),
+    pytest.param(signal.SIGTERM, 1, 0.25, marks=PROOF),
     pytest.param(signal.SIGTERM, 2, 4, marks=PROOF),
     pytest.param(signal.SIGHUP, 1, 0.25, marks=PROOF),
 ]

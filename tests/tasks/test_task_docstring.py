@@ -71,7 +71,7 @@ def test_too_few_single_tokens_is_one_clear_error(make_word_level):
 
 # Measured on 64 evaluation prompts, seed 0: the answer is above the mean of the others in 0.98, the
 # best of all tokens in 0.75; logit difference 3.9 on clean and -0.3 on patch.
-@pytest.mark.slow
+@pytest.mark.proof
 @torch.no_grad()
 def test_smollm2_does_the_task_and_the_patch_undoes_it(smollm2_file, smollm2):
     model = AutoModelForCausalLM.from_pretrained(

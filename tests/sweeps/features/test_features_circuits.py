@@ -218,7 +218,7 @@ def test_a_run_stopped_in_any_wave_ends_with_the_same_bytes(run, tmp_path):
     assert contents(out, *ALL_DATA) == contents(run.path, *ALL_DATA)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_ray_gives_the_same_bytes(run, tmp_path):
     out, ray = tmp_path / "run", {"executor": "ray", "actors": 2}
     assert run_tiny(out, config(execution=ray)).exit_code == 0
